@@ -1,0 +1,8 @@
+//! Weir: a relay between WSO2 API Manager gateways and Traffic Managers.
+#![doc = ""]
+
+pub mod config;
+pub mod control;
+pub mod lifecycle;
+pub mod status;
+pub mod wire;

@@ -1,0 +1,358 @@
+//! What weir can say about itself: plain numbers that add up.
+//!
+//! Each worker fills a [`Snapshot`] between two turns of its loop, so the numbers of one snapshot belong
+//! together; snapshots of several workers [`add`](Snapshot::add). /status prints it, [`crate::metrics`]
+//! projects it. The law, at every look and for every group:
+//! `accepted = delivered + rejected + dropped + queued + inflight`, in events.
+
+use serde::Serialize;
+
+/// One look at a worker, or at all of them added up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// The gateways' side.
+    pub ingress: Ingress,
+    /// The Traffic Managers' side, in the order of the configuration.
+    pub groups: Vec<Group>,
+}
+
+/// The gateways' side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Ingress {
+    /// Gateway connections open now, plain listener.
+    pub connections_tcp: u64,
+    /// Gateway connections open now, TLS listener.
+    pub connections_tls: u64,
+    /// Connections accepted since start, both listeners.
+    pub accepted_total: u64,
+    /// Connections that ended: closed by the gateway between frames (probes and idle closes too).
+    pub closed_by_peer_total: u64,
+    /// Ended: closed or reset by the gateway in the middle of a frame.
+    pub closed_mid_frame_total: u64,
+    /// Ended: reset by weir because framing was lost or a limit was broken.
+    pub reset_bad_input_total: u64,
+    /// Ended: reset by weir after `idle_timeout`.
+    pub reset_idle_total: u64,
+    /// Ended: reset by weir at the end of a drain or a stop.
+    pub reset_drain_total: u64,
+    /// Ended: TLS handshakes that failed or ran out of time.
+    pub handshake_failed_total: u64,
+    /// Pauses of the accept loop because the process was out of file descriptors.
+    pub accept_paused_total: u64,
+    /// Bytes read from gateways (after decryption).
+    pub received_bytes_total: u64,
+    /// Frames of any type.
+    pub frames_total: u64,
+    /// Publish frames answered ok.
+    pub publishes_ok_total: u64,
+    /// Events in publish frames answered ok.
+    pub events_ok_total: u64,
+    /// Publish frames answered with the gentle no (`SessionTimeoutException`) because a queue gave no room,
+    /// or with `ack = "delivered"` no delivery, before `reply_timeout`.
+    pub publishes_refused_total: u64,
+    /// Frames answered with an error because the session was unknown or expired.
+    pub session_errors_total: u64,
+    /// Frames answered with an error because the body was malformed.
+    pub malformed_total: u64,
+    /// Frames of a type other than login, logout and publish; the connection is reset.
+    pub unknown_type_total: u64,
+    /// Logins that succeeded.
+    pub logins_ok_total: u64,
+    /// Logins refused: wrong user or password.
+    pub logins_failed_total: u64,
+    /// Logins refused: plain listener without `allow_plaintext_login`.
+    pub logins_plaintext_refused_total: u64,
+    /// Logouts.
+    pub logouts_total: u64,
+    /// Nanoseconds that gateway connections spent waiting for room in a queue.
+    pub blocked_nanos_total: u64,
+    /// Gateway connections waiting for room now.
+    pub blocked_now: u64,
+}
+
+/// One url group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Group {
+    /// Name from the configuration.
+    pub name: String,
+    /// `loadbalance` or `failover`.
+    pub policy: &'static str,
+    /// `available` or `unavailable` (no usable link for `unavailable_after`); the worst worker's.
+    pub available: bool,
+    /// `open`, `blocking` or `shedding`; the worst worker's.
+    pub overflow: Overflow,
+    /// Events since start; the law holds over these.
+    pub events: Events,
+    /// Bytes held by queue and links now (events with their length prefix, plus a fixed cost a batch).
+    pub held_bytes: u64,
+    /// The limit of `held_bytes`.
+    pub held_bytes_max: u64,
+    /// The limit of events held.
+    pub held_events_max: u64,
+    /// Age of the oldest event still queued, by weir's clock since it was accepted, in milliseconds.
+    pub oldest_queued_ms: u64,
+    /// Incidents in which this group made gateways wait.
+    pub blocked_incidents_total: u64,
+    /// Incidents in which this group shed.
+    pub shed_incidents_total: u64,
+    /// Events sent again after a connection ended unanswered: the upper bound of duplicates.
+    pub resent_events_total: u64,
+    /// In the order of the configuration.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// How full a group is, in manners.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// Room for everybody.
+    #[default]
+    Open,
+    /// Full: gateways wait.
+    Blocking,
+    /// Full for longer than `block_timeout`, or unavailable: events are dropped until it is half empty.
+    Shedding,
+}
+
+/// Where the events of a group are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// Taken into the group's queue.
+    pub accepted: u64,
+    /// Answered ok by a Traffic Manager.
+    pub delivered: u64,
+    /// Refused by Traffic Managers for good.
+    pub rejected: u64,
+    /// Given up by weir, by reason.
+    pub dropped: Dropped,
+    /// Waiting for a link now.
+    pub queued: u64,
+    /// Written to a Traffic Manager and unanswered now.
+    pub inflight: u64,
+}
+
+impl Events {
+    /// Whether the conservation law holds.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.accepted == self.delivered + self.rejected + self.dropped.total() + self.queued + self.inflight
+    }
+}
+
+/// Events given up, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The queue was full for longer than `block_timeout`.
+    pub queue_full: u64,
+    /// The queue was full while the group was unavailable.
+    pub unavailable: u64,
+    /// Older than `max_age` when a link would have taken them.
+    pub max_age: u64,
+    /// Left at the end of a drain.
+    pub drain_timeout: u64,
+    /// The group was removed from the configuration and could not deliver them in time.
+    pub group_removed: u64,
+    /// A defect of weir: an event ended without a verdict. Always 0.
+    pub lost: u64,
+}
+
+impl Dropped {
+    /// The sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, n)| n).sum()
+    }
+
+    /// Every reason with its count, for labels.
+    #[must_use]
+    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+        [
+            ("queue_full", self.queue_full),
+            ("unavailable", self.unavailable),
+            ("max_age", self.max_age),
+            ("drain_timeout", self.drain_timeout),
+            ("group_removed", self.group_removed),
+            ("lost", self.lost),
+        ]
+    }
+}
+
+/// One endpoint of a group. States and reasons are the worst worker's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Endpoint {
+    /// `host:port` of the data URL.
+    pub name: String,
+    /// What it is doing.
+    pub state: LinkState,
+    /// Why it is not up: `class: message`.
+    pub reason: Option<String>,
+    /// Milliseconds in this state.
+    pub since_ms: u64,
+    /// Enabled by the operator.
+    pub enabled: bool,
+    /// Workers whose link is up.
+    pub links_up: u64,
+    /// Connections that reached the pumping state.
+    pub connects_total: u64,
+    /// Failures by class: see [`FAILURES`] for the order.
+    pub failures_total: [u64; FAILURES.len()],
+    /// Publish frames written completely, heartbeats excluded.
+    pub frames_sent_total: u64,
+    /// Events in those frames.
+    pub events_sent_total: u64,
+    /// Bytes written, heartbeats included.
+    pub sent_bytes_total: u64,
+    /// Zero-event publishes written.
+    pub heartbeats_total: u64,
+    /// Ok replies to publishes with events.
+    pub replies_ok_total: u64,
+    /// Error replies.
+    pub replies_error_total: u64,
+    /// Events answered ok here.
+    pub delivered_events_total: u64,
+    /// Frames unanswered now.
+    pub inflight_frames: u64,
+    /// Age of the oldest unanswered frame, in milliseconds.
+    pub oldest_inflight_ms: u64,
+}
+
+/// Classes of a link's failure, in the order of [`Endpoint::failures_total`].
+pub const FAILURES: [&str; 10] = [
+    "dns",
+    "refused",
+    "timeout",
+    "tls",
+    "authentication",
+    "protocol",
+    "closed",
+    "session",
+    "rejected",
+    "other",
+];
+
+/// What a link is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// Connected, logged in, taking events (or standing by, in failover).
+    Up,
+    /// First connection under way.
+    #[default]
+    Connecting,
+    /// Failed; waiting to try again.
+    Down,
+    /// Switched off by the operator.
+    Disabled,
+}
+
+impl Snapshot {
+    /// Adds another worker's snapshot of the same configuration to this one.
+    pub fn add(&mut self, other: &Snapshot) {
+        self.ingress.add(&other.ingress);
+        for theirs in &other.groups {
+            match self.groups.iter_mut().find(|g| g.name == theirs.name) {
+                Some(ours) => ours.add(theirs),
+                None => self.groups.push(theirs.clone()),
+            }
+        }
+    }
+}
+
+impl Ingress {
+    fn add(&mut self, o: &Ingress) {
+        for (a, b) in self.all_mut().into_iter().zip(o.clone().all_mut()) {
+            *a += *b;
+        }
+    }
+
+    fn all_mut(&mut self) -> [&mut u64; 24] {
+        [
+            &mut self.connections_tcp,
+            &mut self.connections_tls,
+            &mut self.accepted_total,
+            &mut self.closed_by_peer_total,
+            &mut self.closed_mid_frame_total,
+            &mut self.reset_bad_input_total,
+            &mut self.reset_idle_total,
+            &mut self.reset_drain_total,
+            &mut self.handshake_failed_total,
+            &mut self.accept_paused_total,
+            &mut self.received_bytes_total,
+            &mut self.frames_total,
+            &mut self.publishes_ok_total,
+            &mut self.events_ok_total,
+            &mut self.publishes_refused_total,
+            &mut self.session_errors_total,
+            &mut self.malformed_total,
+            &mut self.logins_ok_total,
+            &mut self.logins_failed_total,
+            &mut self.logins_plaintext_refused_total,
+            &mut self.logouts_total,
+            &mut self.blocked_nanos_total,
+            &mut self.blocked_now,
+            &mut self.unknown_type_total,
+        ]
+    }
+}
+
+impl Group {
+    fn add(&mut self, o: &Group) {
+        self.available &= o.available;
+        self.overflow = self.overflow.max(o.overflow);
+        self.events.add(&o.events);
+        self.held_bytes += o.held_bytes;
+        self.held_bytes_max += o.held_bytes_max;
+        self.held_events_max += o.held_events_max;
+        self.oldest_queued_ms = self.oldest_queued_ms.max(o.oldest_queued_ms);
+        self.blocked_incidents_total += o.blocked_incidents_total;
+        self.shed_incidents_total += o.shed_incidents_total;
+        self.resent_events_total += o.resent_events_total;
+        for theirs in &o.endpoints {
+            match self.endpoints.iter_mut().find(|e| e.name == theirs.name) {
+                Some(ours) => ours.add(theirs),
+                None => self.endpoints.push(theirs.clone()),
+            }
+        }
+    }
+}
+
+impl Events {
+    fn add(&mut self, o: &Events) {
+        self.accepted += o.accepted;
+        self.delivered += o.delivered;
+        self.rejected += o.rejected;
+        self.queued += o.queued;
+        self.inflight += o.inflight;
+        self.dropped.queue_full += o.dropped.queue_full;
+        self.dropped.unavailable += o.dropped.unavailable;
+        self.dropped.max_age += o.dropped.max_age;
+        self.dropped.drain_timeout += o.dropped.drain_timeout;
+        self.dropped.group_removed += o.dropped.group_removed;
+        self.dropped.lost += o.dropped.lost;
+    }
+}
+
+impl Endpoint {
+    fn add(&mut self, o: &Endpoint) {
+        if o.state > self.state {
+            self.state = o.state;
+            self.reason.clone_from(&o.reason);
+            self.since_ms = o.since_ms;
+        }
+        self.enabled &= o.enabled;
+        self.links_up += o.links_up;
+        self.connects_total += o.connects_total;
+        for (a, b) in self.failures_total.iter_mut().zip(o.failures_total) {
+            *a += b;
+        }
+        self.frames_sent_total += o.frames_sent_total;
+        self.events_sent_total += o.events_sent_total;
+        self.sent_bytes_total += o.sent_bytes_total;
+        self.heartbeats_total += o.heartbeats_total;
+        self.replies_ok_total += o.replies_ok_total;
+        self.replies_error_total += o.replies_error_total;
+        self.delivered_events_total += o.delivered_events_total;
+        self.inflight_frames += o.inflight_frames;
+        self.oldest_inflight_ms = self.oldest_inflight_ms.max(o.oldest_inflight_ms);
+    }
+}

@@ -1,0 +1,197 @@
+//! Events as they lie in a publish frame: `eventLen i32` and that many bytes, one after the other.
+//!
+//! The wire carries no schema, so an event is opaque but for its timestamp and stream id.
+
+use super::request::Malformed;
+use super::take_i32;
+
+/// Bytes of the length in front of every event.
+pub const EVENT_PREFIX_BYTES: usize = 4;
+
+/// A checked run of events: every length is sound and the run ends where the last event ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch<'a> {
+    bytes: &'a [u8],
+    events: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Checks that `bytes` are exactly `count` events, none over `event_max_bytes`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(bytes: &'a [u8], count: i32, event_max_bytes: usize) -> Result<Self, Malformed> {
+        let events = usize::try_from(count).map_err(|_| Malformed::NegativeCount)?;
+        // Each event costs at least its prefix: a count the bytes cannot hold is refused before the walk.
+        if events > bytes.len() / EVENT_PREFIX_BYTES {
+            return Err(Malformed::CountOverBytes);
+        }
+        let mut rest = bytes;
+        for _ in 0..events {
+            let (length, after) = take_i32(rest).ok_or(Malformed::EventPastEnd)?;
+            let length = usize::try_from(length).map_err(|_| Malformed::NegativeEventLength)?;
+            if length > event_max_bytes {
+                return Err(Malformed::EventTooLarge);
+            }
+            (_, rest) = after.split_at_checked(length).ok_or(Malformed::EventPastEnd)?;
+        }
+        if rest.is_empty() {
+            Ok(Self { bytes, events })
+        } else {
+            Err(Malformed::BytesLeftOver)
+        }
+    }
+
+    /// The events with their prefixes, as they lie on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// How many events.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Cuts off the longest front that holds whole events and at most `bytes_max` bytes, but at least one
+    /// event. Returns (front, rest).
+    #[must_use]
+    pub fn split(self, bytes_max: usize) -> (Self, Self) {
+        if self.bytes.len() <= bytes_max {
+            return (
+                self,
+                Self {
+                    bytes: &[],
+                    events: 0,
+                },
+            );
+        }
+        let (mut cut, mut events) = (0_usize, 0_usize);
+        for event in iterate(self.bytes) {
+            let end = cut
+                .saturating_add(EVENT_PREFIX_BYTES)
+                .saturating_add(event.bytes().len());
+            if end > bytes_max && events > 0 {
+                break;
+            }
+            cut = end;
+            events = events.saturating_add(1);
+        }
+        let (front, rest) = self.bytes.split_at_checked(cut).unwrap_or((self.bytes, &[]));
+        (
+            Self { bytes: front, events },
+            Self {
+                bytes: rest,
+                events: self.events.saturating_sub(events),
+            },
+        )
+    }
+}
+
+/// Walks over events that were checked before; stops at the first unsound byte.
+pub fn iterate(bytes: &[u8]) -> impl Iterator<Item = Event<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (length, after) = take_i32(rest)?;
+        let (event, next) = after.split_at_checked(usize::try_from(length).ok()?)?;
+        rest = next;
+        Some(Event { bytes: event })
+    })
+}
+
+/// One event, without its length prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Event<'a> {
+    /// The whole event.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Milliseconds since the epoch, as the gateway wrote it; `None` for garbage.
+    #[must_use]
+    pub fn timestamp_ms(&self) -> Option<i64> {
+        self.bytes
+            .split_first_chunk::<8>()
+            .map(|(head, _)| i64::from_be_bytes(*head))
+    }
+
+    /// The stream id, e.g. `org.wso2.throttle.request.stream:1.0.0`; `None` for garbage.
+    #[must_use]
+    pub fn stream_id(&self) -> Option<&'a [u8]> {
+        let (_, rest) = self.bytes.split_first_chunk::<8>()?;
+        let (length, rest) = take_i32(rest)?;
+        rest.get(..usize::try_from(length).ok()?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::as_conversions, clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encode(events: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for e in events {
+            super::super::put_length(&mut out, e.len());
+            out.extend_from_slice(e);
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_checked_batch_gives_back_its_events(events in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..30)) {
+            let bytes = encode(&events);
+            let batch = Batch::check(&bytes, events.len() as i32, 1000).unwrap();
+            let back: Vec<Vec<u8>> = iterate(batch.bytes()).map(|e| e.bytes().to_vec()).collect();
+            prop_assert_eq!(back, events);
+        }
+
+        #[test]
+        fn split_cuts_at_event_borders_and_loses_nothing(
+            events in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..30), max in 1_usize..200) {
+            let bytes = encode(&events);
+            let mut rest = Batch::check(&bytes, events.len() as i32, 1000).unwrap();
+            let mut joined = Vec::new();
+            let mut count = 0;
+            while rest.events() > 0 {
+                let (front, after) = rest.split(max);
+                prop_assert!(front.events() == 1 || front.bytes().len() <= max);
+                prop_assert!(Batch::check(front.bytes(), front.events() as i32, 1000).is_ok());
+                joined.extend_from_slice(front.bytes());
+                count += front.events();
+                rest = after;
+            }
+            prop_assert_eq!(joined, bytes);
+            prop_assert_eq!(count, events.len());
+        }
+
+        #[test]
+        fn any_bytes_and_any_count_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), count in any::<i32>()) {
+            let _ = Batch::check(&bytes, count, 100);
+            for e in iterate(&bytes) { let _ = (e.timestamp_ms(), e.stream_id()); }
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_name() {
+        let two = encode(&[vec![1; 5], vec![2; 6]]);
+        assert_eq!(Batch::check(&two, -1, 10), Err(Malformed::NegativeCount));
+        assert_eq!(Batch::check(&two, 1, 10), Err(Malformed::BytesLeftOver));
+        assert_eq!(Batch::check(&two, 3, 10), Err(Malformed::EventPastEnd));
+        assert_eq!(Batch::check(&two, i32::MAX, 10), Err(Malformed::CountOverBytes));
+        assert_eq!(Batch::check(&two, 2, 5), Err(Malformed::EventTooLarge));
+        assert_eq!(
+            Batch::check(&(-1_i32).to_be_bytes(), 1, 5),
+            Err(Malformed::NegativeEventLength)
+        );
+        assert_eq!(Batch::check(&[], 0, 5).unwrap().events(), 0);
+    }
+}

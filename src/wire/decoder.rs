@@ -1,0 +1,250 @@
+//! Frame borders: finds the next whole frame in a connection's bytes and looks into it once.
+
+use super::request::{self, HEADER_BYTES, Malformed, Request};
+
+/// No configuration may allow longer frames than this (the wire's lengths are Java `int`s).
+pub const FRAME_MAX_BYTES_LIMIT: usize = 1 << 30;
+
+/// The limits a frame is held to; stateless otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Decoder {
+    /// Longest body of a publish in bytes.
+    pub frame_max_bytes: usize,
+    /// Longest event in bytes.
+    pub event_max_bytes: usize,
+}
+
+/// Longest body of a login or logout.
+pub const CONTROL_FRAME_MAX_BYTES: usize = 64 * 1024;
+
+/// What the front of a buffer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// Not yet a whole frame; it needs this many bytes in all, as far as is known now.
+    Incomplete {
+        /// Total bytes of the frame, or of the header while that is incomplete.
+        needed: usize,
+    },
+    /// A whole frame.
+    Frame {
+        /// What it asks, or why its body makes no sense.
+        request: Result<Request<'a>, (u8, Malformed)>,
+        /// Its length in the buffer, header included.
+        length: usize,
+    },
+}
+
+/// Framing is lost: nothing after this point can be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameError {
+    /// The first byte is none of login, logout, publish. A real receiver answers such a frame with nothing.
+    UnknownType(u8),
+    /// A negative length.
+    NegativeLength,
+    /// A length over the limit.
+    TooLong,
+}
+
+impl std::fmt::Display for FrameError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FrameError::UnknownType(byte) => write!(f, "unknown frame type 0x{byte:02x}"),
+            FrameError::NegativeLength => f.write_str("negative frame length"),
+            FrameError::TooLong => f.write_str("frame length over frame_max_bytes"),
+        }
+    }
+}
+
+impl Decoder {
+    /// Looks at the front of `buffer`. Allocates nothing; a length is checked before anybody believes it.
+    ///
+    /// # Errors
+    /// [`FrameError`] as soon as the bytes seen prove that framing is lost.
+    pub fn decode<'a>(&self, buffer: &'a [u8]) -> Result<Decoded<'a>, FrameError> {
+        let Some((&kind, rest)) = buffer.split_first() else {
+            return Ok(Decoded::Incomplete { needed: HEADER_BYTES });
+        };
+        let limit = match kind {
+            request::PUBLISH => self.frame_max_bytes,
+            request::LOGIN | request::LOGOUT => self.frame_max_bytes.min(CONTROL_FRAME_MAX_BYTES),
+            other => return Err(FrameError::UnknownType(other)),
+        };
+        let Some((length, rest)) = super::take_i32(rest) else {
+            return Ok(Decoded::Incomplete { needed: HEADER_BYTES });
+        };
+        let length = usize::try_from(length).map_err(|_| FrameError::NegativeLength)?;
+        if length > limit {
+            return Err(FrameError::TooLong);
+        }
+        let total = length.saturating_add(HEADER_BYTES);
+        let Some(body) = rest.get(..length) else {
+            return Ok(Decoded::Incomplete { needed: total });
+        };
+        let request = match kind {
+            request::LOGIN => request::login(body),
+            request::LOGOUT => request::logout(body),
+            _ => request::publish(body, self.event_max_bytes),
+        };
+        Ok(Decoded::Frame {
+            request: request.map_err(|m| (kind, m)),
+            length: total,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::as_conversions, clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+    use crate::wire::request::{encode_login, encode_logout, encode_publish_header};
+    use proptest::prelude::*;
+
+    const DECODER: Decoder = Decoder {
+        frame_max_bytes: 1 << 20,
+        event_max_bytes: 1 << 16,
+    };
+
+    fn publish(session: &[u8], events: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for e in events {
+            crate::wire::put_length(&mut body, e.len());
+            body.extend_from_slice(e);
+        }
+        let mut out = Vec::new();
+        encode_publish_header(&mut out, session, events.len(), body.len());
+        out.extend_from_slice(&body);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(user in "[a-z]{1,20}", password in "\\PC{1,20}", session in prop::collection::vec(any::<u8>(), 0..50),
+            events in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..10)) {
+            let mut bytes = Vec::new();
+            encode_login(&mut bytes, &user, &password);
+            match DECODER.decode(&bytes).unwrap() {
+                Decoded::Frame { request: Ok(Request::Login { user: u, password: p }), length } => {
+                    prop_assert_eq!((u, p, length), (user.as_str(), password.as_str(), bytes.len()));
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+            bytes.clear();
+            encode_logout(&mut bytes, &session);
+            prop_assert_eq!(DECODER.decode(&bytes).unwrap(), Decoded::Frame { request: Ok(Request::Logout { session: &session }), length: bytes.len() });
+            let bytes = publish(&session, &events);
+            match DECODER.decode(&bytes).unwrap() {
+                Decoded::Frame { request: Ok(Request::Publish { session: s, batch }), length } => {
+                    prop_assert_eq!(s, &session[..]);
+                    prop_assert_eq!(batch.events(), events.len());
+                    prop_assert_eq!(length, bytes.len());
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+            for cut in 0..bytes.len() {
+                let incomplete = matches!(DECODER.decode(&bytes[..cut]).unwrap(), Decoded::Incomplete { needed } if needed > cut);
+                prop_assert!(incomplete, "cut at {}", cut);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = DECODER.decode(&bytes);
+        }
+
+        #[test]
+        fn any_body_of_a_known_type_is_judged_without_a_panic(kind in 0_u8..3, body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = vec![kind];
+            crate::wire::put_length(&mut bytes, body.len());
+            bytes.extend_from_slice(&body);
+            let whole = matches!(DECODER.decode(&bytes), Ok(Decoded::Frame { length, .. }) if length == bytes.len());
+            prop_assert!(whole);
+        }
+    }
+
+    #[test]
+    fn framing_is_lost_as_early_as_it_can_be_seen() {
+        assert_eq!(
+            DECODER.decode(b"GET / HTTP/1.1"),
+            Err(FrameError::UnknownType(b'G'))
+        );
+        assert_eq!(
+            DECODER.decode(&[0x16, 3, 1]),
+            Err(FrameError::UnknownType(0x16)),
+            "a TLS hello"
+        );
+        assert_eq!(
+            DECODER.decode(&[2, 0xff, 0xff, 0xff, 0xff]),
+            Err(FrameError::NegativeLength)
+        );
+        assert_eq!(
+            DECODER.decode(&[2, 0x7f, 0xff, 0xff, 0xff]),
+            Err(FrameError::TooLong)
+        );
+        assert_eq!(
+            DECODER.decode(&[0, 0, 1, 0, 1]),
+            Err(FrameError::TooLong),
+            "a login of 64 KiB + 1"
+        );
+        assert_eq!(DECODER.decode(&[]), Ok(Decoded::Incomplete { needed: 5 }));
+    }
+
+    #[test]
+    fn thirty_six_zero_bytes_are_seven_empty_logins_and_a_lone_byte() {
+        let probe = [0_u8; 36];
+        let mut at = 0;
+        for _ in 0..7 {
+            let decoded = DECODER.decode(&probe[at..]).unwrap();
+            assert_eq!(
+                decoded,
+                Decoded::Frame {
+                    request: Err((0, Malformed::BodyTooShort)),
+                    length: 5
+                }
+            );
+            at += 5;
+        }
+        assert_eq!(
+            DECODER.decode(&probe[at..]),
+            Ok(Decoded::Incomplete { needed: 5 })
+        );
+    }
+
+    #[test]
+    fn lengths_that_lie_are_named() {
+        let frame = |kind: u8, body: &[u8]| {
+            let mut bytes = vec![kind];
+            crate::wire::put_length(&mut bytes, body.len());
+            bytes.extend_from_slice(body);
+            match DECODER.decode(&bytes).unwrap() {
+                Decoded::Frame { request, .. } => request.unwrap_err().1,
+                Decoded::Incomplete { .. } => unreachable!(),
+            }
+        };
+        assert_eq!(
+            frame(0, &[0, 0, 0, 9, 0, 0, 0, 1, b'a']),
+            Malformed::LengthPastBody
+        );
+        assert_eq!(
+            frame(0, &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, b'a']),
+            Malformed::NegativeLength
+        );
+        assert_eq!(
+            frame(0, &[0, 0, 0, 0, 0, 0, 0, 1, b'a']),
+            Malformed::CredentialLength
+        );
+        assert_eq!(
+            frame(0, &[0, 0, 0, 1, 0, 0, 0, 1, 0xff, b'a']),
+            Malformed::NotUtf8
+        );
+        assert_eq!(
+            frame(0, &[0, 0, 0, 1, 0, 0, 0, 1, b'a', b'b', b'c']),
+            Malformed::BytesLeftOver
+        );
+        assert_eq!(frame(1, &[0, 0, 0]), Malformed::BodyTooShort);
+        assert_eq!(frame(2, &[0x7f, 0xff, 0xff, 0xff]), Malformed::LengthPastBody);
+        assert_eq!(
+            frame(2, &[0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff]),
+            Malformed::CountOverBytes
+        );
+    }
+}

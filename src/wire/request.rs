@@ -1,0 +1,162 @@
+//! What a gateway asks, and what weir asks of a Traffic Manager.
+
+use std::fmt;
+
+use super::batch::Batch;
+use super::{put_length, take_i32};
+
+/// First byte of a login frame.
+pub const LOGIN: u8 = 0;
+/// First byte of a logout frame.
+pub const LOGOUT: u8 = 1;
+/// First byte of a publish frame.
+pub const PUBLISH: u8 = 2;
+/// `type u8` and `length i32`.
+pub const HEADER_BYTES: usize = 5;
+
+/// One request, borrowed from the connection's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// User and password; weir takes UTF-8, the agent sends ASCII.
+    Login {
+        /// User name.
+        user: &'a str,
+        /// Password.
+        password: &'a str,
+    },
+    /// End of a session.
+    Logout {
+        /// Session id.
+        session: &'a [u8],
+    },
+    /// Events.
+    Publish {
+        /// Session id, from a login on any connection.
+        session: &'a [u8],
+        /// The events, checked.
+        batch: Batch<'a>,
+    },
+}
+
+/// A frame whose borders are sound but whose body is not: it gets an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// The body ends before a length.
+    BodyTooShort,
+    /// A session, user or password length is negative.
+    NegativeLength,
+    /// A session, user or password runs past the body.
+    LengthPastBody,
+    /// Bytes after the last field.
+    BytesLeftOver,
+    /// User or password is not UTF-8.
+    NotUtf8,
+    /// User or password is empty, or longer than [`CREDENTIAL_MAX_BYTES`].
+    CredentialLength,
+    /// The event count is negative.
+    NegativeCount,
+    /// The event count is larger than the bytes can hold.
+    CountOverBytes,
+    /// An event length is negative.
+    NegativeEventLength,
+    /// An event runs past the end of the body.
+    EventPastEnd,
+    /// An event is larger than the limit.
+    EventTooLarge,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Malformed::BodyTooShort => "the body ends before a length",
+            Malformed::NegativeLength => "a length is negative",
+            Malformed::LengthPastBody => "a field runs past the body",
+            Malformed::BytesLeftOver => "bytes are left over after the last field",
+            Malformed::NotUtf8 => "user or password is not UTF-8",
+            Malformed::CredentialLength => "user or password is empty or too long",
+            Malformed::NegativeCount => "the event count is negative",
+            Malformed::CountOverBytes => "the event count is larger than the body holds",
+            Malformed::NegativeEventLength => "an event length is negative",
+            Malformed::EventPastEnd => "an event runs past the body",
+            Malformed::EventTooLarge => "an event is larger than event_max_bytes",
+        })
+    }
+}
+
+/// Longest user or password that is looked at.
+pub const CREDENTIAL_MAX_BYTES: usize = 1024;
+
+/// Two lengths and what they measure: the body of a login.
+pub(super) fn login(body: &[u8]) -> Result<Request<'_>, Malformed> {
+    let (user, rest) = take_i32(body).ok_or(Malformed::BodyTooShort)?;
+    let (password, rest) = take_i32(rest).ok_or(Malformed::BodyTooShort)?;
+    let (user, rest) = field(user, rest)?;
+    let (password, rest) = field(password, rest)?;
+    if !rest.is_empty() {
+        return Err(Malformed::BytesLeftOver);
+    }
+    let credential = |bytes: &'_ [u8]| (1..=CREDENTIAL_MAX_BYTES).contains(&bytes.len());
+    if !credential(user) || !credential(password) {
+        return Err(Malformed::CredentialLength);
+    }
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8);
+    Ok(Request::Login {
+        user: text(user)?,
+        password: text(password)?,
+    })
+}
+
+/// The body of a logout.
+pub(super) fn logout(body: &[u8]) -> Result<Request<'_>, Malformed> {
+    let (length, rest) = take_i32(body).ok_or(Malformed::BodyTooShort)?;
+    let (session, rest) = field(length, rest)?;
+    if rest.is_empty() {
+        Ok(Request::Logout { session })
+    } else {
+        Err(Malformed::BytesLeftOver)
+    }
+}
+
+/// The body of a publish.
+pub(super) fn publish(body: &[u8], event_max_bytes: usize) -> Result<Request<'_>, Malformed> {
+    let (length, rest) = take_i32(body).ok_or(Malformed::BodyTooShort)?;
+    let (session, rest) = field(length, rest)?;
+    let (count, events) = take_i32(rest).ok_or(Malformed::BodyTooShort)?;
+    Ok(Request::Publish {
+        session,
+        batch: Batch::check(events, count, event_max_bytes)?,
+    })
+}
+
+fn field(length: i32, rest: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let length = usize::try_from(length).map_err(|_| Malformed::NegativeLength)?;
+    rest.split_at_checked(length).ok_or(Malformed::LengthPastBody)
+}
+
+/// Appends a login frame.
+pub fn encode_login(out: &mut Vec<u8>, user: &str, password: &str) {
+    out.push(LOGIN);
+    put_length(out, [4, 4, user.len(), password.len()].iter().sum());
+    put_length(out, user.len());
+    put_length(out, password.len());
+    out.extend_from_slice(user.as_bytes());
+    out.extend_from_slice(password.as_bytes());
+}
+
+/// Appends a logout frame.
+pub fn encode_logout(out: &mut Vec<u8>, session: &[u8]) {
+    out.push(LOGOUT);
+    put_length(out, [4, session.len()].iter().sum());
+    put_length(out, session.len());
+    out.extend_from_slice(session);
+}
+
+/// Appends everything of a publish frame that stands before its events; `events` events of `bytes` bytes
+/// in all (prefixes included) must follow.
+pub fn encode_publish_header(out: &mut Vec<u8>, session: &[u8], events: usize, bytes: usize) {
+    out.push(PUBLISH);
+    put_length(out, [4, session.len(), 4, bytes].iter().sum());
+    put_length(out, session.len());
+    out.extend_from_slice(session);
+    put_length(out, events);
+}
