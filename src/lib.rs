@@ -4,5 +4,6 @@
 pub mod config;
 pub mod control;
 pub mod lifecycle;
+pub mod relay;
 pub mod status;
 pub mod wire;

@@ -17,6 +17,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Url groups a configuration can have: a batch keeps one bit for each.
+pub const GROUPS_MAX: usize = 64;
+
 /// Everything weir needs to know, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

@@ -1,0 +1,97 @@
+//! Where open batches grow: large buffers, used front to back and recycled.
+//!
+//! Batches are split off one buffer one after the other, so a batch of a few bytes pins no more than
+//! itself: everything beside it in the buffer is another batch in the same queues.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// Retired buffers looked at for recycling; older ones are left to the batches that still hold them.
+const RETIRED_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Arena {
+    current: BytesMut,
+    retired: VecDeque<BytesMut>,
+    buffer_bytes: usize,
+}
+
+impl Arena {
+    /// Buffers of `buffer_bytes`, or of one event when that is larger.
+    pub(super) fn new(buffer_bytes: usize) -> Self {
+        Self {
+            current: BytesMut::new(),
+            retired: VecDeque::new(),
+            buffer_bytes,
+        }
+    }
+
+    /// Bytes of the open batch.
+    pub(super) fn len(&self) -> usize {
+        self.current.len()
+    }
+
+    /// Whether `more` bytes can join the open batch without moving it.
+    pub(super) fn fits(&self, more: usize) -> bool {
+        self.current.capacity() - self.current.len() >= more
+    }
+
+    /// Adds to the open batch; where [`Arena::fits`] says no, the batch must be empty.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        if !self.fits(bytes.len()) {
+            debug_assert!(self.current.is_empty(), "an open batch never moves");
+            self.renew(bytes.len());
+        }
+        self.current.extend_from_slice(bytes);
+    }
+
+    /// The open batch, sealed; the next one begins behind it.
+    pub(super) fn seal(&mut self) -> Bytes {
+        self.current.split().freeze()
+    }
+
+    fn renew(&mut self, needed: usize) {
+        let wanted = self.buffer_bytes.max(needed);
+        let used = std::mem::take(&mut self.current);
+        self.retired.push_back(used);
+        let free = self.retired.iter_mut().position(|b| b.try_reclaim(wanted));
+        self.current = match free.and_then(|i| self.retired.remove(i)) {
+            Some(buffer) => buffer,
+            None => BytesMut::with_capacity(wanted),
+        };
+        if self.retired.len() > RETIRED_MAX {
+            self.retired.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_whose_batches_have_ended_are_used_again() {
+        let mut arena = Arena::new(100);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            arena.extend(&[7; 60]);
+            seen.insert(arena.seal().as_ptr() as usize);
+        }
+        assert!(seen.len() <= 2, "{} buffers", seen.len());
+    }
+
+    #[test]
+    fn batches_that_live_keep_their_bytes() {
+        let mut arena = Arena::new(100);
+        let batches: Vec<Bytes> = (0..40_u8)
+            .map(|i| {
+                arena.extend(&[i; 30]);
+                arena.seal()
+            })
+            .collect();
+        for (i, batch) in batches.iter().enumerate() {
+            assert_eq!(&batch[..], &[i as u8; 30]);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Tasks of one thread that wait for the same thing, woken in the order they came: links that are rung one
+//! at a time rotate, which is what load balance is made of.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::task::Waker;
+
+/// A first-in first-out line of waiting tasks.
+#[derive(Debug, Default)]
+pub struct Bell {
+    line: RefCell<VecDeque<(usize, Waker)>>,
+}
+
+impl Bell {
+    /// Joins the line as `who`, or renews the waker of a `who` that already stands in it.
+    pub fn wait(&self, who: usize, waker: &Waker) {
+        let mut line = self.line.borrow_mut();
+        match line.iter_mut().find(|(w, _)| *w == who) {
+            Some((_, old)) => old.clone_from(waker),
+            None => line.push_back((who, waker.clone())),
+        }
+    }
+
+    /// Leaves the line.
+    pub fn leave(&self, who: usize) {
+        self.line.borrow_mut().retain(|(w, _)| *w != who);
+    }
+
+    /// Wakes the one who has waited longest.
+    pub fn ring_one(&self) {
+        let first = self.line.borrow_mut().pop_front();
+        if let Some((_, waker)) = first {
+            waker.wake();
+        }
+    }
+
+    /// Wakes everybody.
+    pub fn ring_all(&self) {
+        let line = std::mem::take(&mut *self.line.borrow_mut());
+        for (_, waker) in line {
+            waker.wake();
+        }
+    }
+}

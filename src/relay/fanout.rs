@@ -1,0 +1,293 @@
+//! Every frame to every group: asks all for room, copies the events once, seals what has gathered.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::arena::Arena;
+use super::group_queue::GroupQueue;
+use super::queue::{Limits, Reason, Room};
+use super::receipt::{Receipt, Verdict};
+use super::sealed::Sealed;
+use crate::wire::Batch;
+use crate::wire::batch::iterate;
+
+/// Open batches grow in buffers of this many times the largest batch.
+const BUFFER_BATCHES: usize = 2;
+
+/// Some group has no room: try again when called, or at this time, when its patience ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// When the first patience ends; `None` = never.
+    pub retry_at: Option<Instant>,
+}
+
+/// The way in.
+#[derive(Debug, Clone)]
+pub struct Fanout {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    groups: RefCell<Vec<Rc<GroupQueue>>>,
+    open: RefCell<Open>,
+    batch_max_bytes: Cell<usize>,
+    /// Whether some group has an age limit, so that batches need to know their oldest event.
+    ages: Cell<bool>,
+    /// Sessions that wait for room.
+    room: Notify,
+    waiting: Cell<usize>,
+    unix_ms: fn() -> i64,
+}
+
+/// The batch that all groups share until it is sealed.
+#[derive(Debug)]
+struct Open {
+    arena: Arena,
+    events: usize,
+    /// One bit a group (hence [`crate::config::GROUPS_MAX`]): who gets it. A frame for other groups than the last one starts a new batch.
+    targets: u64,
+    accepted_at: Option<Instant>,
+    oldest_event_ms: i64,
+    receipts: Vec<Rc<Receipt>>,
+}
+
+impl Fanout {
+    /// No groups yet. `unix_ms` tells the wall clock, for `max_age`.
+    #[must_use]
+    pub fn new(batch_max_bytes: usize, unix_ms: fn() -> i64) -> Self {
+        let open = Open {
+            arena: Arena::new(batch_max_bytes * BUFFER_BATCHES),
+            events: 0,
+            targets: 0,
+            accepted_at: None,
+            oldest_event_ms: i64::MAX,
+            receipts: Vec::new(),
+        };
+        Self {
+            shared: Rc::new(Shared {
+                groups: RefCell::default(),
+                open: RefCell::new(open),
+                batch_max_bytes: Cell::new(batch_max_bytes),
+                ages: Cell::new(false),
+                room: Notify::new(),
+                waiting: Cell::new(0),
+                unix_ms,
+            }),
+        }
+    }
+
+    /// A queue for a group that is not yet part of the fan-out.
+    #[must_use]
+    pub fn queue(&self, name: &str, limits: Limits) -> Rc<GroupQueue> {
+        GroupQueue::new(name, limits, Rc::downgrade(&self.shared))
+    }
+
+    /// From now on every frame goes to exactly these; call it again after limits have changed.
+    pub fn set_groups(&self, groups: Vec<Rc<GroupQueue>>) {
+        self.shared.seal();
+        let ages = groups
+            .iter()
+            .any(|g| g.core().borrow().limits().age.strictest_ms().is_some());
+        self.shared.ages.set(ages);
+        *self.shared.groups.borrow_mut() = groups;
+        self.shared.call_for_frames();
+    }
+
+    /// Largest batch from now on.
+    pub fn set_batch_max_bytes(&self, bytes: usize) {
+        self.shared.batch_max_bytes.set(bytes);
+    }
+
+    /// Takes a frame's events into all groups, or none.
+    ///
+    /// # Errors
+    /// [`Full`] when some group makes gateways wait.
+    pub fn admit(&self, batch: Batch<'_>, now: Instant, receipt: Option<&Rc<Receipt>>) -> Result<(), Full> {
+        let (events, bytes) = (batch.events(), batch.bytes().len());
+        let groups = self.shared.groups.borrow();
+        let mut targets = 0_u64;
+        let mut full: Option<Full> = None;
+        for (i, group) in groups.iter().enumerate() {
+            match group.core().borrow_mut().ask(events, bytes, now) {
+                Room::Take => targets |= 1 << i,
+                Room::Skip(_) => {}
+                Room::Wait(at) => {
+                    full = Some(Full {
+                        retry_at: earliest(full, at),
+                    })
+                }
+            }
+        }
+        if let Some(full) = full {
+            return Err(full);
+        }
+        for (i, group) in groups.iter().enumerate() {
+            if targets & (1 << i) != 0 {
+                let enough = group.core().borrow_mut().shed_for(events, bytes);
+                if !enough {
+                    self.shared.seal_for(&groups);
+                    group.core().borrow_mut().shed_for(events, bytes);
+                }
+            } else {
+                let mut queue = group.core().borrow_mut();
+                let available = queue.is_available();
+                queue.skip(
+                    events,
+                    if available {
+                        Reason::QueueFull
+                    } else {
+                        Reason::Unavailable
+                    },
+                );
+                if let (Some(receipt), true) = (receipt, available) {
+                    receipt.hold();
+                    receipt.end_one(Verdict::GivenUp);
+                }
+            }
+        }
+        if targets != 0 {
+            self.shared.gather(&groups, batch, targets, now, receipt);
+        }
+        Ok(())
+    }
+
+    /// Resolves when some room was freed since it was called; wait for it after [`Full`].
+    pub async fn room(&self) {
+        self.shared.waiting.set(self.shared.waiting.get() + 1);
+        let _leave = Leave(&self.shared.waiting);
+        self.shared.room.notified().await;
+    }
+
+    /// Seals the open batch, so that it can be counted or taken.
+    pub fn seal(&self) {
+        self.shared.seal();
+    }
+}
+
+struct Leave<'a>(&'a Cell<usize>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// The earlier of two times, where `None` is never.
+fn earliest(so_far: Option<Full>, at: Option<Instant>) -> Option<Instant> {
+    match (so_far.and_then(|f| f.retry_at), at) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl Shared {
+    pub(super) fn unix_ms(&self) -> i64 {
+        (self.unix_ms)()
+    }
+
+    pub(super) fn call_for_frames(&self) {
+        if self.waiting.get() > 0 {
+            self.room.notify_waiters();
+        }
+    }
+
+    pub(super) fn seal(&self) {
+        self.seal_for(&self.groups.borrow());
+    }
+
+    /// Copies a frame's events into the open batch of `targets`; larger ones are cut at event borders.
+    fn gather(
+        &self,
+        groups: &[Rc<GroupQueue>],
+        batch: Batch<'_>,
+        targets: u64,
+        now: Instant,
+        receipt: Option<&Rc<Receipt>>,
+    ) {
+        let batch_max = self.batch_max_bytes.get();
+        let mut rest = batch;
+        while rest.events() > 0 {
+            let front;
+            (front, rest) = rest.split(batch_max);
+            let bytes = front.bytes();
+            let other = {
+                let open = self.open.borrow();
+                open.events > 0
+                    && (open.targets != targets
+                        || open.arena.len() + bytes.len() > batch_max
+                        || !open.arena.fits(bytes.len()))
+            };
+            if other {
+                self.seal_for(groups);
+                ring(groups, targets);
+            }
+            let mut open = self.open.borrow_mut();
+            let first = open.events == 0;
+            open.arena.extend(bytes);
+            open.events += front.events();
+            open.targets = targets;
+            open.accepted_at.get_or_insert(now);
+            if self.ages.get() {
+                let oldest = iterate(bytes)
+                    .filter_map(|e| e.timestamp_ms())
+                    .min()
+                    .unwrap_or(i64::MAX);
+                open.oldest_event_ms = open.oldest_event_ms.min(oldest);
+            }
+            if let Some(receipt) = receipt {
+                receipt.hold();
+                open.receipts.push(Rc::clone(receipt));
+            }
+            let nearly_full = open.arena.len() >= batch_max - batch_max / 8;
+            drop(open);
+            for group in chosen(groups, targets) {
+                group.core().borrow_mut().reserve(front.events(), bytes.len());
+            }
+            if nearly_full {
+                self.seal_for(groups);
+            }
+            if first || nearly_full {
+                ring(groups, targets);
+            }
+        }
+    }
+
+    fn seal_for(&self, groups: &[Rc<GroupQueue>]) {
+        let mut open = self.open.borrow_mut();
+        let Some(accepted_at) = open.accepted_at.take() else {
+            return;
+        };
+        let bytes = open.arena.seal();
+        let events = std::mem::take(&mut open.events);
+        let targets = std::mem::take(&mut open.targets);
+        let oldest_ms = std::mem::replace(&mut open.oldest_event_ms, i64::MAX);
+        let receipts = std::mem::take(&mut open.receipts);
+        drop(open);
+        let holding = chosen(groups, targets)
+            .filter(|g| g.core().borrow().is_available())
+            .count();
+        let holding = u32::try_from(holding).unwrap_or(u32::MAX);
+        let sealed = Sealed::new(bytes, events, accepted_at, oldest_ms, holding, receipts);
+        for group in chosen(groups, targets) {
+            group.put(Rc::clone(&sealed));
+        }
+    }
+}
+
+fn chosen(groups: &[Rc<GroupQueue>], targets: u64) -> impl Iterator<Item = &Rc<GroupQueue>> {
+    groups
+        .iter()
+        .enumerate()
+        .filter(move |(i, _)| targets & (1 << i) != 0)
+        .map(|(_, g)| g)
+}
+
+fn ring(groups: &[Rc<GroupQueue>], targets: u64) {
+    for group in chosen(groups, targets) {
+        group.bell().ring_one();
+    }
+}

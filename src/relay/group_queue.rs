@@ -1,0 +1,175 @@
+//! A group's queue as links and the group see it: the pure [`Queue`] with the bells that are rung when
+//! something changes.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::bell::Bell;
+use super::fanout::Shared;
+use super::parcel::Parcel;
+use super::queue::{Limits, Load, Outcome, Queue, Reason};
+use super::sealed::Sealed;
+use crate::status;
+
+/// What waits for a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing.
+    Nothing,
+    /// A few events that would rather travel in company; due at this time at the latest.
+    Lingering(Instant),
+    /// Take it now.
+    Ready,
+}
+
+/// One group's queue on one worker.
+#[derive(Debug)]
+pub struct GroupQueue {
+    name: String,
+    queue: RefCell<Queue>,
+    /// Links that wait for something to take.
+    links: Bell,
+    last_take: Cell<Option<Instant>>,
+    fanout: Weak<Shared>,
+}
+
+impl GroupQueue {
+    pub(super) fn new(name: &str, limits: Limits, fanout: Weak<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            name: name.to_owned(),
+            queue: RefCell::new(Queue::new(limits)),
+            links: Bell::default(),
+            last_take: Cell::new(None),
+            fanout,
+        })
+    }
+
+    /// The group's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where links wait.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.links
+    }
+
+    /// Whether a link could take something now. Events linger for company while the group has taken
+    /// something within `linger`; a full batch never does.
+    #[must_use]
+    pub fn offer(&self, now: Instant, linger: Duration) -> Offer {
+        let queue = self.queue.borrow();
+        if queue.has_sealed() {
+            return Offer::Ready;
+        }
+        if !queue.has_open() {
+            return Offer::Nothing;
+        }
+        match self.last_take.get().map(|t| t + linger) {
+            Some(due) if due > now => Offer::Lingering(due),
+            _ => Offer::Ready,
+        }
+    }
+
+    /// The oldest batch, if it is not larger than `bytes_max` or `alone`; the open one is sealed when it
+    /// is the only one.
+    #[must_use]
+    pub fn take(self: &Rc<Self>, bytes_max: usize, alone: bool, now: Instant) -> Option<Parcel> {
+        let shared = self.fanout.upgrade();
+        if !self.queue.borrow().has_sealed()
+            && self.queue.borrow().has_open()
+            && let Some(shared) = &shared
+        {
+            shared.seal();
+        }
+        let front_bytes = self.queue.borrow().front_bytes()?;
+        if front_bytes > bytes_max && !alone {
+            return None;
+        }
+        let now_ms = || shared.as_ref().map_or(0, |s| s.unix_ms());
+        let load = self.queue.borrow_mut().take(now_ms)?;
+        self.last_take.set(Some(now));
+        Some(Parcel::new(load, Rc::clone(self)))
+    }
+
+    /// An unavailable group makes nobody wait.
+    pub fn set_available(&self, available: bool) {
+        self.queue.borrow_mut().set_available(available);
+        self.call_for_frames();
+    }
+
+    /// New limits from a reload.
+    pub fn set_limits(&self, limits: Limits) {
+        self.queue.borrow_mut().set_limits(limits);
+        self.call_for_frames();
+    }
+
+    /// Gives up everything that waits.
+    pub fn drop_queued(&self, reason: Reason) {
+        if self.queue.borrow().has_open()
+            && let Some(shared) = self.fanout.upgrade()
+        {
+            shared.seal();
+        }
+        self.queue.borrow_mut().drop_queued(reason);
+        self.call_for_frames();
+    }
+
+    /// Nothing queued, nothing in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty()
+    }
+
+    /// This group's numbers, without its endpoints.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> status::Group {
+        let queue = self.queue.borrow();
+        let mut status = status::Group {
+            name: self.name.clone(),
+            ..status::Group::default()
+        };
+        queue.fill(&mut status);
+        let oldest = queue
+            .oldest_accepted_at()
+            .map_or(Duration::ZERO, |at| now.duration_since(at));
+        status.oldest_queued_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        status
+    }
+
+    pub(super) fn core(&self) -> &RefCell<Queue> {
+        &self.queue
+    }
+
+    pub(super) fn put(&self, sealed: Rc<Sealed>) {
+        self.queue.borrow_mut().put(sealed);
+    }
+
+    pub(super) fn end(&self, load: Load, outcome: Outcome) {
+        let call = {
+            let mut queue = self.queue.borrow_mut();
+            let blocking = queue.is_blocking();
+            queue.end(load, outcome);
+            blocking && queue.has_some_room()
+        };
+        if call {
+            self.call_for_frames();
+        }
+    }
+
+    pub(super) fn give_back(&self, load: Load) {
+        self.queue.borrow_mut().give_back(load);
+        self.links.ring_one();
+    }
+
+    fn call_for_frames(&self) {
+        if let Some(shared) = self.fanout.upgrade() {
+            shared.call_for_frames();
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! One group's queue of sealed batches, bounded by events and by bytes. Pure: time is an argument.
+//!
+//! Three states: open; blocking (full: gateways wait, for at most `block_timeout` an incident); shedding
+//! (patience is over, or the group is unavailable: events go, counted). Back to open when half empty.
+//! Events written to a Traffic Manager and unanswered still hold their room.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::age::AgeLimits;
+use super::receipt::Verdict;
+use super::sealed::Sealed;
+use crate::config;
+use crate::status::{Events, Overflow};
+
+/// What a batch costs beside its bytes: bookkeeping in queue and ledger.
+pub const PARCEL_COST_BYTES: usize = 128;
+
+/// How much one queue may hold, and its manners when it is full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Events queued and in flight.
+    pub events_max: usize,
+    /// Bytes queued and in flight.
+    pub bytes_max: usize,
+    /// Patience per incident; `None` = for ever.
+    pub block_timeout: Option<Duration>,
+    /// Which events go when patience is over.
+    pub shed: config::Shed,
+    /// Limits of age.
+    pub age: AgeLimits,
+}
+
+impl Limits {
+    /// A worker's share of a group's limits.
+    #[must_use]
+    pub fn share(queue: &config::Queue, workers: usize) -> Self {
+        let workers = workers.max(1);
+        Self {
+            events_max: (queue.events_max / workers).max(1),
+            bytes_max: (queue.bytes_max / workers).max(1),
+            block_timeout: queue.block_timeout,
+            shed: queue.shed,
+            age: AgeLimits::new(queue.max_age, &queue.max_age_streams),
+        }
+    }
+}
+
+/// Why events were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Full for longer than `block_timeout`.
+    QueueFull,
+    /// Full while unavailable.
+    Unavailable,
+    /// Over `max_age`.
+    MaxAge,
+    /// Left at the end of a drain.
+    DrainTimeout,
+    /// The group was removed.
+    GroupRemoved,
+    /// A parcel was dropped without a verdict: a defect.
+    Lost,
+}
+
+/// How some events of a group ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Delivered,
+    Rejected,
+    Dropped(Reason),
+}
+
+impl Outcome {
+    fn verdict(self) -> Verdict {
+        match self {
+            Outcome::Delivered
+            | Outcome::Rejected
+            | Outcome::Dropped(Reason::MaxAge | Reason::GroupRemoved) => Verdict::Settled,
+            Outcome::Dropped(_) => Verdict::GivenUp,
+        }
+    }
+}
+
+/// The answer to "is there room for a frame?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Yes (perhaps at the cost of the oldest).
+    Take,
+    /// No, and it is not waited for: the events are dropped for this group.
+    Skip(Reason),
+    /// Not now; ask again when room is freed, or at this time.
+    Wait(Option<Instant>),
+}
+
+/// A sealed batch in one group's queue, or out of it in a parcel.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) sealed: Rc<Sealed>,
+    /// The batch's bytes, or what `max_age` left of them.
+    pub(super) bytes: Bytes,
+    pub(super) events: usize,
+    /// Error replies that this load has met.
+    pub(super) refusals: u8,
+    /// Whether it still holds the batch's receipts back.
+    pub(super) holding: bool,
+}
+
+impl Load {
+    fn cost_bytes(&self) -> usize {
+        self.bytes.len() + PARCEL_COST_BYTES
+    }
+
+    fn let_go(&mut self, verdict: Verdict) {
+        if std::mem::take(&mut self.holding) {
+            self.sealed.release(verdict);
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Blocking { since: Instant },
+    Shedding,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    limits: Limits,
+    loads: VecDeque<Load>,
+    /// Events of this group in the open batch.
+    open_events: usize,
+    queued_events: usize,
+    inflight_events: usize,
+    /// Queued and in flight, the open batch included.
+    held_bytes: usize,
+    inflight_bytes: usize,
+    available: bool,
+    state: State,
+    totals: Events,
+    blocked_incidents: u64,
+    shed_incidents: u64,
+    resent_events: u64,
+}
+
+impl Queue {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            loads: VecDeque::new(),
+            open_events: 0,
+            queued_events: 0,
+            inflight_events: 0,
+            held_bytes: 0,
+            inflight_bytes: 0,
+            available: true,
+            state: State::Open,
+            totals: Events::default(),
+            blocked_incidents: 0,
+            shed_incidents: 0,
+            resent_events: 0,
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.relax();
+    }
+
+    /// Whether a frame may enter, and the change of state that the question brings with it.
+    pub(super) fn ask(&mut self, events: usize, bytes: usize, now: Instant) -> Room {
+        if self.fits(events, bytes) {
+            return Room::Take;
+        }
+        let patience = match (&self.state, self.limits.block_timeout) {
+            _ if !self.available => Some(now),
+            (State::Shedding, Some(_)) | (State::Open, Some(Duration::ZERO)) => Some(now),
+            // A strict group that shed while it was unavailable blocks again.
+            (State::Open | State::Shedding, timeout) => {
+                self.state = State::Blocking { since: now };
+                self.blocked_incidents += 1;
+                timeout.map(|t| now + t)
+            }
+            (State::Blocking { since }, timeout) => timeout.map(|t| *since + t),
+        };
+        if patience.is_none_or(|until| until > now) {
+            return Room::Wait(patience);
+        }
+        if !matches!(self.state, State::Shedding) {
+            self.state = State::Shedding;
+            self.shed_incidents += 1;
+        }
+        match self.limits.shed {
+            config::Shed::Oldest if self.fits_without_queued(events, bytes) => Room::Take,
+            _ => Room::Skip(if self.available {
+                Reason::QueueFull
+            } else {
+                Reason::Unavailable
+            }),
+        }
+    }
+
+    /// Makes room by dropping from the front; false when the sealed loads are used up and it is not enough.
+    pub(super) fn shed_for(&mut self, events: usize, bytes: usize) -> bool {
+        while !self.fits(events, bytes) {
+            let Some(load) = self.loads.pop_front() else {
+                return false;
+            };
+            let reason = if self.available {
+                Reason::QueueFull
+            } else {
+                Reason::Unavailable
+            };
+            self.queued_events -= load.events;
+            self.finish(load, Outcome::Dropped(reason));
+        }
+        true
+    }
+
+    /// A frame goes into the open batch.
+    pub(super) fn reserve(&mut self, events: usize, bytes: usize) {
+        self.totals.accepted += events as u64;
+        self.open_events += events;
+        self.queued_events += events;
+        self.held_bytes += bytes;
+    }
+
+    /// A frame is accepted and dropped at once.
+    pub(super) fn skip(&mut self, events: usize, reason: Reason) {
+        self.totals.accepted += events as u64;
+        self.count(events, Outcome::Dropped(reason));
+    }
+
+    /// The open batch, sealed.
+    pub(super) fn put(&mut self, sealed: Rc<Sealed>) {
+        let load = Load {
+            bytes: sealed.bytes.clone(),
+            events: sealed.events,
+            refusals: 0,
+            holding: self.available,
+            sealed,
+        };
+        debug_assert_eq!(
+            self.open_events, load.events,
+            "what was reserved is what is sealed"
+        );
+        self.open_events = 0;
+        self.held_bytes += PARCEL_COST_BYTES;
+        self.loads.push_back(load);
+    }
+
+    /// The oldest load, out to a link; events over age end here.
+    pub(super) fn take(&mut self, now_ms: impl Fn() -> i64) -> Option<Load> {
+        let strictest = self.limits.age.strictest_ms();
+        loop {
+            let mut load = self.loads.pop_front()?;
+            if let Some(limit_ms) = strictest {
+                let now_ms = now_ms();
+                if now_ms.saturating_sub(load.sealed.oldest_event_ms) > limit_ms {
+                    let (kept, dropped) = self.limits.age.sift(&load.bytes, now_ms);
+                    self.held_bytes -= load.bytes.len() - kept.len();
+                    self.queued_events -= dropped;
+                    self.count(dropped, Outcome::Dropped(Reason::MaxAge));
+                    load.bytes = kept;
+                    load.events -= dropped;
+                }
+            }
+            self.queued_events -= load.events;
+            if load.events == 0 {
+                self.finish(load, Outcome::Dropped(Reason::MaxAge));
+                continue;
+            }
+            self.inflight_events += load.events;
+            self.inflight_bytes += load.cost_bytes();
+            return Some(load);
+        }
+    }
+
+    /// A load comes back unanswered, to the front: the last one first, so that order is kept.
+    pub(super) fn give_back(&mut self, mut load: Load) {
+        self.inflight_events -= load.events;
+        self.inflight_bytes -= load.cost_bytes();
+        self.queued_events += load.events;
+        self.resent_events += load.events as u64;
+        if !self.available {
+            load.let_go(Verdict::Settled);
+        }
+        self.loads.push_front(load);
+    }
+
+    /// A load that was out has ended.
+    pub(super) fn end(&mut self, load: Load, outcome: Outcome) {
+        self.inflight_events -= load.events;
+        self.inflight_bytes -= load.cost_bytes();
+        self.finish(load, outcome);
+    }
+
+    /// Everything that is queued is given up; the open batch must be sealed before.
+    pub(super) fn drop_queued(&mut self, reason: Reason) {
+        while let Some(load) = self.loads.pop_front() {
+            self.queued_events -= load.events;
+            self.finish(load, Outcome::Dropped(reason));
+        }
+    }
+
+    /// An unavailable group holds nobody: neither gateways nor receipts.
+    pub(super) fn set_available(&mut self, available: bool) {
+        self.available = available;
+        if !available {
+            for load in &mut self.loads {
+                load.let_go(Verdict::Settled);
+            }
+        }
+    }
+
+    /// Gateways wait for this group.
+    pub(super) fn is_blocking(&self) -> bool {
+        matches!(self.state, State::Blocking { .. })
+    }
+
+    /// Whether a little room is free, not just one event's: waking every waiting session costs something.
+    pub(super) fn has_some_room(&self) -> bool {
+        self.held_bytes <= self.limits.bytes_max - self.limits.bytes_max / 16
+            && self.held_events() <= self.limits.events_max - self.limits.events_max / 16
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued_events == 0 && self.inflight_events == 0
+    }
+
+    pub(super) fn has_sealed(&self) -> bool {
+        !self.loads.is_empty()
+    }
+
+    pub(super) fn has_open(&self) -> bool {
+        self.open_events > 0
+    }
+
+    pub(super) fn front_bytes(&self) -> Option<usize> {
+        self.loads.front().map(|l| l.bytes.len())
+    }
+
+    pub(super) fn oldest_accepted_at(&self) -> Option<Instant> {
+        self.loads.front().map(|l| l.sealed.accepted_at)
+    }
+
+    pub(super) fn is_available(&self) -> bool {
+        self.available
+    }
+
+    /// The numbers for /status; the caller adds names and endpoints.
+    pub(super) fn fill(&self, status: &mut crate::status::Group) {
+        status.available = self.available;
+        status.overflow = match self.state {
+            State::Open => Overflow::Open,
+            State::Blocking { .. } => Overflow::Blocking,
+            State::Shedding => Overflow::Shedding,
+        };
+        status.events = Events {
+            queued: self.queued_events as u64,
+            inflight: self.inflight_events as u64,
+            ..self.totals
+        };
+        status.held_bytes = self.held_bytes as u64;
+        status.held_bytes_max = self.limits.bytes_max as u64;
+        status.held_events_max = self.limits.events_max as u64;
+        status.blocked_incidents_total = self.blocked_incidents;
+        status.shed_incidents_total = self.shed_incidents;
+        status.resent_events_total = self.resent_events;
+    }
+
+    fn finish(&mut self, mut load: Load, outcome: Outcome) {
+        self.held_bytes -= load.cost_bytes();
+        self.count(load.events, outcome);
+        load.let_go(outcome.verdict());
+        self.relax();
+    }
+
+    fn count(&mut self, events: usize, outcome: Outcome) {
+        let dropped = &mut self.totals.dropped;
+        let counter = match outcome {
+            Outcome::Delivered => &mut self.totals.delivered,
+            Outcome::Rejected => &mut self.totals.rejected,
+            Outcome::Dropped(Reason::QueueFull) => &mut dropped.queue_full,
+            Outcome::Dropped(Reason::Unavailable) => &mut dropped.unavailable,
+            Outcome::Dropped(Reason::MaxAge) => &mut dropped.max_age,
+            Outcome::Dropped(Reason::DrainTimeout) => &mut dropped.drain_timeout,
+            Outcome::Dropped(Reason::GroupRemoved) => &mut dropped.group_removed,
+            Outcome::Dropped(Reason::Lost) => &mut dropped.lost,
+        };
+        *counter += events as u64;
+    }
+
+    /// An incident is over when the queue is half empty.
+    fn relax(&mut self) {
+        if self.held_bytes <= self.limits.bytes_max / 2 && self.held_events() <= self.limits.events_max / 2 {
+            self.state = State::Open;
+        }
+    }
+
+    fn held_events(&self) -> usize {
+        self.queued_events + self.inflight_events
+    }
+
+    /// A frame larger than the whole queue enters when it is alone: it could enter at no other time.
+    fn fits(&self, events: usize, bytes: usize) -> bool {
+        self.held_events() == 0
+            || (self.held_events() + events <= self.limits.events_max
+                && self.held_bytes + bytes <= self.limits.bytes_max)
+    }
+
+    fn fits_without_queued(&self, events: usize, bytes: usize) -> bool {
+        self.inflight_events == 0
+            || (self.inflight_events + events <= self.limits.events_max
+                && self.inflight_bytes + bytes <= self.limits.bytes_max)
+    }
+}

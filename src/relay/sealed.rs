@@ -1,0 +1,64 @@
+//! A sealed batch: the bytes that all its groups share, and the receipts that wait for it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::receipt::{Receipt, Verdict};
+
+/// Shared by the parcels of all groups; the receipts resolve when the last group that holds them lets go.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) bytes: Bytes,
+    pub(super) events: usize,
+    /// When its first event was accepted.
+    pub(super) accepted_at: Instant,
+    /// Smallest event timestamp; `i64::MAX` unless some group has an age limit.
+    pub(super) oldest_event_ms: i64,
+    holding: Cell<u32>,
+    worst: Cell<Verdict>,
+    receipts: Vec<Rc<Receipt>>,
+}
+
+impl Sealed {
+    /// `holding`: how many groups hold the receipts back.
+    pub(super) fn new(
+        bytes: Bytes,
+        events: usize,
+        accepted_at: Instant,
+        oldest_event_ms: i64,
+        holding: u32,
+        receipts: Vec<Rc<Receipt>>,
+    ) -> Rc<Self> {
+        let sealed = Self {
+            bytes,
+            events,
+            accepted_at,
+            oldest_event_ms,
+            holding: Cell::new(holding),
+            worst: Cell::new(Verdict::Settled),
+            receipts,
+        };
+        if holding == 0 {
+            sealed.resolve();
+        }
+        Rc::new(sealed)
+    }
+
+    /// One group lets go of the receipts.
+    pub(super) fn release(&self, verdict: Verdict) {
+        self.worst.set(self.worst.get().max(verdict));
+        self.holding.set(self.holding.get().saturating_sub(1));
+        if self.holding.get() == 0 {
+            self.resolve();
+        }
+    }
+
+    fn resolve(&self) {
+        for receipt in &self.receipts {
+            receipt.end_one(self.worst.get());
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The relay against a naive model, and its manners as stories.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::*;
+use crate::config::Shed;
+use crate::status::Overflow;
+use crate::wire::batch::{Batch, iterate};
+
+fn limits(events_max: usize, block_timeout: Option<Duration>, shed: Shed) -> Limits {
+    Limits {
+        events_max,
+        bytes_max: 1 << 20,
+        block_timeout,
+        shed,
+        age: AgeLimits::default(),
+    }
+}
+
+/// Events whose bytes are their number and some filling.
+fn frame(ids: std::ops::Range<u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for id in ids {
+        let filling = (id % 7) as usize;
+        out.extend_from_slice(&(8 + filling as i32).to_be_bytes());
+        out.extend_from_slice(&id.to_be_bytes());
+        out.extend(std::iter::repeat_n(id as u8, filling));
+    }
+    out
+}
+
+fn ids(bytes: &[u8]) -> Vec<u64> {
+    iterate(bytes)
+        .map(|e| u64::from_be_bytes(*e.bytes().first_chunk().unwrap()))
+        .collect()
+}
+
+fn admit(fanout: &Fanout, ids: std::ops::Range<u64>, now: Instant) -> Result<(), Full> {
+    let count = (ids.end - ids.start) as i32;
+    let bytes = frame(ids);
+    fanout.admit(Batch::check(&bytes, count, 1 << 20).unwrap(), now, None)
+}
+
+fn two_groups(a: Limits, b: Limits, batch_max: usize) -> (Fanout, Rc<GroupQueue>, Rc<GroupQueue>) {
+    let fanout = Fanout::new(batch_max, || 1000);
+    let (a, b) = (fanout.queue("a", a), fanout.queue("b", b));
+    fanout.set_groups(vec![Rc::clone(&a), Rc::clone(&b)]);
+    (fanout, a, b)
+}
+
+fn take(queue: &Rc<GroupQueue>, now: Instant) -> Option<Parcel> {
+    queue.take(1 << 20, true, now)
+}
+
+fn deliver(delivered: &mut BTreeMap<u64, u32>, parcel: Parcel) {
+    for id in ids(&parcel.bytes()) {
+        *delivered.entry(id).or_default() += 1;
+    }
+    parcel.delivered();
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Admit(u64),
+    Take(bool),
+    Deliver(bool),
+    Refuse(bool),
+    GiveBackAll(bool),
+    Available(bool, bool),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1..12_u64).prop_map(Step::Admit),
+        3 => any::<bool>().prop_map(Step::Take),
+        3 => any::<bool>().prop_map(Step::Deliver),
+        1 => any::<bool>().prop_map(Step::Refuse),
+        1 => any::<bool>().prop_map(Step::GiveBackAll),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(g, a)| Step::Available(g, a)),
+        1 => (1..2000_u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_every_event_ends_once_and_the_law_holds(
+        steps in prop::collection::vec(step(), 1..120),
+        events_max in 5_usize..60,
+        shed in prop_oneof![Just(Shed::Oldest), Just(Shed::Newest)],
+        strict in any::<bool>(),
+    ) {
+        let mut now = Instant::now();
+        let timeout = if strict { None } else { Some(Duration::from_secs(1)) };
+        let (fanout, a, b) = two_groups(limits(events_max, timeout, shed), limits(events_max * 2, timeout, shed), 200);
+        let mut next = 0_u64;
+        let mut out: [VecDeque<Parcel>; 2] = Default::default();
+        let mut delivered: [BTreeMap<u64, u32>; 2] = Default::default();
+        let mut rejected = [0_u64; 2];
+        let pick = |g: bool| if g { (1, &b) } else { (0, &a) };
+        for step in steps {
+            match step {
+                Step::Admit(n) => {
+                    let before = (a.status(now).events.accepted, b.status(now).events.accepted);
+                    let taken = admit(&fanout, next..next + n, now).is_ok();
+                    let after = (a.status(now).events.accepted, b.status(now).events.accepted);
+                    let by = if taken { n } else { 0 };
+                    prop_assert_eq!(after, (before.0 + by, before.1 + by), "all groups or none");
+                    next += by;
+                }
+                Step::Take(g) => {
+                    let (i, queue) = pick(g);
+                    if let Some(parcel) = take(queue, now) {
+                        prop_assert!(parcel.events() > 0);
+                        out[i].push_back(parcel);
+                    }
+                }
+                Step::Deliver(g) => {
+                    let (i, _) = pick(g);
+                    if let Some(parcel) = out[i].pop_front() {
+                        deliver(&mut delivered[i], parcel);
+                    }
+                }
+                Step::Refuse(g) => {
+                    let (i, _) = pick(g);
+                    if let Some(parcel) = out[i].pop_front() {
+                        let events = parcel.events() as u64;
+                        if parcel.refused() {
+                            rejected[i] += events;
+                        }
+                    }
+                }
+                Step::GiveBackAll(g) => {
+                    let (i, _) = pick(g);
+                    while let Some(parcel) = out[i].pop_back() {
+                        parcel.give_back();
+                    }
+                }
+                Step::Available(g, yes) => pick(g).1.set_available(yes),
+                Step::Wait(ms) => now += Duration::from_millis(ms),
+            }
+            for queue in [&a, &b] {
+                let status = queue.status(now);
+                prop_assert!(status.events.balanced(), "{status:?}");
+                prop_assert!(status.events.queued + status.events.inflight <= status.held_events_max.max(12));
+            }
+        }
+        for (i, queue) in [&a, &b].into_iter().enumerate() {
+            while let Some(parcel) = out[i].pop_back() {
+                parcel.give_back();
+            }
+            while let Some(parcel) = take(queue, now) {
+                deliver(&mut delivered[i], parcel);
+            }
+            let status = queue.status(now);
+            prop_assert!(status.events.balanced());
+            prop_assert_eq!(status.events.queued + status.events.inflight + status.held_bytes, 0);
+            prop_assert_eq!(status.events.rejected, rejected[i]);
+            prop_assert_eq!(status.events.accepted, next);
+            prop_assert!(delivered[i].values().all(|n| *n == 1), "nothing twice");
+            let missing = (0..next).filter(|id| !delivered[i].contains_key(id)).count() as u64;
+            prop_assert_eq!(missing, rejected[i] + status.events.dropped.total());
+            prop_assert_eq!(status.events.dropped.lost, 0);
+            if strict {
+                prop_assert_eq!(status.events.dropped.queue_full, 0, "strict groups drop only while unavailable");
+            }
+        }
+    }
+
+    #[test]
+    fn events_leave_in_the_order_they_came(sizes in prop::collection::vec(1_u64..20, 1..30), batch_max in 20_usize..400) {
+        let now = Instant::now();
+        let (fanout, a, b) = two_groups(limits(10_000, None, Shed::Oldest), limits(10_000, None, Shed::Oldest), batch_max);
+        let mut next = 0;
+        for n in sizes {
+            admit(&fanout, next..next + n, now).unwrap();
+            next += n;
+        }
+        for queue in [a, b] {
+            let mut seen = Vec::new();
+            while let Some(parcel) = take(&queue, now) {
+                prop_assert!(parcel.bytes().len() <= batch_max || parcel.events() == 1);
+                seen.extend(ids(&parcel.bytes()));
+                parcel.delivered();
+            }
+            prop_assert_eq!(&seen, &(0..next).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_full_queue_blocks_once_then_sheds_the_oldest_until_half_empty() {
+    let t0 = Instant::now();
+    let second = Duration::from_secs(1);
+    let (fanout, a, b) = two_groups(
+        limits(10, Some(second), Shed::Oldest),
+        limits(1000, Some(second), Shed::Oldest),
+        1 << 16,
+    );
+    for i in 0..10 {
+        admit(&fanout, i..i + 1, t0).unwrap();
+        fanout.seal();
+    }
+    assert_eq!(
+        admit(&fanout, 10..11, t0),
+        Err(Full {
+            retry_at: Some(t0 + second)
+        })
+    );
+    assert_eq!(a.status(t0).overflow, Overflow::Blocking);
+    assert_eq!(
+        b.status(t0).events.accepted,
+        10,
+        "the other group waits too, and takes none of it"
+    );
+    let late = t0 + second;
+    admit(&fanout, 10..13, late).unwrap();
+    fanout.seal();
+    assert_eq!(
+        (a.status(late).overflow, a.status(late).events.dropped.queue_full),
+        (Overflow::Shedding, 3)
+    );
+    assert_eq!(b.status(late).events.dropped.total(), 0);
+    let first = take(&a, late).unwrap();
+    assert_eq!(ids(&first.bytes()), [3], "0 to 2 were shed");
+    first.delivered();
+    for _ in 0..4 {
+        take(&a, late).unwrap().delivered();
+    }
+    assert_eq!(
+        a.status(late).overflow,
+        Overflow::Open,
+        "half empty: the incident is over"
+    );
+    assert_eq!(
+        (
+            a.status(late).blocked_incidents_total,
+            a.status(late).shed_incidents_total
+        ),
+        (1, 1)
+    );
+}
+
+#[test]
+fn shedding_the_newest_skips_only_the_group_that_is_full() {
+    let now = Instant::now();
+    let (fanout, a, b) = two_groups(
+        limits(4, Some(Duration::ZERO), Shed::Newest),
+        limits(100, Some(Duration::ZERO), Shed::Newest),
+        1 << 16,
+    );
+    admit(&fanout, 0..4, now).unwrap();
+    admit(&fanout, 4..6, now).unwrap();
+    let (pa, pb) = (take(&a, now).unwrap(), take(&b, now).unwrap());
+    assert_eq!(
+        (ids(&pa.bytes()), ids(&pb.bytes())),
+        (vec![0, 1, 2, 3], vec![0, 1, 2, 3])
+    );
+    let rest = take(&b, now).unwrap();
+    assert_eq!(ids(&rest.bytes()), [4, 5]);
+    assert!(take(&a, now).is_none());
+    assert_eq!(a.status(now).events.dropped.queue_full, 2);
+    for parcel in [pa, pb, rest] {
+        parcel.delivered();
+    }
+}
+
+#[test]
+fn an_unavailable_group_blocks_nobody() {
+    let now = Instant::now();
+    let (fanout, a, b) = two_groups(
+        limits(4, None, Shed::Oldest),
+        limits(100, None, Shed::Oldest),
+        1 << 16,
+    );
+    admit(&fanout, 0..4, now).unwrap();
+    assert!(admit(&fanout, 4..5, now).is_err());
+    a.set_available(false);
+    admit(&fanout, 4..5, now).unwrap();
+    assert_eq!(
+        a.status(now).events.dropped.unavailable,
+        4,
+        "the batch of the oldest four went as a whole"
+    );
+    assert_eq!(b.status(now).events.queued, 5);
+}
+
+#[test]
+fn a_frame_larger_than_the_queue_enters_when_it_is_alone() {
+    let now = Instant::now();
+    let (fanout, a, b) = two_groups(limits(4, None, Shed::Oldest), limits(100, None, Shed::Oldest), 64);
+    admit(&fanout, 0..9, now).unwrap();
+    assert!(admit(&fanout, 9..10, now).is_err());
+    for queue in [&a, &b] {
+        while let Some(parcel) = take(queue, now) {
+            parcel.delivered();
+        }
+    }
+    admit(&fanout, 9..10, now).unwrap();
+    for queue in [&a, &b] {
+        take(queue, now).unwrap().delivered();
+    }
+}
+
+#[test]
+fn a_receipt_resolves_with_the_last_group_and_not_for_an_unavailable_one() {
+    let now = Instant::now();
+    let (fanout, a, b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
+    let waker = std::task::Waker::noop();
+    let bytes = frame(0..9);
+    let receipt = Receipt::new();
+    fanout
+        .admit(Batch::check(&bytes, 9, 100).unwrap(), now, Some(&receipt))
+        .unwrap();
+    receipt.admitted();
+    while let Some(parcel) = take(&a, now) {
+        parcel.delivered();
+        assert_eq!(receipt.poll(waker), None);
+    }
+    take(&b, now).unwrap().delivered();
+    assert_eq!(receipt.poll(waker), None, "the frame is in more than one batch");
+    b.set_available(false);
+    assert_eq!(receipt.poll(waker), Some(Verdict::Settled));
+    while let Some(parcel) = take(&b, now) {
+        parcel.delivered();
+    }
+}
+
+#[test]
+fn a_frame_given_up_by_an_available_group_is_to_be_sent_again() {
+    let now = Instant::now();
+    let strict = limits(1, Some(Duration::ZERO), Shed::Newest);
+    let (fanout, a, b) = two_groups(strict, limits(10, None, Shed::Oldest), 64);
+    admit(&fanout, 0..1, now).unwrap();
+    let bytes = frame(1..2);
+    let receipt = Receipt::new();
+    fanout
+        .admit(Batch::check(&bytes, 1, 100).unwrap(), now, Some(&receipt))
+        .unwrap();
+    receipt.admitted();
+    for queue in [&a, &b] {
+        while let Some(parcel) = take(queue, now) {
+            parcel.delivered();
+        }
+    }
+    assert_eq!(receipt.poll(std::task::Waker::noop()), Some(Verdict::GivenUp));
+}
+
+#[test]
+fn three_refusals_reject() {
+    let now = Instant::now();
+    let (fanout, a, b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
+    admit(&fanout, 0..2, now).unwrap();
+    assert!(!take(&a, now).unwrap().refused());
+    assert!(!take(&a, now).unwrap().refused());
+    assert!(take(&a, now).unwrap().refused());
+    assert_eq!(a.status(now).events.rejected, 2);
+    take(&b, now).unwrap().delivered();
+}
+
+#[test]
+fn events_linger_only_while_the_group_is_busy() {
+    let t0 = Instant::now();
+    let linger = Duration::from_millis(2);
+    let (fanout, a, b) = two_groups(
+        limits(100, None, Shed::Oldest),
+        limits(100, None, Shed::Oldest),
+        1000,
+    );
+    assert_eq!(a.offer(t0, linger), Offer::Nothing);
+    admit(&fanout, 0..1, t0).unwrap();
+    assert_eq!(
+        a.offer(t0, linger),
+        Offer::Ready,
+        "after idleness one event goes at once"
+    );
+    take(&a, t0).unwrap().delivered();
+    admit(&fanout, 1..2, t0).unwrap();
+    assert_eq!(a.offer(t0, linger), Offer::Lingering(t0 + linger));
+    assert_eq!(b.offer(t0, linger), Offer::Ready);
+    admit(&fanout, 2..80, t0).unwrap();
+    assert_eq!(a.offer(t0, linger), Offer::Ready, "a full batch does not wait");
+    for queue in [&a, &b] {
+        while let Some(parcel) = take(queue, t0) {
+            parcel.delivered();
+        }
+    }
+}
+
+#[test]
+fn events_over_age_end_when_a_link_would_take_them() {
+    let now = Instant::now();
+    let mut old = limits(100, None, Shed::Oldest);
+    old.age = AgeLimits::new(Some(Duration::from_millis(100)), &BTreeMap::new());
+    let (fanout, a, b) = two_groups(old, limits(100, None, Shed::Oldest), 1 << 16);
+    // The test's clock stands at 1000 ms; an event's first eight bytes are its timestamp and its number.
+    admit(&fanout, 898..902, now).unwrap();
+    let parcel = take(&a, now).unwrap();
+    assert_eq!(ids(&parcel.bytes()), [900, 901]);
+    assert_eq!(a.status(now).events.dropped.max_age, 2);
+    parcel.delivered();
+    assert_eq!(a.status(now).held_bytes, 0);
+    take(&b, now).unwrap().delivered();
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "without a verdict")]
+fn a_parcel_dropped_without_a_verdict_is_a_defect() {
+    let now = Instant::now();
+    let (fanout, a, _b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
+    admit(&fanout, 0..2, now).unwrap();
+    drop(take(&a, now));
+}
