@@ -4,6 +4,7 @@
 pub mod config;
 pub mod control;
 pub mod lifecycle;
+pub mod net;
 pub mod relay;
 pub mod status;
 pub mod wire;

@@ -1,0 +1,128 @@
+//! What people want to know about a certificate: whose it is, until when, and its fingerprint.
+
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// A certificate in words and numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Distinguished name of the owner; empty when the certificate cannot be parsed.
+    pub subject: String,
+    /// Distinguished name of who signed it.
+    pub issuer: String,
+    /// Subject alternative names: DNS names and addresses.
+    pub sans: Vec<String>,
+    /// First second of validity, Unix seconds.
+    pub not_before: i64,
+    /// Last second of validity, Unix seconds.
+    pub not_after: i64,
+    /// SHA-256 of the DER form: what a pin holds.
+    pub sha256: [u8; 32],
+    /// Such as `RSA 2048` or `EC 256`.
+    pub key: String,
+    /// Such as `SHA256withRSA`; an OID when weir has no name for it.
+    pub signature: String,
+}
+
+impl PeerCertificate {
+    /// Reads one; what cannot be parsed stays empty, the fingerprint is always there.
+    #[must_use]
+    pub fn of(der: &CertificateDer<'_>) -> Self {
+        let sha256 = sha256(der);
+        match X509Certificate::from_der(der) {
+            Ok((_, x)) => Self {
+                subject: x.subject().to_string(),
+                issuer: x.issuer().to_string(),
+                sans: sans(&x),
+                not_before: x.validity().not_before.timestamp(),
+                not_after: x.validity().not_after.timestamp(),
+                sha256,
+                key: key(&x),
+                signature: signature(&x.signature_algorithm.algorithm.to_id_string()),
+            },
+            Err(_) => Self {
+                subject: String::new(),
+                issuer: String::new(),
+                sans: Vec::new(),
+                not_before: 0,
+                not_after: 0,
+                sha256,
+                key: String::new(),
+                signature: String::new(),
+            },
+        }
+    }
+
+    /// The fingerprint as a pin is written: 64 hex digits.
+    #[must_use]
+    pub fn pin(&self) -> String {
+        hex(&self.sha256)
+    }
+}
+
+/// Lower-case hex digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
+            let _ = write!(text, "{b:02x}");
+            text
+        })
+}
+
+/// SHA-256 of a certificate's DER form.
+#[must_use]
+pub fn sha256(der: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+    let mut out = [0; 32];
+    for (o, b) in out.iter_mut().zip(digest.as_ref()) {
+        *o = *b;
+    }
+    out
+}
+
+fn sans(x: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = x.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let names = extension.value.general_names.iter();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(dns) => Some((*dns).to_owned()),
+            GeneralName::IPAddress(ip) => match <[u8; 4]>::try_from(*ip) {
+                Ok(v4) => Some(std::net::Ipv4Addr::from(v4).to_string()),
+                Err(_) => Some(std::net::Ipv6Addr::from(<[u8; 16]>::try_from(*ip).ok()?).to_string()),
+            },
+            _ => None,
+        })
+        .collect()
+}
+
+fn key(x: &X509Certificate<'_>) -> String {
+    use x509_parser::public_key::PublicKey;
+    match x.public_key().parsed() {
+        Ok(PublicKey::RSA(rsa)) => format!("RSA {}", rsa.key_size()),
+        Ok(PublicKey::EC(point)) => format!("EC {}", point.key_size()),
+        _ => x.public_key().algorithm.algorithm.to_id_string(),
+    }
+}
+
+fn signature(oid: &str) -> String {
+    match oid {
+        "1.2.840.113549.1.1.4" => "MD5withRSA",
+        "1.2.840.113549.1.1.5" => "SHA1withRSA",
+        "1.2.840.113549.1.1.11" => "SHA256withRSA",
+        "1.2.840.113549.1.1.12" => "SHA384withRSA",
+        "1.2.840.113549.1.1.13" => "SHA512withRSA",
+        "1.2.840.10045.4.1" => "SHA1withECDSA",
+        "1.2.840.10045.4.3.2" => "SHA256withECDSA",
+        "1.2.840.10045.4.3.3" => "SHA384withECDSA",
+        "1.2.840.10045.4.3.4" => "SHA512withECDSA",
+        "1.3.101.112" => "Ed25519",
+        other => other,
+    }
+    .to_owned()
+}

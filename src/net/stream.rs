@@ -1,0 +1,215 @@
+//! One connection, plain or TLS, over TCP or over a simulated network.
+//!
+//! [`Stream`] adds nothing to the path of a byte: no buffer, no lock, and for plain TCP one `match`.
+//! A TLS stream may hold ciphertext back after a write: whoever has written must `flush`.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::info::PeerCertificate;
+
+/// The seam for a simulated network: a byte stream that can be reset.
+pub trait MemoryIo: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Ends the connection so that the peer sees a reset and unread bytes are lost.
+    fn abort(&mut self);
+}
+
+/// What carries the bytes, below TLS.
+pub enum Raw {
+    /// A TCP connection of the operating system.
+    Tcp(TcpStream),
+    /// A connection of a simulated network.
+    Memory(Box<dyn MemoryIo>),
+}
+
+/// A connection ready for the protocol.
+///
+/// Dropping it closes it the ordinary way (FIN; Linux turns that into a reset when received bytes were
+/// left unread). TLS sends its close_notify only in [`Stream::close`] and `shutdown`.
+pub enum Stream {
+    /// In clear.
+    Plain(Raw),
+    /// After a TLS handshake, either side.
+    Tls(Box<tokio_rustls::TlsStream<Raw>>),
+}
+
+impl Raw {
+    /// Ends the connection with a TCP reset: nothing more is sent, and the peer's next call fails.
+    pub fn abort(self) {
+        match self {
+            // Should the kernel refuse the option (it does so only for a socket that is already dead),
+            // the drop below still closes.
+            Raw::Tcp(tcp) => drop(tcp.set_zero_linger()),
+            Raw::Memory(mut io) => io.abort(),
+        }
+    }
+}
+
+impl Stream {
+    /// Ends the connection with a TCP reset: no FIN, no close_notify.
+    pub fn abort(self) {
+        match self {
+            Stream::Plain(raw) => raw.abort(),
+            Stream::Tls(tls) => match *tls {
+                tokio_rustls::TlsStream::Client(s) => s.into_inner().0.abort(),
+                tokio_rustls::TlsStream::Server(s) => s.into_inner().0.abort(),
+            },
+        }
+    }
+
+    /// Flushes, says goodbye (TLS: close_notify), sends FIN and closes. Waits only for room in the send
+    /// buffer, which a peer that does not read may deny for ever: give it a deadline.
+    ///
+    /// # Errors
+    /// The peer was gone before everything was handed to the kernel.
+    pub async fn close(mut self) -> io::Result<()> {
+        self.shutdown().await
+    }
+
+    /// Whether bytes are encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// The certificate the peer presented; `None` in clear, and on the server side (weir asks no
+    /// client for one).
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => tls
+                .get_ref()
+                .1
+                .peer_certificates()?
+                .first()
+                .map(PeerCertificate::of),
+        }
+    }
+
+    /// `TLSv1.3` or `TLSv1.2`; `None` in clear.
+    #[must_use]
+    pub fn tls_version(&self) -> Option<&'static str> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => match tls.get_ref().1.protocol_version() {
+                Some(tokio_rustls::rustls::ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
+                _ => Some("TLSv1.2"),
+            },
+        }
+    }
+}
+
+impl AsyncRead for Raw {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Raw::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Raw::Memory(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Raw {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Raw::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            Raw::Memory(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Raw::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Raw::Memory(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Raw::Tcp(io) => io.is_write_vectored(),
+            Raw::Memory(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Raw::Tcp(io) => Pin::new(io).poll_flush(cx),
+            Raw::Memory(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Raw::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+            Raw::Memory(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Stream::Tls(io) => Pin::new(&mut **io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Stream::Tls(io) => Pin::new(&mut **io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Stream::Tls(io) => Pin::new(&mut **io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Plain(io) => io.is_write_vectored(),
+            Stream::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(io) => Pin::new(io).poll_flush(cx),
+            Stream::Tls(io) => Pin::new(&mut **io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Stream::Tls(io) => Pin::new(&mut **io).poll_shutdown(cx),
+        }
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_tls() {
+            "Stream(tls)"
+        } else {
+            "Stream(plain)"
+        })
+    }
+}

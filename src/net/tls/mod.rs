@@ -1,0 +1,59 @@
+//! TLS in both directions; settings are replaceable at run time and count for new handshakes.
+
+mod client;
+mod server;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+pub use client::ClientTls;
+pub use server::{Acceptor, ServerTls};
+
+/// Key or trust material that cannot be used: which file, why, and what to do; may have several lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsError(pub String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl From<tokio_rustls::rustls::Error> for TlsError {
+    fn from(e: tokio_rustls::rustls::Error) -> Self {
+        TlsError(e.to_string())
+    }
+}
+
+/// The one provider of this program. Always named: the process default depends on features that any
+/// crate in the tree can switch on.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// A shared value that is read often and replaced now and then.
+struct Current<T>(Arc<RwLock<Arc<T>>>);
+
+impl<T> Clone for Current<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Current<T> {
+    fn new(value: Arc<T>) -> Self {
+        Self(Arc::new(RwLock::new(value)))
+    }
+
+    fn load(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, value: Arc<T>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+}
