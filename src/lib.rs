@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod control;
+pub mod egress;
 pub mod lifecycle;
 pub mod net;
 pub mod relay;

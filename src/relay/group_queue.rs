@@ -76,19 +76,21 @@ impl GroupQueue {
         }
     }
 
-    /// The oldest batch, if it is not larger than `bytes_max` or `alone`; the open one is sealed when it
-    /// is the only one.
+    /// The oldest batch, whatever its size; the open one is sealed when there is no other.
     #[must_use]
-    pub fn take(self: &Rc<Self>, bytes_max: usize, alone: bool, now: Instant) -> Option<Parcel> {
-        let shared = self.fanout.upgrade();
-        if !self.queue.borrow().has_sealed()
-            && self.queue.borrow().has_open()
-            && let Some(shared) = &shared
-        {
+    pub fn take(self: &Rc<Self>, now: Instant) -> Option<Parcel> {
+        let open = !self.queue.borrow().has_sealed() && self.queue.borrow().has_open();
+        if open && let Some(shared) = self.fanout.upgrade() {
             shared.seal();
         }
-        let front_bytes = self.queue.borrow().front_bytes()?;
-        if front_bytes > bytes_max && !alone {
+        self.take_sealed(usize::MAX, now)
+    }
+
+    /// The oldest sealed batch, if it is not larger than `bytes_max`: company for one that is taken.
+    #[must_use]
+    pub fn take_sealed(self: &Rc<Self>, bytes_max: usize, now: Instant) -> Option<Parcel> {
+        let shared = self.fanout.upgrade();
+        if self.queue.borrow().front_bytes()? > bytes_max {
             return None;
         }
         let now_ms = || shared.as_ref().map_or(0, |s| s.unix_ms());

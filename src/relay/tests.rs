@@ -54,7 +54,7 @@ fn two_groups(a: Limits, b: Limits, batch_max: usize) -> (Fanout, Rc<GroupQueue>
 }
 
 fn take(queue: &Rc<GroupQueue>, now: Instant) -> Option<Parcel> {
-    queue.take(1 << 20, true, now)
+    queue.take(now)
 }
 
 fn deliver(delivered: &mut BTreeMap<u64, u32>, parcel: Parcel) {

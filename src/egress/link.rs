@@ -1,0 +1,83 @@
+//! One endpoint's whole life: dial → log in → pump → give back → back off, and again.
+
+use std::rc::Rc;
+
+use tokio::time::{Instant, sleep};
+
+use super::backoff::{AUTHENTICATION_DELAY, Backoff, HEALTHY_AFTER};
+use super::group::Shared;
+use super::login::login;
+use super::pump::{End, Pump};
+use super::state::{Failure, Link};
+
+/// Runs until the link is retired. Everything that ends a connection goes one way: a [`Failure`], what is
+/// unanswered back to the queue, a delay.
+pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
+    let mut backoff = {
+        let settings = group.settings();
+        Backoff::new(settings.backoff_min, settings.backoff_max)
+    };
+    while !link.is_retired() {
+        if !link.is_enabled() {
+            link.disabled();
+            link.change().await;
+            continue;
+        }
+        let failure = match connect_while_wanted(&link, &group).await {
+            Some(Ok(pump)) => {
+                let since = Instant::now();
+                link.up();
+                let end = pump.run().await;
+                if since.elapsed() >= HEALTHY_AFTER {
+                    backoff.reset();
+                }
+                match end {
+                    End::Released => continue,
+                    End::Failed(failure) => failure,
+                }
+            }
+            Some(Err(failure)) => failure,
+            None => continue,
+        };
+        let mut delay = backoff.next(&mut group.random());
+        if failure.class == "authentication" {
+            delay = delay.max(AUTHENTICATION_DELAY);
+        }
+        link.down(failure);
+        tokio::select! {
+            // Unbiased would do as well; a change must not wait for the delay.
+            biased;
+            () = link.change() => {}
+            () = sleep(delay) => {}
+        }
+    }
+}
+
+/// A connection that is logged in, or `None` when the link was switched off meanwhile.
+async fn connect_while_wanted(link: &Rc<Link>, group: &Rc<Shared>) -> Option<Result<Pump, Failure>> {
+    let connected = connect(link, group);
+    tokio::pin!(connected);
+    loop {
+        tokio::select! {
+            // The change first: an endpoint that is switched off must not come up once more.
+            biased;
+            () = link.change() => if !link.wanted() { return None },
+            result = &mut connected => return Some(result),
+        }
+    }
+}
+
+async fn connect(link: &Rc<Link>, group: &Rc<Shared>) -> Result<Pump, Failure> {
+    let settings = group.settings();
+    let (username, password) = group.credentials();
+    let dialer = group.dialer();
+    let session = login(dialer, &link.endpoint.auth, &username, &password, &settings).await?;
+    let stream = dialer
+        .dial(
+            &link.endpoint.data,
+            settings.connect_timeout,
+            settings.tls_timeout,
+        )
+        .await?;
+    Ok(Pump::new(Rc::clone(link), Rc::clone(group), stream, session))
+}

@@ -1,0 +1,86 @@
+//! Logging in at a Traffic Manager: one short connection to its auth URL.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::state::Failure;
+use crate::config;
+use crate::net::{Dialer, Stream};
+use crate::wire::reply::{AUTHENTICATION, Reply, short_class};
+use crate::wire::request;
+
+/// Logs in and returns the session id. The connection is closed afterwards: a Traffic Manager has one
+/// thread for each of at most 100, and the session outlives it.
+///
+/// # Errors
+/// With the class: dns, refused, timeout, tls, authentication, protocol, closed.
+pub async fn login(
+    dialer: &Dialer,
+    auth: &config::Url,
+    username: &str,
+    password: &config::Secret,
+    times: &config::Link,
+) -> Result<Vec<u8>, Failure> {
+    let mut stream = dialer
+        .dial(auth, times.connect_timeout, times.tls_timeout)
+        .await?;
+    let within = times.login_timeout;
+    match timeout(within, exchange(&mut stream, auth, username, password)).await {
+        Ok(result) => result,
+        Err(_) => {
+            let text = format!(
+                "{auth} accepted the connection but did not answer the login within {within:?} (all its receiver threads may be taken)"
+            );
+            Err(Failure::new("timeout", text))
+        }
+    }
+}
+
+async fn exchange(
+    stream: &mut Stream,
+    auth: &config::Url,
+    username: &str,
+    password: &config::Secret,
+) -> Result<Vec<u8>, Failure> {
+    let closed =
+        |e: std::io::Error| Failure::new("closed", format!("{auth} ended the connection during login: {e}"));
+    let mut bytes = Vec::new();
+    request::encode_login(&mut bytes, username, password.expose());
+    stream.write_all(&bytes).await.map_err(closed)?;
+    stream.flush().await.map_err(closed)?;
+    let mut answer = Vec::new();
+    loop {
+        if stream.read_buf(&mut answer).await.map_err(closed)? == 0 {
+            let text = format!("{auth} closed the connection without an answer to the login");
+            return Err(Failure::new("closed", text));
+        }
+        match Reply::decode(&answer) {
+            Ok(None) => {}
+            Ok(Some((Reply::LoginOk { session }, _))) if !session.is_empty() => return Ok(session.to_vec()),
+            Ok(Some((Reply::Error { class, message }, _))) => {
+                let kind = if class == AUTHENTICATION {
+                    "authentication"
+                } else {
+                    "protocol"
+                };
+                let text = format!(
+                    "{auth} refused the login of {username:?}: {}: {message:?}",
+                    short_class(class)
+                );
+                return Err(Failure::new(kind, text));
+            }
+            Ok(Some(_)) => {
+                return Err(Failure::new(
+                    "protocol",
+                    format!("{auth} answered the login without a session id"),
+                ));
+            }
+            Err(e) => {
+                return Err(Failure::new(
+                    "protocol",
+                    format!("{auth} answered the login with no reply: {e}"),
+                ));
+            }
+        }
+    }
+}

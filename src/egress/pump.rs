@@ -1,0 +1,399 @@
+//! One connection at work: takes batches while its window has room, writes them as few full frames, reads
+//! replies, proves that it lives.
+//!
+//! A hand-written poll, because all its halves share one state. In one turn: read what is there, load and
+//! write as much as window and socket take, then wait for whatever can happen next. Replies of a link that
+//! is busy anyway are read with its next write or on a slow tick, not woken for one by one.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::group::Shared;
+use super::outbox::{Outbox, SLICES_MAX};
+use super::pipeline::{Frame, Pipeline};
+use super::state::{Failure, Link};
+use crate::config;
+use crate::net::Stream;
+use crate::relay::Offer;
+use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
+use crate::wire::request::encode_publish_header;
+
+/// How late a reply may be noticed on a link that has room in its window.
+const LAZY_READ: Duration = Duration::from_millis(5);
+
+/// Replies are one byte each; more than a window of them never waits.
+const READ_BYTES: usize = 256;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Switched off; nothing was in flight.
+    Released,
+    /// Anything else.
+    Failed(Failure),
+}
+
+pub(super) struct Pump {
+    link: Rc<Link>,
+    group: Rc<Shared>,
+    settings: Rc<config::Link>,
+    stream: Stream,
+    session: Vec<u8>,
+    outbox: Outbox,
+    pipeline: Pipeline,
+    /// An incomplete reply; empty nearly always.
+    inbox: Vec<u8>,
+    unflushed: bool,
+    last_read: Instant,
+    last_write: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Pump {
+    pub(super) fn new(link: Rc<Link>, group: Rc<Shared>, stream: Stream, session: Vec<u8>) -> Self {
+        let now = Instant::now();
+        Self {
+            link,
+            settings: group.settings(),
+            group,
+            stream,
+            session,
+            outbox: Outbox::default(),
+            pipeline: Pipeline::default(),
+            inbox: Vec::new(),
+            unflushed: false,
+            last_read: now,
+            last_write: now,
+            alarm: Box::pin(sleep_until(now)),
+        }
+    }
+
+    /// Until the connection ends. Whatever is unanswered then is back in the queue, in order.
+    pub(super) async fn run(mut self) -> End {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.group.queue.bell().leave(self.link.id);
+        self.count_inflight();
+        let (end, refused) = match end {
+            Stop::Released => (End::Released, false),
+            Stop::Failed(failure) => (End::Failed(failure), false),
+            Stop::Refused(failure) => (End::Failed(failure), true),
+        };
+        let pipeline = std::mem::take(&mut self.pipeline);
+        if refused {
+            let rejected = pipeline.refused();
+            if rejected > 0 {
+                tracing::warn!(
+                    group = self.link.group,
+                    endpoint = self.link.endpoint.name,
+                    events = rejected,
+                    "events rejected after three error replies"
+                );
+            }
+        } else {
+            drop(pipeline);
+        }
+        let mut stats = self.link.stats.borrow_mut();
+        stats.inflight_frames = 0;
+        stats.oldest_inflight_ms = 0;
+        drop(stats);
+        end
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        self.link.park(cx.waker());
+        loop {
+            let now = Instant::now();
+            let mut lazy = Context::from_waker(Waker::noop());
+            if self.pipeline.len() > 0
+                && let Err(stop) = self.read(&mut lazy, now)
+            {
+                return Poll::Ready(stop);
+            }
+            if let Err(stop) = self.write(cx, now) {
+                return Poll::Ready(stop);
+            }
+            if self.pipeline.len() == 0 && self.outbox.is_empty() && !self.link.wanted() {
+                return Poll::Ready(Stop::Released);
+            }
+            // A link with room in its window will write again soon, or look on the tick.
+            let may_be_lazy = self.pipeline.len() > 0 && self.has_room() && !self.group.eager;
+            if !may_be_lazy {
+                match self.read(cx, now) {
+                    Ok(false) => {}
+                    Ok(true) => continue,
+                    Err(stop) => return Poll::Ready(stop),
+                }
+            }
+            match self.wait(cx, now, may_be_lazy) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(stop) => return Poll::Ready(stop),
+            }
+        }
+    }
+
+    /// Reads replies until none is there; whether there was any.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop> {
+        let mut any = false;
+        loop {
+            let mut bytes = [0_u8; READ_BYTES];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Ok(any),
+                Poll::Ready(Err(e)) => return Err(Stop::failed("closed", format!("connection lost: {e}"))),
+                Poll::Ready(Ok(())) => {}
+            }
+            let read = buffer.filled();
+            if read.is_empty() {
+                return Err(Stop::failed(
+                    "closed",
+                    "the Traffic Manager closed the connection",
+                ));
+            }
+            any = true;
+            self.last_read = now;
+            let more = read.len() == READ_BYTES;
+            self.answer(read, now)?;
+            if !more {
+                return Ok(any);
+            }
+        }
+    }
+
+    fn answer(&mut self, read: &[u8], now: Instant) -> Result<(), Stop> {
+        let mut joined = std::mem::take(&mut self.inbox);
+        let mut bytes = read;
+        if !joined.is_empty() {
+            joined.extend_from_slice(read);
+            bytes = &joined;
+        }
+        loop {
+            match Reply::decode(bytes) {
+                Ok(None) => {
+                    self.inbox.extend_from_slice(bytes);
+                    return Ok(());
+                }
+                Ok(Some((Reply::Ok, length))) => {
+                    bytes = bytes.get(length..).unwrap_or_default();
+                    self.delivered(now)?;
+                }
+                Ok(Some((Reply::Error { class, message }, _))) => {
+                    self.link.stats.borrow_mut().replies_error_total += 1;
+                    let text = format!("{}: {message:?}", short_class(class));
+                    if class == SESSION_TIMEOUT {
+                        return Err(Stop::failed("session", text));
+                    }
+                    return Err(Stop::Refused(Failure::new("rejected", text)));
+                }
+                Ok(Some((Reply::LoginOk { .. }, _))) => {
+                    return Err(Stop::failed("protocol", "a login reply to a publish"));
+                }
+                Err(e) => return Err(Stop::failed("protocol", e.to_string())),
+            }
+        }
+    }
+
+    fn delivered(&mut self, now: Instant) -> Result<(), Stop> {
+        let (mut events, mut frames) = (0, 0);
+        let observers = &self.link.observers;
+        let known = self.pipeline.answered(|parcel, sent_at| {
+            if frames == 0 {
+                observers.reply_seconds.record(now.duration_since(sent_at));
+            }
+            frames = 1;
+            events += parcel.events() as u64;
+            if let Some(at) = parcel.accepted_at() {
+                observers.delivery_seconds.record(now.duration_since(at));
+            }
+            parcel.delivered();
+        });
+        if !known {
+            return Err(Stop::failed("protocol", "a reply that nothing was asked for"));
+        }
+        let mut stats = self.link.stats.borrow_mut();
+        stats.replies_ok_total += frames;
+        stats.delivered_events_total += events;
+        Ok(())
+    }
+
+    /// Loads and writes until window, queue or socket end it.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Stop> {
+        loop {
+            if self.outbox.is_empty() && !self.load(now) {
+                break;
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = self.outbox.slices(&mut slices);
+            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(written)) if written > 0 => {
+                    self.outbox.advance(written);
+                    self.unflushed = true;
+                    self.last_write = now;
+                    self.link.stats.borrow_mut().sent_bytes_total += written as u64;
+                }
+                Poll::Ready(Ok(_)) => return Err(Stop::failed("closed", "the connection takes no bytes")),
+                Poll::Ready(Err(e)) => return Err(Stop::failed("closed", format!("connection lost: {e}"))),
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(e)) => return Err(Stop::failed("closed", format!("connection lost: {e}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the next frame, or a heartbeat when the link has been silent; false when there is none.
+    fn load(&mut self, now: Instant) -> bool {
+        if self.may_take() && self.group.queue.offer(now, self.settings.linger) == Offer::Ready {
+            let mut parcels = self.pipeline.list();
+            let (mut events, mut bytes) = (0, 0);
+            parcels.extend(self.group.queue.take(now));
+            if let Some(first) = parcels.first() {
+                (events, bytes) = (first.events(), first.bytes().len());
+                while let Some(more) = self
+                    .group
+                    .queue
+                    .take_sealed(self.settings.batch_max_bytes.saturating_sub(bytes), now)
+                {
+                    events += more.events();
+                    bytes += more.bytes().len();
+                    parcels.push(more);
+                }
+            }
+            if events > 0 {
+                self.outbox
+                    .header(|out| encode_publish_header(out, &self.session, events, bytes));
+                for parcel in &parcels {
+                    self.outbox.batch(parcel.bytes());
+                }
+                self.pipeline.push(Frame {
+                    parcels,
+                    sent_at: now,
+                });
+                self.link.observers.frame_events.record(events as f64);
+                let mut stats = self.link.stats.borrow_mut();
+                stats.frames_sent_total += 1;
+                stats.events_sent_total += events as u64;
+                return true;
+            }
+        }
+        let Some(heartbeat) = self.settings.heartbeat else {
+            return false;
+        };
+        if self.pipeline.len() > 0 || self.last_write.max(self.last_read) + heartbeat.delay > now {
+            return false;
+        }
+        self.outbox
+            .header(|out| encode_publish_header(out, &self.session, 0, 0));
+        let parcels = self.pipeline.list();
+        self.pipeline.push(Frame {
+            parcels,
+            sent_at: now,
+        });
+        self.link.stats.borrow_mut().heartbeats_total += 1;
+        true
+    }
+
+    /// Registers for everything that can happen next; true when something already has.
+    fn wait(&mut self, cx: &mut Context<'_>, now: Instant, lazy: bool) -> Result<bool, Stop> {
+        let bell = self.group.queue.bell();
+        let offer = self.group.queue.offer(now, self.settings.linger);
+        let takes = self.may_take() && self.outbox.is_empty();
+        if takes {
+            bell.wait(self.link.id, cx.waker());
+        } else {
+            bell.leave(self.link.id);
+            if offer != Offer::Nothing {
+                // Whoever was woken for this batch instead of a link that can take it passes it on.
+                bell.ring_one();
+            }
+        }
+        self.count_inflight();
+        let linger_due = match offer {
+            Offer::Lingering(due) if takes => Some(due),
+            _ => None,
+        };
+        let reply_due = self
+            .pipeline
+            .oldest()
+            .map(|frame| frame.sent_at + self.patience(frame));
+        if reply_due.is_some_and(|due| due <= now) {
+            let waited = self
+                .pipeline
+                .oldest()
+                .map_or(Duration::ZERO, |f| now.duration_since(f.sent_at));
+            let frames = self.pipeline.len();
+            return Err(Stop::failed(
+                "timeout",
+                format!("no reply for {waited:.1?} ({frames} frames unanswered)"),
+            ));
+        }
+        let look_due = lazy.then(|| now + LAZY_READ);
+        let heartbeat_due = self
+            .settings
+            .heartbeat
+            .filter(|_| self.pipeline.len() == 0)
+            .map(|h| self.last_write.max(self.last_read) + h.delay);
+        let due = [linger_due, reply_due, look_due, heartbeat_due]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(due) = due else { return Ok(false) };
+        // An alarm that rings too early costs one look, so it is only ever moved to an earlier time.
+        if self.alarm.is_elapsed() || self.alarm.deadline() > due {
+            self.alarm.as_mut().reset(due);
+        }
+        Ok(self.alarm.as_mut().poll(cx).is_ready())
+    }
+
+    /// How long the reply to a frame may take.
+    fn patience(&self, frame: &Frame) -> Duration {
+        match self.settings.heartbeat {
+            Some(h) if frame.parcels.is_empty() => h.timeout().saturating_sub(h.delay),
+            _ => self.settings.reply_timeout,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.pipeline.len() < self.settings.window_frames
+    }
+
+    fn may_take(&self) -> bool {
+        self.has_room() && self.link.may_take()
+    }
+
+    fn count_inflight(&self) {
+        let mut stats = self.link.stats.borrow_mut();
+        stats.inflight_frames = self.pipeline.len() as u64;
+        let oldest = self
+            .pipeline
+            .oldest()
+            .map_or(Duration::ZERO, |f| f.sent_at.elapsed());
+        stats.oldest_inflight_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+    }
+}
+
+/// How the poll ended.
+enum Stop {
+    Released,
+    Failed(Failure),
+    /// An error reply that is not about the session: the verdict is the oldest frame's.
+    Refused(Failure),
+}
+
+impl Stop {
+    fn failed(class: &'static str, message: impl Into<String>) -> Self {
+        Stop::Failed(Failure::new(class, message))
+    }
+}

@@ -1,0 +1,253 @@
+//! What a link, its group and /status know of each other: a cell that the link writes and the others read.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+
+use metrics::Histogram;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::policy::View;
+use crate::config;
+use crate::net::{DialClass, DialError};
+use crate::status::{self, FAILURES, LinkState};
+
+/// Why a link's connection ended or could not be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// One of [`FAILURES`].
+    pub class: &'static str,
+    /// One line for people.
+    pub message: String,
+}
+
+impl Failure {
+    pub(super) fn new(class: &'static str, message: impl Into<String>) -> Self {
+        debug_assert!(FAILURES.contains(&class), "{class} is no failure class");
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<DialError> for Failure {
+    fn from(e: DialError) -> Self {
+        let class = match e.class {
+            DialClass::Dns => "dns",
+            DialClass::Refused => "refused",
+            DialClass::Timeout => "timeout",
+            DialClass::Tls => "tls",
+            DialClass::Other => "other",
+        };
+        Self::new(class, e.message)
+    }
+}
+
+/// Histograms that links feed, once per upstream frame or batch.
+#[derive(Clone)]
+pub struct Observers {
+    /// From the frame's write to its reply, in seconds.
+    pub reply_seconds: Histogram,
+    /// From the acceptance of a batch's first event to its delivery, in seconds.
+    pub delivery_seconds: Histogram,
+    /// Events per upstream frame.
+    pub frame_events: Histogram,
+}
+
+impl Observers {
+    /// Nobody looks.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            reply_seconds: Histogram::noop(),
+            delivery_seconds: Histogram::noop(),
+            frame_events: Histogram::noop(),
+        }
+    }
+}
+
+/// One link as the rest of its group sees it.
+pub(super) struct Link {
+    /// Place in the queue's bell; unique in the group.
+    pub(super) id: usize,
+    pub(super) group: String,
+    pub(super) endpoint: config::Endpoint,
+    pub(super) observers: Observers,
+    pub(super) stats: RefCell<status::Endpoint>,
+    state: Cell<LinkState>,
+    since: Cell<Instant>,
+    failure: RefCell<Option<Failure>>,
+    may_take: Cell<bool>,
+    enabled: Cell<bool>,
+    retired: Cell<bool>,
+    /// Somebody changed one of the three above.
+    changed: Notify,
+    pump: RefCell<Option<Waker>>,
+    group_changed: Rc<Notify>,
+}
+
+impl Link {
+    pub(super) fn new(
+        id: usize,
+        group: &str,
+        endpoint: config::Endpoint,
+        observers: Observers,
+        group_changed: Rc<Notify>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            group: group.to_owned(),
+            stats: RefCell::new(status::Endpoint {
+                name: endpoint.name.clone(),
+                ..Default::default()
+            }),
+            endpoint,
+            observers,
+            state: Cell::new(LinkState::Connecting),
+            since: Cell::new(Instant::now()),
+            failure: RefCell::default(),
+            may_take: Cell::new(false),
+            enabled: Cell::new(true),
+            retired: Cell::new(false),
+            changed: Notify::new(),
+            pump: RefCell::default(),
+            group_changed,
+        })
+    }
+
+    // What the link's own task says.
+
+    pub(super) fn up(&self) {
+        self.stats.borrow_mut().connects_total += 1;
+        tracing::info!(group = self.group, endpoint = self.endpoint.name, "link up");
+        self.failure.take();
+        self.enter(LinkState::Up);
+    }
+
+    /// Counts a failure; the log gets a line when the state or the class of the failure changes.
+    pub(super) fn down(&self, failure: Failure) {
+        if let Some(i) = FAILURES.iter().position(|c| *c == failure.class) {
+            self.stats.borrow_mut().failures_total[i] += 1;
+        }
+        let news = self.state.get() != LinkState::Down
+            || self
+                .failure
+                .borrow()
+                .as_ref()
+                .is_none_or(|before| before.class != failure.class);
+        if news {
+            tracing::warn!(
+                group = self.group,
+                endpoint = self.endpoint.name,
+                class = failure.class,
+                error = failure.message,
+                "link down"
+            );
+        }
+        self.failure.replace(Some(failure));
+        self.enter(LinkState::Down);
+    }
+
+    pub(super) fn disabled(&self) {
+        if self.state.get() != LinkState::Disabled {
+            tracing::info!(
+                group = self.group,
+                endpoint = self.endpoint.name,
+                "link disabled by the operator"
+            );
+        }
+        self.enter(LinkState::Disabled);
+    }
+
+    /// The pump is about to wait; it wants to know when it may do more or less than before.
+    pub(super) fn park(&self, waker: &Waker) {
+        let mut pump = self.pump.borrow_mut();
+        if !pump.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *pump = Some(waker.clone());
+        }
+    }
+
+    /// Resolves when `enabled` or `retired` may have changed.
+    pub(super) async fn change(&self) {
+        self.changed.notified().await;
+    }
+
+    fn enter(&self, state: LinkState) {
+        if self.state.replace(state) != state {
+            self.since.set(Instant::now());
+        }
+        self.group_changed.notify_one();
+    }
+
+    // What the group says.
+
+    pub(super) fn set_may_take(&self, may: bool) {
+        if self.may_take.replace(may) != may {
+            self.nudge();
+        }
+    }
+
+    pub(super) fn set_enabled(&self, enabled: bool) {
+        if self.enabled.replace(enabled) != enabled {
+            self.nudge();
+            self.changed.notify_one();
+        }
+    }
+
+    /// The endpoint is gone from the configuration: finish what is in flight and end.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.nudge();
+        self.changed.notify_one();
+    }
+
+    pub(super) fn nudge(&self) {
+        if let Some(waker) = self.pump.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    // What everybody may ask.
+
+    pub(super) fn may_take(&self) -> bool {
+        self.may_take.get() && self.wanted()
+    }
+
+    pub(super) fn wanted(&self) -> bool {
+        self.enabled.get() && !self.retired.get()
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled.get()
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
+    pub(super) fn view(&self, now: Instant) -> View {
+        let up = self.state.get() == LinkState::Up && self.wanted();
+        View {
+            up_for: up.then(|| now.duration_since(self.since.get())),
+            undecided: self.state.get() == LinkState::Connecting && self.wanted(),
+        }
+    }
+
+    pub(super) fn status(&self, now: Instant) -> status::Endpoint {
+        let millis = now.duration_since(self.since.get()).as_millis();
+        status::Endpoint {
+            state: self.state.get(),
+            reason: self
+                .failure
+                .borrow()
+                .as_ref()
+                .map(|f| format!("{}: {}", f.class, f.message)),
+            since_ms: u64::try_from(millis).unwrap_or(u64::MAX),
+            enabled: self.enabled.get(),
+            links_up: u64::from(self.state.get() == LinkState::Up),
+            ..self.stats.borrow().clone()
+        }
+    }
+}
