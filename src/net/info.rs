@@ -6,7 +6,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// A certificate in words and numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerCertificate {
+pub struct CertificateInfo {
     /// Distinguished name of the owner; empty when the certificate cannot be parsed.
     pub subject: String,
     /// Distinguished name of who signed it.
@@ -25,7 +25,7 @@ pub struct PeerCertificate {
     pub signature: String,
 }
 
-impl PeerCertificate {
+impl CertificateInfo {
     /// Reads one; what cannot be parsed stays empty, the fingerprint is always there.
     #[must_use]
     pub fn of(der: &CertificateDer<'_>) -> Self {

@@ -6,6 +6,7 @@
 
 mod error;
 mod info;
+mod keystore;
 mod stream;
 mod tcp;
 mod tls;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 pub use error::{DialClass, DialError};
-pub use info::{PeerCertificate, hex, sha256};
+pub use info::{CertificateInfo, hex, sha256};
 pub use stream::{MemoryIo, Raw, Stream};
 pub use tcp::{Listener, MemoryListener, SocketOptions, bind, connect, out_of_descriptors};
 pub use tls::{Acceptor, ClientTls, ServerTls, TlsError};

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::info::PeerCertificate;
+use super::info::CertificateInfo;
 
 /// The seam for a simulated network: a byte stream that can be reset.
 pub trait MemoryIo: AsyncRead + AsyncWrite + Unpin + Send {
@@ -79,7 +79,7 @@ impl Stream {
     /// The certificate the peer presented; `None` in clear, and on the server side (weir asks no
     /// client for one).
     #[must_use]
-    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
+    pub fn peer_certificate(&self) -> Option<CertificateInfo> {
         match self {
             Stream::Plain(_) => None,
             Stream::Tls(tls) => tls
@@ -87,7 +87,7 @@ impl Stream {
                 .1
                 .peer_certificates()?
                 .first()
-                .map(PeerCertificate::of),
+                .map(CertificateInfo::of),
         }
     }
 

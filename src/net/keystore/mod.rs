@@ -1,0 +1,239 @@
+//! Key and trust material from files: PEM, JKS and PKCS#12, the kind found by the first bytes.
+//!
+//! Every error names the file, what is wrong with it, and what to do.
+
+mod jks;
+mod pem;
+#[cfg(feature = "pkcs12")]
+mod pkcs12;
+#[cfg(test)]
+mod tests;
+
+use std::io::Read;
+use std::path::Path;
+
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::tls::TlsError;
+use crate::config::{KeyFile, Secret, Trust};
+
+/// Larger files are no keystores.
+const FILE_MAX_BYTES: u64 = 16 << 20;
+
+/// A private key with its certificate chain, leaf first, never empty.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    /// For messages: the file, and the alias where there is one.
+    pub(super) origin: String,
+}
+
+/// Trusted certificates.
+#[derive(Debug)]
+pub(super) struct Anchors {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// For messages: `truststore.jks` or `the operating system's certificates`.
+    pub(super) origin: String,
+}
+
+/// Reads weir's own certificate and key.
+pub(super) fn identity(file: &KeyFile) -> Result<Identity, TlsError> {
+    match file {
+        KeyFile::Pem { certificate, key } => {
+            let chain = pem::certificates(&read(certificate)?).map_err(|e| in_file(certificate, &e))?;
+            let key = pem::key(&read(key)?).map_err(|e| in_file(key, &e))?;
+            let origin = certificate.display().to_string();
+            Ok(Identity { chain, key, origin })
+        }
+        KeyFile::Keystore {
+            file,
+            password,
+            alias,
+            key_password,
+        } => {
+            let store = open(file, password)?;
+            let entry = choose(store, alias.as_deref()).map_err(|e| in_file(file, &e))?;
+            let origin = format!("{}, alias {}", file.display(), entry.alias);
+            let key_password = key_password.as_ref().unwrap_or(password);
+            let key = entry.key.unlock(key_password).map_err(|e| {
+                TlsError(format!(
+                    "{origin}: {e} (a key may have a password of its own: key_password)"
+                ))
+            })?;
+            if entry.chain.is_empty() {
+                return Err(TlsError(format!("{origin}: the key has no certificate")));
+            }
+            Ok(Identity {
+                chain: entry.chain,
+                key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)),
+                origin,
+            })
+        }
+    }
+}
+
+/// Reads whom weir trusts. An operating system without certificates is no error here: a weir without
+/// `ssl://` URLs needs none, and a handshake says so.
+pub(super) fn trust(trust: &Trust) -> Result<Anchors, TlsError> {
+    match trust {
+        Trust::System => {
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "a trusted certificate of the operating system is left out");
+            }
+            Ok(Anchors {
+                certificates: found.certs,
+                origin: "the operating system's certificates".into(),
+            })
+        }
+        Trust::Pem(file) => Ok(Anchors {
+            certificates: pem::certificates(&read(file)?).map_err(|e| in_file(file, &e))?,
+            origin: file.display().to_string(),
+        }),
+        Trust::Keystore { file, password } => {
+            let store = open(file, password)?;
+            // As Java's trust manager does: trusted entries, and the leaf of each key entry.
+            let leaves = store.keys.into_iter().filter_map(|k| k.chain.into_iter().next());
+            let certificates: Vec<_> = store.certificates.into_iter().chain(leaves).collect();
+            if certificates.is_empty() {
+                return Err(in_file(
+                    file,
+                    "it holds no trusted certificate: add one with keytool -importcert -alias NAME -file \
+                     CERTIFICATE -keystore FILE, or give weir a PEM file",
+                ));
+            }
+            Ok(Anchors {
+                certificates,
+                origin: file.display().to_string(),
+            })
+        }
+    }
+}
+
+/// A keystore of either kind, read.
+#[derive(Default)]
+struct Store {
+    keys: Vec<KeyEntry>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+struct KeyEntry {
+    alias: String,
+    chain: Vec<CertificateDer<'static>>,
+    key: Key,
+}
+
+enum Key {
+    /// PKCS#8.
+    #[cfg_attr(not(feature = "pkcs12"), allow(dead_code))]
+    Open(Vec<u8>),
+    /// Under JKS's key protector, with a password of its own.
+    Sealed(Vec<u8>),
+}
+
+impl Key {
+    fn unlock(self, password: &Secret) -> Result<Vec<u8>, String> {
+        match self {
+            Key::Open(key) => Ok(key),
+            Key::Sealed(sealed) => jks::unseal(&sealed, password.expose()),
+        }
+    }
+}
+
+fn open(path: &Path, password: &Secret) -> Result<Store, TlsError> {
+    store(&read(path)?, password.expose(), path).map_err(|e| in_file(path, &e))
+}
+
+fn store(bytes: &[u8], password: &str, path: &Path) -> Result<Store, String> {
+    let path = path.display();
+    if bytes.starts_with(&jks::MAGIC) {
+        let mut store = Store::default();
+        for entry in jks::parse(bytes, password)? {
+            match entry {
+                jks::Entry::Key { alias, sealed, chain } => store.keys.push(KeyEntry {
+                    alias,
+                    chain,
+                    key: Key::Sealed(sealed),
+                }),
+                jks::Entry::Certificate { certificate } => store.certificates.push(certificate),
+            }
+        }
+        Ok(store)
+    } else if bytes.starts_with(&jks::MAGIC_JCEKS) {
+        Err(format!(
+            "it is a JCEKS keystore, which weir does not read; this converts it: keytool -importkeystore \
+             -srckeystore {path} -srcstoretype JCEKS -destkeystore {path}.p12 -deststoretype PKCS12"
+        ))
+    } else if bytes.first() == Some(&0x30) {
+        #[cfg(feature = "pkcs12")]
+        return pkcs12::parse(bytes, password);
+        #[cfg(not(feature = "pkcs12"))]
+        return Err(format!(
+            "it looks like PKCS#12, which this weir was built without (feature pkcs12); this converts it: \
+             keytool -importkeystore -srckeystore {path} -srcstoretype PKCS12 -destkeystore {path}.jks \
+             -deststoretype JKS"
+        ));
+    } else if bytes.starts_with(b"-----BEGIN") {
+        Err("it is a PEM file, not a keystore: name it in the PEM settings".into())
+    } else if bytes.starts_with(&[0xef, 0xbf, 0xbd]) {
+        Err(
+            "it is no keystore any more: something has treated the binary file as text (UTF-8 replacement \
+             characters at its start); copy the original again"
+                .into(),
+        )
+    } else {
+        Err("it is neither a JKS nor a PKCS#12 keystore".into())
+    }
+}
+
+fn choose(store: Store, alias: Option<&str>) -> Result<KeyEntry, String> {
+    let names = || {
+        let names: Vec<&str> = store.keys.iter().map(|k| k.alias.as_str()).collect();
+        names.join(", ")
+    };
+    if store.keys.is_empty() {
+        let n = store.certificates.len();
+        return Err(format!(
+            "it holds no private key, only {n} trusted certificates: a truststore?"
+        ));
+    }
+    // Java lowers the case of aliases.
+    let wanted = |k: &KeyEntry| alias.is_none_or(|a| a.to_lowercase() == k.alias.to_lowercase());
+    let mut found = store
+        .keys
+        .iter()
+        .enumerate()
+        .filter(|(_, k)| wanted(k))
+        .map(|(i, _)| i);
+    match (found.next(), found.next(), alias) {
+        (Some(i), None, _) => store.keys.into_iter().nth(i).ok_or_else(String::new),
+        (None, _, Some(alias)) => Err(format!(
+            "it has no private key with alias {alias}; it has: {}",
+            names()
+        )),
+        _ => Err(format!(
+            "it holds several private keys ({}): say which one with alias",
+            names()
+        )),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?
+            .take(FILE_MAX_BYTES + 1)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|e: std::io::Error| in_file(path, &format!("it cannot be read: {e}")))?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(in_file(path, "it is larger than 16 MiB: no keystore"));
+    }
+    Ok(bytes)
+}
+
+fn in_file(path: &Path, problem: &str) -> TlsError {
+    TlsError(format!("{}: {problem}", path.display()))
+}
