@@ -1,6 +1,8 @@
 //! Plain TCP through the network room: how connections begin, and how the two ways to end them look to
 //! the peer.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

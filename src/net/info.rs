@@ -1,8 +1,11 @@
 //! What people want to know about a certificate: whose it is, until when, and its fingerprint.
 
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 /// A certificate in words and numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub struct CertificateInfo {
     pub key: String,
     /// Such as `SHA256withRSA`; an OID when weir has no name for it.
     pub signature: String,
+    /// Marked as a certificate authority (`CA:TRUE`).
+    pub ca: bool,
+    /// X.509 version 3; older ones cannot carry names.
+    pub v3: bool,
 }
 
 impl CertificateInfo {
@@ -40,6 +47,8 @@ impl CertificateInfo {
                 sha256,
                 key: key(&x),
                 signature: signature(&x.signature_algorithm.algorithm.to_id_string()),
+                ca: x.is_ca(),
+                v3: x.version() == X509Version::V3,
             },
             Err(_) => Self {
                 subject: String::new(),
@@ -50,8 +59,34 @@ impl CertificateInfo {
                 sha256,
                 key: String::new(),
                 signature: String::new(),
+                ca: false,
+                v3: false,
             },
         }
+    }
+
+    /// Why no TLS of today accepts this certificate's key, if so.
+    #[must_use]
+    pub fn weakness(&self) -> Option<String> {
+        let bits: u32 = self.key.strip_prefix("RSA ")?.parse().ok()?;
+        let digest = match self.signature.as_str() {
+            "SHA1withRSA" => ", and it is signed with SHA-1 (SHA1withRSA)",
+            "MD5withRSA" => ", and it is signed with MD5 (MD5withRSA)",
+            _ => "",
+        };
+        (bits < 2048).then(|| format!("its key is RSA {bits} (2048 is the least){digest}"))
+    }
+
+    /// Last day of validity, as `2027-01-31`.
+    #[must_use]
+    pub fn last_day(&self) -> String {
+        day(self.not_after)
+    }
+
+    /// First day of validity, as `2027-01-31`.
+    #[must_use]
+    pub fn first_day(&self) -> String {
+        day(self.not_before)
     }
 
     /// The fingerprint as a pin is written: 64 hex digits.
@@ -59,6 +94,28 @@ impl CertificateInfo {
     pub fn pin(&self) -> String {
         hex(&self.sha256)
     }
+}
+
+impl fmt::Display for CertificateInfo {
+    /// One line for messages, fingerprint included.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = if self.sans.is_empty() {
+            "none".to_owned()
+        } else {
+            self.sans.join(" ")
+        };
+        let (subject, issuer, until, pin) = (&self.subject, &self.issuer, self.last_day(), self.pin());
+        write!(
+            f,
+            "subject {subject}, names {names}, issuer {issuer}, valid until {until}, SHA-256 {pin}"
+        )
+    }
+}
+
+fn day(seconds: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string();
+    text.split('T').next().unwrap_or_default().to_owned()
 }
 
 /// Lower-case hex digits.

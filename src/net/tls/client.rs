@@ -5,38 +5,70 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::{Current, TlsError, provider};
-use crate::config::Url;
+use super::verify::Verifier;
+use super::{Current, TlsError, explain, provider};
+use crate::config::{Tls, Url, Verify};
 use crate::net::error::{DialClass, DialError};
+use crate::net::keystore::{self, Anchors};
 use crate::net::stream::{Raw, Stream};
 
 /// The settings of outgoing TLS; clones share them, also after [`ClientTls::replace`].
 #[derive(Clone)]
 pub struct ClientTls {
-    config: Current<ClientConfig>,
+    settings: Current<Settings>,
+}
+
+struct Settings {
+    config: Arc<ClientConfig>,
+    anchors: usize,
 }
 
 impl ClientTls {
+    /// Reads the trusted certificates.
+    ///
+    /// # Errors
+    /// A file that cannot be used. An operating system without certificates is none: handshakes say so.
+    pub fn load(tls: &Tls) -> Result<ClientTls, TlsError> {
+        let anchors = match &tls.verify {
+            Verify::Pin(_) => nobody(),
+            Verify::Full | Verify::Chain => keystore::trust(&tls.trust)?,
+        };
+        ClientTls::with(Verifier::new(tls.verify.clone(), anchors)?)
+    }
+
     /// Trusts no certificate: every `ssl://` URL fails. For a weir without such URLs, and tests.
     ///
     /// # Errors
     /// None in practice: the provider lacks a TLS version.
     pub fn trusting_nobody() -> Result<ClientTls, TlsError> {
+        ClientTls::with(Verifier::new(Verify::Full, nobody())?)
+    }
+
+    fn with(verifier: Verifier) -> Result<ClientTls, TlsError> {
+        let anchors = verifier.anchors();
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(RootCertStore::empty())
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
+        let config = Arc::new(config);
         Ok(ClientTls {
-            config: Current::new(Arc::new(config)),
+            settings: Current::new(Arc::new(Settings { config, anchors })),
         })
+    }
+
+    /// How many certificates were read as trusted; 0 with `verify = "pin"`.
+    #[must_use]
+    pub fn anchors(&self) -> usize {
+        self.settings.load().anchors
     }
 
     /// New handshakes follow `other` from now on, in every clone. Open connections stay.
     pub fn replace(&self, other: &ClientTls) {
-        self.config.replace(other.config.load());
+        self.settings.replace(other.settings.load());
     }
 
     /// Shakes hands over an open connection.
@@ -51,17 +83,27 @@ impl ClientTls {
             );
             DialError::new(DialClass::Tls, text)
         })?;
-        let connector = TlsConnector::from(self.config.load());
+        let connector = TlsConnector::from(Arc::clone(&self.settings.load().config));
         match timeout(within, connector.connect(name, raw)).await {
             Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
-            Ok(Err(e)) => Err(DialError::new(
-                DialClass::Tls,
-                format!("TLS with {url} failed: {e}"),
-            )),
+            Ok(Err(e)) => {
+                let text = format!("TLS with {url} failed: {}", explain::client(&e));
+                Err(DialError::new(DialClass::Tls, text))
+            }
             Err(_) => {
-                let text = format!("TLS with {url}: no handshake within {within:.1?}");
+                let text = format!(
+                    "TLS with {url}: connected, but no handshake within {within:.1?} (does it speak TLS on this \
+                     port? a plain one needs tcp://)"
+                );
                 Err(DialError::new(DialClass::Timeout, text))
             }
         }
+    }
+}
+
+fn nobody() -> Anchors {
+    Anchors {
+        certificates: Vec::new(),
+        origin: "no truststore".into(),
     }
 }

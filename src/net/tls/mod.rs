@@ -1,7 +1,10 @@
 //! TLS in both directions; settings are replaceable at run time and count for new handshakes.
 
 mod client;
+mod explain;
+mod selfsigned;
 mod server;
+mod verify;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
