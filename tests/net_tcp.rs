@@ -47,8 +47,14 @@ async fn an_abort_is_a_reset_at_the_peer_and_a_close_is_the_end_of_the_stream() 
         assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset);
 
         let (mut client, server) = pair().await;
-        server.close().await.unwrap();
-        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        let seen = async {
+            let n = client.read(&mut [0; 1]).await.unwrap();
+            drop(client);
+            n
+        };
+        let (n, closed) = tokio::join!(seen, server.close());
+        closed.unwrap();
+        assert_eq!(n, 0);
 
         let (mut client, server) = pair().await;
         drop(server);

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 pub use error::{DialClass, DialError};
 pub use info::{CertificateInfo, hex, sha256};
-pub use stream::{MemoryIo, Raw, Stream};
+pub use stream::{LINGER, MemoryIo, Raw, Stream};
 pub use tcp::{Listener, MemoryListener, SocketOptions, bind, connect, out_of_descriptors};
 pub use tls::{Acceptor, ClientTls, ServerTls, TlsError};
 

@@ -6,11 +6,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::info::CertificateInfo;
+
+/// How long [`Stream::close`] waits for the peer's end.
+pub const LINGER: Duration = Duration::from_secs(1);
 
 /// The seam for a simulated network: a byte stream that can be reset.
 pub trait MemoryIo: AsyncRead + AsyncWrite + Unpin + Send {
@@ -61,13 +66,23 @@ impl Stream {
         }
     }
 
-    /// Flushes, says goodbye (TLS: close_notify), sends FIN and closes. Waits only for room in the send
-    /// buffer, which a peer that does not read may deny for ever: give it a deadline.
+    /// Flushes, says goodbye (TLS: close_notify), sends FIN, and waits for the peer's end, for at most
+    /// [`LINGER`].
+    ///
+    /// What arrives meanwhile is thrown away. Without that wait Linux resets a connection that is closed
+    /// with received bytes unread, and the reset can overtake what was written: a TLS 1.3 client always has
+    /// such bytes, the session tickets. A peer that does not read may deny the flush for ever: give it a
+    /// deadline.
     ///
     /// # Errors
     /// The peer was gone before everything was handed to the kernel.
     pub async fn close(mut self) -> io::Result<()> {
-        self.shutdown().await
+        self.shutdown().await?;
+        let mut waste = [0; 1024];
+        let end = async { while let Ok(1..) = self.read(&mut waste).await {} };
+        // Over either way: whether the peer said goodbye in time makes no difference to what was sent.
+        let _ = timeout(LINGER, end).await;
+        Ok(())
     }
 
     /// Whether bytes are encrypted.

@@ -58,7 +58,7 @@ pub(super) fn identity(file: &KeyFile) -> Result<Identity, TlsError> {
             let key_password = key_password.as_ref().unwrap_or(password);
             let key = entry.key.unlock(key_password).map_err(|e| {
                 TlsError(format!(
-                    "{origin}: {e} (a key may have a password of its own: key_password)"
+                    "{origin}: {e} (a key may have a password of its own: tls.keystore.key_password)"
                 ))
             })?;
             if entry.chain.is_empty() {
@@ -175,7 +175,10 @@ fn store(bytes: &[u8], password: &str, path: &Path) -> Result<Store, String> {
              -deststoretype JKS"
         ));
     } else if bytes.starts_with(b"-----BEGIN") {
-        Err("it is a PEM file, not a keystore: name it in the PEM settings".into())
+        Err(
+            "it is a PEM file, not a keystore: set tls.certificate and tls.key, or tls.trust.pem, to it"
+                .into(),
+        )
     } else if bytes.starts_with(&[0xef, 0xbf, 0xbd]) {
         Err(
             "it is no keystore any more: something has treated the binary file as text (UTF-8 replacement \
@@ -213,7 +216,7 @@ fn choose(store: Store, alias: Option<&str>) -> Result<KeyEntry, String> {
             names()
         )),
         _ => Err(format!(
-            "it holds several private keys ({}): say which one with alias",
+            "it holds several private keys ({}): say which one with tls.keystore.alias",
             names()
         )),
     }

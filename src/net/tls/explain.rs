@@ -11,6 +11,9 @@ pub(super) fn client(e: &io::Error) -> String {
     }
     match inner(e) {
         Some(Error::InvalidCertificate(CertificateError::Other(refusal))) => refusal.0.to_string(),
+        Some(Error::InvalidCertificate(CertificateError::BadSignature)) => {
+            "the server does not hold the key of the certificate it shows: its signature is wrong".into()
+        }
         Some(Error::InvalidMessage(_)) => {
             "the answer is not TLS: this looks like a plain port, which needs tcp:// in the URL".into()
         }
@@ -45,7 +48,7 @@ pub(super) fn server(e: &io::Error) -> String {
             | Alert::CertificateExpired
             | Alert::UnsupportedCertificate,
         )) => "the client does not trust weir's certificate: import it into the gateway's client-truststore.jks \
-               (keytool -importcert), or give weir one that the gateway trusts under [tls]"
+               (keytool -importcert), or give weir one that the gateway trusts (tls.keystore or tls.certificate)"
             .into(),
         Some(Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered

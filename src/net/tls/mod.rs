@@ -2,6 +2,7 @@
 
 mod client;
 mod explain;
+mod old_key;
 mod selfsigned;
 mod server;
 mod verify;

@@ -6,8 +6,7 @@ use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::TlsError;
-use crate::net::info::hex;
-use crate::net::info::sha256;
+use crate::net::info::{hex, sha256};
 use crate::net::keystore::Identity;
 
 /// A process lives shorter than this, and each start makes a new one.
@@ -37,7 +36,7 @@ pub(super) fn make(host: &str, now: Duration) -> Result<Made, TlsError> {
     let certificate = params.self_signed(&key).map_err(fail)?;
     let der = certificate.der().clone();
     let notice = format!(
-        "no certificate is configured under [tls]: made a self-signed one for {}, SHA-256 {}. It changes with \
+        "neither tls.certificate nor tls.keystore is set: made a self-signed one for {}, SHA-256 {}. It changes with \
          every start, so it is for trials; gateways trust it after: keytool -importcert -noprompt -alias weir -file \
          weir.pem -keystore client-truststore.jks, with this as weir.pem:\n{}",
         names.join(", "),

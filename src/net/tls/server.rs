@@ -148,7 +148,7 @@ fn certified(identity: Identity, now: Duration) -> Result<(CertifiedKey, Certifi
             "the certificate ({}) is too weak for TLS: {weakness}. Make a new one: keytool -genkeypair -alias weir \
              -keyalg RSA -keysize 2048 -sigalg SHA256withRSA -validity 825 -dname CN=HOST -ext san=dns:HOST \
              -storetype PKCS12 -keystore weir.p12, then import its certificate into the gateways' \
-             client-truststore.jks (keytool -exportcert and -importcert); or leave [tls] without a certificate and \
+             client-truststore.jks (keytool -exportcert and -importcert); or set neither tls.keystore nor tls.certificate and \
              weir makes one at start",
             info.subject
         ));

@@ -18,12 +18,10 @@ use tokio_rustls::rustls::crypto::{
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, PeerMisbehaved, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
-use x509_parser::asn1_rs::{Any, FromDer, Sequence};
-use x509_parser::prelude::X509Certificate;
 
+use super::old_key::OldKey;
 use super::{TlsError, provider};
 use crate::config::Verify;
 use crate::net::info::CertificateInfo;
@@ -37,6 +35,8 @@ pub(super) struct Verifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
     /// Everything trusted, for leaves that are trusted themselves.
     trusted: HashSet<CertificateDer<'static>>,
+    /// Certificates read, those that appear under several aliases included.
+    anchors: usize,
     /// Where the trusted certificates come from, for messages.
     origin: String,
     algorithms: WebPkiSupportedAlgorithms,
@@ -60,6 +60,7 @@ impl Verifier {
         Ok(Verifier {
             mode,
             chain,
+            anchors: anchors.certificates.len(),
             trusted: anchors.certificates.into_iter().collect(),
             origin: anchors.origin,
             algorithms: provider.signature_verification_algorithms,
@@ -68,7 +69,7 @@ impl Verifier {
 
     /// Trusted certificates.
     pub(super) fn anchors(&self) -> usize {
-        self.trusted.len()
+        self.anchors
     }
 
     fn check_pin(&self, pins: &[[u8; 32]], info: &CertificateInfo) -> Result<(), Error> {
@@ -100,7 +101,7 @@ impl Verifier {
         let Some(chain) = &self.chain else {
             let problem = format!("nobody is trusted: no certificate was found in {}", self.origin);
             let remedy = format!(
-                "Install ca-certificates, or name a truststore with trust, or pin this certificate: {}",
+                "Install ca-certificates, or set tls.trust.pem or tls.trust.keystore, or pin this certificate: {}",
                 pin_line(info)
             );
             return refuse(info, &problem, &remedy);
@@ -120,14 +121,19 @@ impl Verifier {
         let origin = &self.origin;
         match e {
             E::NotValidForName | E::NotValidForNameContext { .. } => Ok(()),
-            E::UnknownIssuer => {
+            // The signature of the chain, that is: an issuer of that name is trusted, but with another key.
+            E::UnknownIssuer | E::BadSignature => {
                 let issuer = &info.issuer;
                 let remedy = if info.subject == info.issuer {
                     format!("Add this certificate to {origin}, or pin it: {pin}")
                 } else {
                     format!("Add the certificate of {issuer} to {origin}, or pin this one: {pin}")
                 };
-                refuse(info, &format!("nobody in {origin} vouches for it"), &remedy)
+                let but = match e {
+                    E::BadSignature => " (an issuer of that name is there, with another key)",
+                    _ => "",
+                };
+                refuse(info, &format!("nobody in {origin} vouches for it{but}"), &remedy)
             }
             E::Expired | E::ExpiredContext { .. } => {
                 refuse(info, "a certificate of its chain has expired", &renew(info))
@@ -185,7 +191,7 @@ impl Verifier {
         };
         let remedy = format!(
             "Use a name of the certificate in the URL, or check the chain alone, as WSO2's own agent does: \
-             verify = \"chain\"; or pin it: {}",
+             tls.verify = \"chain\"; or pin it: {}",
             pin_line(info)
         );
         refuse(info, &problem, &remedy)
@@ -250,59 +256,6 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The public key of a certificate older than version 3: webpki refuses to parse those, so their
-/// signatures are checked with the bare key.
-struct OldKey<'a> {
-    spki: &'a [u8],
-}
-
-impl<'a> OldKey<'a> {
-    /// `None`: a version 3 certificate.
-    fn of(leaf: &'a CertificateDer<'_>) -> Result<Option<OldKey<'a>>, Error> {
-        let (_, x) = X509Certificate::from_der(leaf).map_err(|_| bad_encoding())?;
-        if x.version() == x509_parser::prelude::X509Version::V3 {
-            return Ok(None);
-        }
-        let spki = x.tbs_certificate.subject_pki.raw;
-        Ok(Some(OldKey { spki }))
-    }
-
-    fn verify(
-        &self,
-        message: &[u8],
-        dss: &DigitallySignedStruct,
-        algorithms: &WebPkiSupportedAlgorithms,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let (_, spki) = Sequence::from_der(self.spki).map_err(|_| bad_encoding())?;
-        let (bits, algorithm) = Any::from_der(&spki.content).map_err(|_| bad_encoding())?;
-        let (_, bits) = Any::from_der(bits).map_err(|_| bad_encoding())?;
-        // A BIT STRING of whole bytes: its first byte counts unused bits.
-        let Some((0, key)) = bits.data.split_first() else {
-            return Err(bad_encoding());
-        };
-        let mapped = algorithms
-            .mapping
-            .iter()
-            .find(|(scheme, _)| *scheme == dss.scheme);
-        let Some((_, candidates)) = mapped else {
-            return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
-        };
-        let good = candidates
-            .iter()
-            .filter(|c| c.public_key_alg_id().as_ref() == algorithm.data)
-            .any(|c| c.verify_signature(key, message, dss.signature()).is_ok());
-        if good {
-            Ok(HandshakeSignatureValid::assertion())
-        } else {
-            Err(CertificateError::BadSignature.into())
-        }
-    }
-}
-
-fn bad_encoding() -> Error {
-    CertificateError::BadEncoding.into()
-}
-
 /// A message for people, carried through rustls.
 #[derive(Debug)]
 pub(super) struct Refusal(String);
@@ -320,9 +273,9 @@ fn refuse<T>(info: &CertificateInfo, problem: &str, remedy: &str) -> Result<T, E
     Err(CertificateError::Other(OtherError(Arc::new(Refusal(text)))).into())
 }
 
-/// What to paste under `[tls]`.
+/// What to paste.
 fn pin_line(info: &CertificateInfo) -> String {
-    format!("verify = \"pin\", pin = [\"{}\"] under [tls]", info.pin())
+    format!("tls.verify = \"pin\" with tls.pins = [\"{}\"]", info.pin())
 }
 
 fn renew(info: &CertificateInfo) -> String {
