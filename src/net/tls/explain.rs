@@ -53,8 +53,9 @@ pub(super) fn server(e: &io::Error) -> String {
         Some(Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
-        )) => "the client offers no TLS version that weir speaks here (TLS 1.2 or newer)".into(),
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
+        )) => "the client offers no TLS version that weir speaks here (TLS 1.2 and 1.3; for AMQP 1.2 alone)".into(),
         Some(Error::PeerIncompatible(_) | Error::AlertReceived(Alert::HandshakeFailure)) => {
             "the client and weir have no cipher suite in common: weir speaks ECDHE with AES-GCM or ChaCha20; the \
              client's list of ciphers may allow only CBC or RSA key exchange"

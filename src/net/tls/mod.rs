@@ -5,6 +5,8 @@ mod explain;
 mod old_key;
 mod selfsigned;
 mod server;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::fmt;

@@ -45,7 +45,15 @@ pub(super) struct Verifier {
 impl Verifier {
     pub(super) fn new(mode: Verify, anchors: Anchors) -> Result<Verifier, TlsError> {
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(anchors.certificates.iter().cloned());
+        let (_, ignored) = roots.add_parsable_certificates(anchors.certificates.iter().cloned());
+        if ignored > 0 {
+            // They still count where they are the server's own certificate.
+            tracing::warn!(
+                origin = anchors.origin,
+                ignored,
+                "trusted certificates that cannot vouch for others"
+            );
+        }
         let provider = provider();
         let chain = if roots.is_empty() {
             None
