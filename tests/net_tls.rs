@@ -66,11 +66,16 @@ async fn a_megabyte_in_vectored_writes_arrives_whole() {
         client.close().await.unwrap();
         sent
     };
-    let mut got = Vec::new();
-    let (sent, read) = timeout(SOON, async { tokio::join!(send, server.read_to_end(&mut got)) })
+    let receive = async {
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).await.unwrap();
+        server.close().await.unwrap();
+        got.len()
+    };
+    let (sent, got) = timeout(SOON, async { tokio::join!(send, receive) })
         .await
         .unwrap();
-    assert_eq!(read.unwrap(), sent);
+    assert_eq!(got, sent);
 }
 
 #[tokio::test]
