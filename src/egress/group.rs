@@ -23,7 +23,7 @@ pub struct Context {
     /// Makes connections.
     pub dialer: Dialer,
     /// Replies are awaited one by one (`ack = "delivered"`: a gateway waits for them).
-    pub eager: bool,
+    pub eager: Rc<Cell<bool>>,
     /// Jitter; seeded by a simulation.
     pub random: Rc<RefCell<fastrand::Rng>>,
     /// Where each endpoint's histograms come from.
@@ -38,7 +38,6 @@ pub struct Group {
 /// What the group's tasks share.
 pub(super) struct Shared {
     pub(super) queue: Rc<GroupQueue>,
-    pub(super) eager: bool,
     context: Context,
     name: String,
     policy: Cell<Policy>,
@@ -63,7 +62,6 @@ impl Group {
     ) -> Self {
         let shared = Rc::new(Shared {
             queue,
-            eager: context.eager,
             context,
             name: group.name.clone(),
             policy: Cell::new(group.policy),
@@ -163,6 +161,10 @@ impl Group {
 impl Shared {
     pub(super) fn settings(&self) -> Rc<config::Link> {
         Rc::clone(&self.settings.borrow())
+    }
+
+    pub(super) fn is_eager(&self) -> bool {
+        self.context.eager.get()
     }
 
     pub(super) fn credentials(&self) -> (String, Secret) {

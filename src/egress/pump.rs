@@ -123,7 +123,7 @@ impl Pump {
                 return Poll::Ready(Stop::Released);
             }
             // A link with room in its window will write again soon, or look on the tick.
-            let may_be_lazy = self.pipeline.len() > 0 && self.has_room() && !self.group.eager;
+            let may_be_lazy = self.pipeline.len() > 0 && self.has_room() && !self.group.is_eager();
             if !may_be_lazy {
                 match self.read(cx, now) {
                     Ok(false) => {}

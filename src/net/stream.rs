@@ -21,6 +21,9 @@ pub const LINGER: Duration = Duration::from_secs(1);
 pub trait MemoryIo: AsyncRead + AsyncWrite + Unpin + Send {
     /// Ends the connection so that the peer sees a reset and unread bytes are lost.
     fn abort(&mut self);
+
+    /// From now on every end of the connection is a reset.
+    fn reset_on_close(&mut self);
 }
 
 /// What carries the bytes, below TLS.
@@ -43,6 +46,16 @@ pub enum Stream {
 }
 
 impl Raw {
+    /// From now on every end of the connection is a reset, also when the process is killed: the kernel
+    /// closes the socket then.
+    pub fn reset_on_close(&mut self) {
+        match self {
+            // Refused only for a socket that is already dead.
+            Raw::Tcp(tcp) => drop(tcp.set_zero_linger()),
+            Raw::Memory(io) => io.reset_on_close(),
+        }
+    }
+
     /// Ends the connection with a TCP reset: nothing more is sent, and the peer's next call fails.
     pub fn abort(self) {
         match self {

@@ -1,0 +1,181 @@
+//! What all gateway sessions of a worker share: the way into the relay, limits, users, counters, and one
+//! read buffer, lent to whoever reads.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::slowdown::Slowdown;
+use super::token::Tokens;
+use crate::config::{Ack, Config, User};
+use crate::relay::Fanout;
+use crate::status;
+use crate::wire::Decoder;
+
+/// One read takes at most this much; smaller costs system calls, larger costs cache.
+const SCRATCH_BYTES: usize = 256 * 1024;
+
+/// Password hashes checked at the same time by one worker; the rest wait.
+const HASHES_AT_ONCE: usize = 2;
+
+/// Between two warnings about bad peers; what is left out is counted in the next.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// What the configuration says about gateways.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Limits of frames and events.
+    pub decoder: Decoder,
+    /// When a publish is answered.
+    pub ack: Ack,
+    /// Longest wait before an answer.
+    pub reply_timeout: Duration,
+    /// Longest silence within a frame.
+    pub frame_timeout: Duration,
+    /// Longest silence between frames; `None` = never.
+    pub idle_timeout: Option<Duration>,
+    /// TLS handshake deadline.
+    pub handshake_timeout: Duration,
+    /// Open connections of this worker.
+    pub connections_max: usize,
+    /// Who may log in.
+    pub users: Vec<User>,
+    /// Life of a session.
+    pub session_ttl: Duration,
+    /// Whether the plain listener takes logins.
+    pub allow_plaintext_login: bool,
+}
+
+impl Settings {
+    /// A worker's share of a configuration.
+    #[must_use]
+    pub fn share(config: &Config) -> Self {
+        let ingress = &config.ingress;
+        Self {
+            decoder: Decoder {
+                frame_max_bytes: ingress.frame_max_bytes,
+                event_max_bytes: ingress.event_max_bytes,
+            },
+            ack: config.ack,
+            reply_timeout: ingress.reply_timeout,
+            frame_timeout: ingress.frame_timeout,
+            idle_timeout: ingress.idle_timeout,
+            handshake_timeout: ingress.handshake_timeout,
+            connections_max: ingress.connections_max.div_ceil(config.workers.max(1)).max(1),
+            users: config.auth.users.clone(),
+            session_ttl: config.auth.session_ttl,
+            allow_plaintext_login: config.auth.allow_plaintext_login,
+        }
+    }
+}
+
+/// Shared by the sessions of one worker.
+pub struct Gate {
+    pub(super) fanout: Fanout,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) slowdown: RefCell<Slowdown>,
+    pub(super) hashing: Semaphore,
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    settings: RefCell<Rc<Settings>>,
+    stats: RefCell<status::Ingress>,
+    unix_ms: fn() -> i64,
+    draining: Cell<bool>,
+    /// Sessions that had something to read while draining.
+    parked: RefCell<Vec<Waker>>,
+    pub(super) connection_closed: Notify,
+    warned: Cell<Option<Instant>>,
+    unwarned: Cell<u64>,
+}
+
+impl Gate {
+    /// Opens the way from gateways into `fanout`.
+    #[must_use]
+    pub fn new(settings: Settings, fanout: Fanout, tokens: Arc<Tokens>, unix_ms: fn() -> i64) -> Rc<Self> {
+        Rc::new(Self {
+            fanout,
+            tokens,
+            slowdown: RefCell::default(),
+            hashing: Semaphore::new(HASHES_AT_ONCE),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            settings: RefCell::new(Rc::new(settings)),
+            stats: RefCell::default(),
+            unix_ms,
+            draining: Cell::new(false),
+            parked: RefCell::default(),
+            connection_closed: Notify::new(),
+            warned: Cell::new(None),
+            unwarned: Cell::new(0),
+        })
+    }
+
+    /// New limits and users, in force with every session's next frame.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.replace(Rc::new(settings));
+        self.connection_closed.notify_one();
+    }
+
+    /// Whether sessions stop reading (what they have read is finished) and new connections are reset.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.set(draining);
+        if !draining {
+            for waker in self.parked.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The gateways' side of a snapshot.
+    #[must_use]
+    pub fn status(&self) -> status::Ingress {
+        *self.stats.borrow()
+    }
+
+    pub(super) fn stats(&self) -> RefMut<'_, status::Ingress> {
+        self.stats.borrow_mut()
+    }
+
+    pub(super) fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    pub(super) fn unix_ms(&self) -> i64 {
+        (self.unix_ms)()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// A session that must not read now; woken when it may.
+    pub(super) fn park(&self, waker: &Waker) {
+        let mut parked = self.parked.borrow_mut();
+        if !parked.iter().rev().take(4).any(|w| w.will_wake(waker)) {
+            parked.push(waker.clone());
+        }
+    }
+
+    pub(super) fn open_connections(&self) -> u64 {
+        let stats = self.stats.borrow();
+        stats.connections_tcp + stats.connections_tls
+    }
+
+    /// Tells the log of a bad peer, but not of each of thousands: how many were left out since the last
+    /// time, when it is time for a line.
+    pub(super) fn may_warn(&self, now: Instant) -> Option<u64> {
+        if self
+            .warned
+            .get()
+            .is_some_and(|last| now.duration_since(last) < WARN_EVERY)
+        {
+            self.unwarned.set(self.unwarned.get() + 1);
+            return None;
+        }
+        self.warned.set(Some(now));
+        Some(self.unwarned.take())
+    }
+}

@@ -1,0 +1,120 @@
+//! Accepts gateways: never more than are allowed, never faster than the process can bear, and without
+//! waiting for anybody's TLS handshake.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::gate::Gate;
+use super::session::Session;
+use crate::net::{Acceptor, Listener, Raw, Stream, out_of_descriptors};
+
+/// Pause after the process ran out of descriptors; each further one doubles it up to the second value.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Serves one listening socket for ever; with an [`Acceptor`] it speaks TLS.
+pub async fn listen(gate: Rc<Gate>, mut listener: Listener, tls: Option<Acceptor>) {
+    let mut pause = PAUSE.0;
+    loop {
+        while gate.open_connections() >= gate.settings().connections_max as u64 {
+            gate.connection_closed.notified().await;
+        }
+        match listener.accept().await {
+            Ok((raw, peer)) => {
+                pause = PAUSE.0;
+                accepted(&gate, raw, peer, tls.clone());
+            }
+            Err(e) if out_of_descriptors(&e) => {
+                gate.stats().accept_paused_total += 1;
+                warn(
+                    &gate,
+                    None,
+                    &format!(
+                        "cannot accept: {e}; pausing for {pause:?} (raise LimitNOFILE or lower listen.max_connections)"
+                    ),
+                );
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+            // The peer was gone before it was accepted.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(e) => {
+                warn(&gate, None, &format!("cannot accept: {e}"));
+                sleep(pause).await;
+            }
+        }
+    }
+}
+
+fn accepted(gate: &Rc<Gate>, mut raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
+    gate.stats().accepted_total += 1;
+    if gate.is_draining() {
+        raw.abort();
+        return;
+    }
+    // Whatever ends the connection from here on, a crash of the process included, ends it with a reset: a
+    // gateway would take the end of the stream for an answer.
+    raw.reset_on_close();
+    let open = Open::new(gate, tls.is_some());
+    tokio::task::spawn_local(async move {
+        let gate = &open.gate;
+        let stream = match tls {
+            None => Stream::Plain(raw),
+            Some(acceptor) => match acceptor.handshake(raw, gate.settings().handshake_timeout).await {
+                Ok(stream) => stream,
+                Err(e) => {
+                    gate.stats().handshake_failed_total += 1;
+                    tracing::debug!(%peer, error = %e, "TLS handshake failed");
+                    return;
+                }
+            },
+        };
+        Session::new(Rc::clone(gate), stream, peer).serve().await;
+    });
+}
+
+/// A line about a bad peer, if it is time for one.
+pub(super) fn warn(gate: &Gate, peer: Option<SocketAddr>, what: &str) {
+    let peer = peer.map(tracing::field::display);
+    match gate.may_warn(Instant::now()) {
+        Some(0) => tracing::warn!(peer, "{what}"),
+        Some(left_out) => tracing::warn!(peer, left_out, "{what}"),
+        None => tracing::debug!(peer, "{what}"),
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Open {
+    gate: Rc<Gate>,
+    tls: bool,
+}
+
+impl Open {
+    fn new(gate: &Rc<Gate>, tls: bool) -> Self {
+        let open = Self {
+            gate: Rc::clone(gate),
+            tls,
+        };
+        open.count(|n| *n += 1);
+        open
+    }
+
+    fn count(&self, change: impl FnOnce(&mut u64)) {
+        let mut stats = self.gate.stats();
+        change(if self.tls {
+            &mut stats.connections_tls
+        } else {
+            &mut stats.connections_tcp
+        });
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count(|n| *n -= 1);
+        self.gate.connection_closed.notify_one();
+    }
+}

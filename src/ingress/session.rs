@@ -1,0 +1,250 @@
+//! One gateway connection from its first byte to its last: read → act → reply, in order.
+//!
+//! A connection is never ended with FIN while its gateway may still publish on it: it is answered, or
+//! reset (docs/PROTOCOL.md). It keeps memory only for a partial frame; whole frames are handled in the
+//! buffer that all sessions share.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::act::{Known, Stop};
+use super::gate::Gate;
+use super::listener::warn;
+use super::replies::Replies;
+use crate::net::Stream;
+use crate::wire::request::HEADER_BYTES;
+
+/// A partial frame's buffer grows by at most this much ahead of the bytes that have arrived.
+const GROW_MAX_BYTES: usize = 256 * 1024;
+
+/// Room behind the end of the frame that is awaited: a read that does not fill its buffer needs no second
+/// one to learn that nothing is left.
+const SLACK_BYTES: usize = 4096;
+
+pub(super) struct Session {
+    pub(super) gate: Rc<Gate>,
+    pub(super) peer: SocketAddr,
+    pub(super) known: Option<Known>,
+    pub(super) replies: Replies,
+    stream: Option<Stream>,
+    partial: BytesMut,
+    /// Bytes that the frame at the front of `partial` needs in all.
+    pub(super) needed: usize,
+    /// There may be whole frames in `partial`.
+    resume: bool,
+    /// Since when the frame at the front has found no room.
+    pub(super) blocked_since: Option<Instant>,
+    /// The frame at the front has waited long enough: answer it with the gentle no.
+    pub(super) refuse_front: bool,
+    last_read: Instant,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why the turn ended.
+enum Turn {
+    Stop(Stop),
+    /// The peer has closed, or reset.
+    Gone,
+    /// Silent for too long.
+    Idle,
+}
+
+impl Session {
+    pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr) -> Self {
+        Self {
+            gate,
+            peer,
+            known: None,
+            replies: Replies::default(),
+            stream: Some(stream),
+            partial: BytesMut::new(),
+            needed: HEADER_BYTES,
+            resume: false,
+            blocked_since: None,
+            refuse_front: false,
+            last_read: Instant::now(),
+            alarm: None,
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::is_tls)
+    }
+
+    pub(super) async fn serve(mut self) {
+        loop {
+            match poll_fn(|cx| self.turn(cx)).await {
+                Turn::Stop(Stop::Full(full)) => self.wait_for_room(full).await,
+                Turn::Stop(Stop::Login { user, password }) => self.login(user, password).await,
+                Turn::Stop(Stop::Lost(error)) => {
+                    self.gate.stats().reset_bad_input_total += 1;
+                    warn(
+                        &self.gate,
+                        Some(self.peer),
+                        &format!("bad input, connection reset: {error}"),
+                    );
+                    return;
+                }
+                Turn::Gone => {
+                    let mut stats = self.gate.stats();
+                    if self.partial.is_empty() {
+                        stats.closed_by_peer_total += 1;
+                    } else {
+                        stats.closed_mid_frame_total += 1;
+                    }
+                    return;
+                }
+                Turn::Idle => {
+                    self.gate.stats().reset_idle_total += 1;
+                    return;
+                }
+            }
+            self.resume = true;
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        loop {
+            let now = Instant::now();
+            let refused = self.replies.settle(cx.waker(), now);
+            if refused != (0, 0, 0) {
+                let mut stats = self.gate.stats();
+                stats.publishes_ok_total += refused.0;
+                stats.events_ok_total += refused.1;
+                stats.publishes_refused_total += refused.2;
+            }
+            let Some(stream) = &mut self.stream else {
+                return Poll::Ready(Turn::Gone);
+            };
+            match self.replies.poll_flush(stream, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
+                // A gateway that does not read its replies is not read from.
+                Poll::Pending => return self.rest(cx, now),
+            }
+            if self.replies.waiting_are_many() {
+                return self.rest(cx, now);
+            }
+            let stop = if std::mem::take(&mut self.resume) {
+                let held = std::mem::take(&mut self.partial);
+                self.consume_partial(held, now)
+            } else if self.gate.is_draining() {
+                self.gate.park(cx.waker());
+                return self.rest(cx, now);
+            } else {
+                match self.poll_read(cx, now) {
+                    Poll::Pending => match self.rest(cx, now) {
+                        Poll::Pending => return Poll::Pending,
+                        ready @ Poll::Ready(_) => return ready,
+                    },
+                    Poll::Ready(Ok(stop)) => stop,
+                    Poll::Ready(Err(())) => return Poll::Ready(Turn::Gone),
+                }
+            };
+            if let Some(stop) = stop {
+                // What was answered before must not wait with what comes now.
+                if let Some(stream) = &mut self.stream
+                    && let Poll::Ready(Err(_)) = self.replies.poll_flush(stream, cx)
+                {
+                    return Poll::Ready(Turn::Gone);
+                }
+                return Poll::Ready(Turn::Stop(stop));
+            }
+        }
+    }
+
+    /// Reads once and handles what is whole. `Err` at the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Option<Stop>, ()>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(()));
+        };
+        if !self.partial.is_empty() {
+            let mut held = std::mem::take(&mut self.partial);
+            let missing = self.needed.saturating_sub(held.len());
+            held.reserve(missing.min(held.len().max(GROW_MAX_BYTES)) + SLACK_BYTES);
+            let read = tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut held);
+            let Poll::Ready(read) = read else {
+                self.partial = held;
+                return Poll::Pending;
+            };
+            if !matches!(read, Ok(n) if n > 0) {
+                self.partial = held;
+                return Poll::Ready(Err(()));
+            }
+            self.received(read.unwrap_or_default(), now);
+            return Poll::Ready(Ok(self.consume_partial(held, now)));
+        }
+        let gate = Rc::clone(&self.gate);
+        let mut scratch = gate.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        if ready!(Pin::new(stream).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
+            return Poll::Ready(Err(()));
+        }
+        let bytes = buffer.filled();
+        self.received(bytes.len(), now);
+        let (used, stop) = self.consume(bytes, now);
+        self.partial
+            .extend_from_slice(bytes.get(used..).unwrap_or_default());
+        Poll::Ready(Ok(stop))
+    }
+
+    fn received(&mut self, bytes: usize, now: Instant) {
+        self.gate.stats().received_bytes_total += bytes as u64;
+        self.last_read = now;
+    }
+
+    fn consume_partial(&mut self, mut held: BytesMut, now: Instant) -> Option<Stop> {
+        let (used, stop) = self.consume(&held, now);
+        held.advance(used);
+        if !held.is_empty() {
+            self.partial = held;
+        }
+        stop
+    }
+
+    /// Nothing to do but wait: for a byte, a reply, or the end of patience.
+    fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Turn> {
+        let settings = self.gate.settings();
+        let silence = if self.partial.is_empty() {
+            settings.idle_timeout
+        } else {
+            Some(settings.frame_timeout)
+        };
+        let silent_until = silence
+            .filter(|_| !self.replies.is_waiting() && !self.gate.is_draining())
+            .map(|d| self.last_read + d);
+        if silent_until.is_some_and(|at| at <= now) {
+            return Poll::Ready(Turn::Idle);
+        }
+        let Some(due) = silent_until.into_iter().chain(self.replies.due()).min() else {
+            return Poll::Pending;
+        };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        // An alarm that rings too early costs one look, so it is only ever moved to an earlier time.
+        if alarm.is_elapsed() || alarm.deadline() > due {
+            alarm.as_mut().reset(due);
+        }
+        match alarm.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.abort();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! One worker: a whole weir on one thread. Builds its rooms in flow order and answers for them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::config::{self, Ack, Config};
+use crate::control::Command;
+use crate::egress::{Context, Group, ObserverSource};
+use crate::ingress::token::Tokens;
+use crate::ingress::{Gate, Settings, listen};
+use crate::lifecycle::Phase;
+use crate::net::{Acceptor, Dialer, Listener};
+use crate::relay::{Fanout, Limits, Reason};
+use crate::status::Snapshot;
+
+/// How often a removed group is looked at until it is empty.
+const REMOVED_LOOK: Duration = Duration::from_millis(20);
+
+/// What a worker is built from.
+pub struct Parts {
+    /// The configuration at start.
+    pub config: Arc<Config>,
+    /// Plain listener.
+    pub tcp: Option<Listener>,
+    /// TLS listener, with its certificate.
+    pub tls: Option<(Listener, Acceptor)>,
+    /// Way to the Traffic Managers.
+    pub dialer: Dialer,
+    /// Session tokens, shared by all workers.
+    pub tokens: Arc<Tokens>,
+    /// Histograms.
+    pub observers: ObserverSource,
+    /// The wall clock, in milliseconds since the epoch.
+    pub unix_ms: fn() -> i64,
+    /// Seed of all jitter.
+    pub seed: u64,
+}
+
+/// A running worker.
+pub struct Worker {
+    config: RefCell<Arc<Config>>,
+    fanout: Fanout,
+    gate: Rc<Gate>,
+    context: Context,
+    groups: RefCell<Vec<Rc<Group>>>,
+    /// Groups gone from the configuration that still deliver what they hold.
+    removed: RefCell<Vec<Rc<Group>>>,
+}
+
+impl Worker {
+    /// Starts everything on the current runtime, which must be a `LocalRuntime`.
+    #[must_use]
+    pub fn start(parts: Parts) -> Rc<Self> {
+        let config = parts.config;
+        let fanout = Fanout::new(config.link.batch_max_bytes, parts.unix_ms);
+        let gate = Gate::new(
+            Settings::share(&config),
+            fanout.clone(),
+            parts.tokens,
+            parts.unix_ms,
+        );
+        let context = Context {
+            dialer: parts.dialer,
+            eager: Rc::new(Cell::new(false)),
+            random: Rc::new(RefCell::new(fastrand::Rng::with_seed(parts.seed))),
+            observers: parts.observers,
+        };
+        let worker = Rc::new(Self {
+            config: RefCell::new(Arc::clone(&config)),
+            fanout,
+            gate: Rc::clone(&gate),
+            context,
+            groups: RefCell::default(),
+            removed: RefCell::default(),
+        });
+        worker.apply(config);
+        if let Some(listener) = parts.tcp {
+            tokio::task::spawn_local(listen(Rc::clone(&gate), listener, None));
+        }
+        if let Some((listener, acceptor)) = parts.tls {
+            tokio::task::spawn_local(listen(gate, listener, Some(acceptor)));
+        }
+        worker
+    }
+
+    /// Answers commands and follows the phase until everything stops.
+    pub async fn run(
+        self: &Rc<Self>,
+        mut commands: mpsc::Receiver<Command>,
+        mut phase: watch::Receiver<Phase>,
+    ) {
+        loop {
+            tokio::select! {
+                // The phase first: a drain must not wait behind scrapes.
+                biased;
+                changed = phase.changed() => {
+                    let now = *phase.borrow_and_update();
+                    if changed.is_err() || now == Phase::Stopped {
+                        return;
+                    }
+                    self.gate.set_draining(matches!(now, Phase::Draining { .. }));
+                }
+                command = commands.recv() => match command {
+                    Some(command) => self.answer(command),
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// How things are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let mut all = Snapshot {
+            ingress: self.gate.status(),
+            groups: Vec::new(),
+        };
+        for group in self.groups.borrow().iter().chain(self.removed.borrow().iter()) {
+            all.add(&Snapshot {
+                groups: vec![group.status(now)],
+                ..Snapshot::default()
+            });
+        }
+        all
+    }
+
+    /// The last look, when the runtime and all its tasks are gone: whatever is still queued is given up,
+    /// counted as `drain_timeout`.
+    #[must_use]
+    pub fn finish(&self) -> Snapshot {
+        for group in self.groups.borrow().iter().chain(self.removed.borrow().iter()) {
+            group.queue().drop_queued(Reason::DrainTimeout);
+        }
+        self.snapshot()
+    }
+
+    fn answer(self: &Rc<Self>, command: Command) {
+        // Whoever asked may have gone meanwhile; then nobody needs the answer.
+        match command {
+            Command::Snapshot(answer) => drop(answer.send(self.snapshot())),
+            Command::Apply(config, answer) => {
+                self.apply(config);
+                drop(answer.send(()));
+            }
+            Command::Enable {
+                group,
+                endpoint,
+                enabled,
+                found,
+            } => {
+                let groups = self.groups.borrow();
+                let group = groups.iter().find(|g| g.name() == group);
+                drop(found.send(group.is_some_and(|g| g.enable(&endpoint, enabled))));
+            }
+        }
+    }
+
+    /// Brings groups, limits and users to what `config` says; what has not changed is not touched.
+    fn apply(self: &Rc<Self>, config: Arc<Config>) {
+        self.gate.set_settings(Settings::share(&config));
+        self.fanout.set_batch_max_bytes(config.link.batch_max_bytes);
+        self.context.eager.set(config.ack == Ack::Delivered);
+        let settings = Rc::new(config.link.clone());
+        let mut before = self.groups.take();
+        let mut after = Vec::with_capacity(config.groups.len());
+        for wanted in &config.groups {
+            let limits = Limits::share(&wanted.queue, config.workers);
+            match before.iter().position(|g| g.name() == wanted.name) {
+                Some(i) => {
+                    let group = before.remove(i);
+                    group.queue().set_limits(limits);
+                    group.apply(wanted, Rc::clone(&settings));
+                    after.push(group);
+                }
+                None => after.push(self.new_group(wanted, limits, &settings)),
+            }
+        }
+        self.fanout
+            .set_groups(after.iter().map(|g| Rc::clone(g.queue())).collect());
+        self.groups.replace(after);
+        for group in before {
+            self.remove(group, config.drain_timeout);
+        }
+        self.config.replace(config);
+    }
+
+    fn new_group(&self, group: &config::Group, limits: Limits, settings: &Rc<config::Link>) -> Rc<Group> {
+        let queue = self.fanout.queue(&group.name, limits);
+        Rc::new(Group::start(
+            group,
+            Rc::clone(settings),
+            queue,
+            self.context.clone(),
+        ))
+    }
+
+    /// A group that gets no more events delivers what it holds, within `drain_timeout`.
+    fn remove(self: &Rc<Self>, group: Rc<Group>, drain_timeout: Duration) {
+        self.removed.borrow_mut().push(Rc::clone(&group));
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let empty = async {
+                while !group.queue().is_empty() {
+                    sleep(REMOVED_LOOK).await;
+                }
+            };
+            let in_time = timeout_at(Instant::now() + drain_timeout, empty).await.is_ok();
+            let left = group.status(Instant::now()).events.queued;
+            group.close(Reason::GroupRemoved);
+            if in_time {
+                tracing::info!(group = group.name(), "group removed, everything delivered");
+            } else {
+                tracing::warn!(
+                    group = group.name(),
+                    events = left,
+                    "group removed, the rest is dropped"
+                );
+            }
+            worker.removed.borrow_mut().retain(|g| !Rc::ptr_eq(g, &group));
+        });
+    }
+}
