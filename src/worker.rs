@@ -143,10 +143,12 @@ impl Worker {
     fn answer(self: &Rc<Self>, command: Command) {
         // Whoever asked may have gone meanwhile; then nobody needs the answer.
         match command {
-            Command::Snapshot(answer) => drop(answer.send(self.snapshot())),
+            Command::Snapshot(answer) => {
+                let _ = answer.send(self.snapshot());
+            }
             Command::Apply(config, answer) => {
                 self.apply(config);
-                drop(answer.send(()));
+                let _ = answer.send(());
             }
             Command::Enable {
                 group,
@@ -156,7 +158,7 @@ impl Worker {
             } => {
                 let groups = self.groups.borrow();
                 let group = groups.iter().find(|g| g.name() == group);
-                drop(found.send(group.is_some_and(|g| g.enable(&endpoint, enabled))));
+                let _ = found.send(group.is_some_and(|g| g.enable(&endpoint, enabled)));
             }
         }
     }
