@@ -7,8 +7,23 @@
 //!
 //! `None` in a time limit means "never".
 
+mod checks;
+mod decisions;
+mod delivery;
+mod document;
+mod gateway_side;
+mod parse;
+mod problem;
+mod raw;
+mod receiver_url;
+mod references;
 mod secret;
+mod throttling;
+mod tls;
+mod values;
 
+pub use parse::{Source, load, parse};
+pub use problem::{Problem, Problems, Warning};
 pub use secret::Secret;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,202 @@
+//! What no single key can say: rules between tables, and warnings about whole groups.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::problem::{Bad, Place};
+use super::raw::Context;
+use super::throttling::Found;
+use super::{Config, Policy, Scheme, Url};
+
+/// Names, endpoints and the shape of the groups.
+pub(super) fn groups(context: &Context<'_>, found: &[Found]) {
+    let mut names: Vec<&str> = Vec::new();
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for group in found {
+        let complain = |message: String, hint: &str| {
+            context.problem(group.place.as_ref(), &group.key, Bad::new(message, hint));
+        };
+        if names.contains(&group.name.as_str()) {
+            complain(
+                format!("another group is called {} too", group.name),
+                "give each group a name of its own",
+            );
+        }
+        names.push(&group.name);
+        let mut own: Vec<&str> = Vec::new();
+        for (endpoint, place) in group.endpoints.iter().zip(&group.places) {
+            let name = endpoint.name.as_str();
+            if own.contains(&name) {
+                let bad = Bad::new(
+                    format!("{name} is twice in this group"),
+                    "name each Traffic Manager once",
+                );
+                context.problem(Some(place), &group.key, bad);
+            } else if let Some((_, other)) = seen.iter().find(|(endpoint, _)| *endpoint == name) {
+                context.warning(
+                    Some(place),
+                    &group.key,
+                    &format!("{name} is in group {other} too: it gets every event twice and counts it twice"),
+                    "name each Traffic Manager in one group only",
+                );
+            }
+            own.push(name);
+            url_warnings(context, group, place, &endpoint.data, &endpoint.auth);
+        }
+        seen.extend(own.into_iter().map(|name| (name, group.name.as_str())));
+        if group.policy == Policy::Loadbalance && group.endpoints.len() > 1 {
+            context.warning(
+                group.place.as_ref(),
+                &group.key,
+                &format!(
+                    "group {} splits the events over {} Traffic Managers, so each counts only its part and a limit is multiplied by {}",
+                    group.name,
+                    group.endpoints.len(),
+                    group.endpoints.len()
+                ),
+                "one url_group per Traffic Manager, unless they share distributed (Redis) counters",
+            );
+        }
+    }
+}
+
+fn url_warnings(context: &Context<'_>, group: &Found, place: &Place, data: &Url, auth: &Url) {
+    if matches!(data.port, 7611 | 7711) {
+        context.warning(
+            Some(place),
+            &group.key,
+            &format!(
+                "port {} is where Traffic Managers speak Thrift; weir speaks the Binary protocol",
+                data.port
+            ),
+            "use the Binary ports, by default 9611 and 9711",
+        );
+    }
+    if auth.scheme == Scheme::Tcp {
+        context.warning(
+            Some(place),
+            &group.key,
+            &format!("the login to {auth} is not encrypted: anybody on the way can read the password"),
+            "use ssl:// for the auth URL",
+        );
+    }
+}
+
+/// Limits that must fit each other.
+pub(super) fn limits(context: &Context<'_>, config: &Config) {
+    for group in &config.groups {
+        if group.queue.bytes_max < config.ingress.frame_max_bytes {
+            let own = ["group", group.name.as_str(), "max_bytes"];
+            let (path, key) = match context.stands(&own) {
+                true => (own.as_slice(), own.join(".")),
+                false => (["queue", "max_bytes"].as_slice(), "queue.max_bytes".to_owned()),
+            };
+            let bad = Bad::new(
+                format!(
+                    "a frame of listen.frame_max_bytes would not fit into the queue of group {}",
+                    group.name
+                ),
+                "make the queue larger, or frame_max_bytes smaller",
+            );
+            context.problem(context.place(path).as_ref(), &key, bad);
+        }
+    }
+}
+
+/// Addresses that are taken twice, or that lead back to weir.
+pub(super) fn addresses(context: &Context<'_>, config: &Config, found: &[Found]) {
+    let decisions = config.decisions.as_ref();
+    let all: [(&[&str], Option<SocketAddr>); 5] = [
+        (&["listen", "tcp"], config.ingress.tcp),
+        (&["listen", "tls"], config.ingress.tls),
+        (
+            &["admin", "listen"],
+            config.admin.as_ref().map(|admin| admin.listen),
+        ),
+        (&["decisions", "listen"], decisions.and_then(|d| d.listen)),
+        (&["decisions", "listen_tls"], decisions.and_then(|d| d.listen_tls)),
+    ];
+    let listening: Vec<_> = all
+        .iter()
+        .filter_map(|(path, address)| Some((*path, (*address)?)))
+        .collect();
+    for (n, (path, address)) in listening.iter().enumerate() {
+        let key = path.join(".");
+        if address.port() == 0 {
+            let hint = "name a port, unless this is a test";
+            let message = "with port 0 the system picks a port that no gateway can know";
+            context.warning(context.place(path).as_ref(), &key, message, hint);
+        }
+        for (other_path, other) in listening.iter().take(n) {
+            if clash(*address, *other) {
+                // The later one may be a default: then the earlier one is the one to show.
+                let (path, key, other) = match context.stands(path) {
+                    true => (path, key.clone(), other_path.join(".")),
+                    false => (other_path, other_path.join("."), key.clone()),
+                };
+                let bad = Bad::new(
+                    format!("{other} has the same port"),
+                    "give each listener a port of its own",
+                );
+                context.problem(context.place(path).as_ref(), &key, bad);
+            }
+        }
+    }
+    let endpoints = found.iter().flat_map(|group| {
+        let urls = group.endpoints.iter().zip(&group.places);
+        urls.flat_map(move |(e, place)| [(&e.data, place, &group.key), (&e.auth, place, &group.key)])
+    });
+    for (url, place, key) in endpoints {
+        if let Some((path, _)) = listening.iter().find(|(_, address)| leads_to(url, *address)) {
+            let bad = Bad::new(
+                format!(
+                    "{url} is weir itself ({}): events would go round for ever",
+                    path.join(".")
+                ),
+                "name the Traffic Manager here; in a gateway's deployment.toml that already points at weir it no longer stands",
+            );
+            context.problem(Some(place), key, bad);
+        }
+    }
+    if let Some(decisions) = decisions {
+        for broker in &decisions.brokers {
+            if let Some((path, _)) = listening.iter().find(|(_, address)| leads_to(broker, *address)) {
+                let bad = Bad::new(
+                    format!("{broker} is weir itself ({})", path.join(".")),
+                    "name the broker of a Traffic Manager",
+                );
+                context.problem(
+                    context.place(&["decisions", "endpoints"]).as_ref(),
+                    "decisions.endpoints",
+                    bad,
+                );
+            }
+        }
+    }
+}
+
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = |ip: IpAddr| ip.is_unspecified();
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    // [::] takes IPv4 as well where the system says so.
+    let overlap = a.ip() == b.ip()
+        || (everywhere(a.ip()) && (same_family || a.is_ipv6()))
+        || (everywhere(b.ip()) && (same_family || b.is_ipv6()));
+    a.port() != 0 && a.port() == b.port() && overlap
+}
+
+/// As far as can be told without asking for names.
+fn leads_to(url: &Url, listen: SocketAddr) -> bool {
+    if url.port != listen.port() {
+        return false;
+    }
+    let listens_on_loopback = listen.ip().is_loopback() || listen.ip().is_unspecified();
+    if url.host.eq_ignore_ascii_case("localhost") {
+        return listens_on_loopback;
+    }
+    match url.host.parse::<IpAddr>() {
+        Ok(ip) => {
+            ip == listen.ip() || (listen.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified()))
+        }
+        Err(_) => false,
+    }
+}

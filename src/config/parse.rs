@@ -1,0 +1,240 @@
+//! Files → [`Config`]: reads them, walks every table in turn, and hands back the whole or every problem.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::checks;
+use super::decisions::decisions;
+use super::delivery::{self, QueueSettings};
+use super::document::Document;
+use super::gateway_side::{admin, auth, listen, log};
+use super::problem::{Bad, Place, Problems, Warning};
+use super::raw::{Context, Section};
+use super::throttling::{self, Found, Throttling};
+use super::tls::tls;
+use super::values::{count, duration, word};
+use super::{Ack, Config, Group};
+
+/// Everything a configuration is made of, already read; no clock, process or network behind it. (References to
+/// files are followed while parsing.)
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// Path (for messages) and text of weir.toml.
+    pub weir_toml: Option<(PathBuf, String)>,
+    /// Path and text of a gateway's deployment.toml, of which two tables are read.
+    pub deployment_toml: Option<(PathBuf, String)>,
+    /// What `$sys{}` refers to.
+    pub sys: BTreeMap<String, String>,
+    /// Where `$secret{}` looks.
+    pub secrets_dir: Option<PathBuf>,
+    /// What `$env{}` refers to.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Reads the files and takes over the environment of the process (variables that are UTF-8).
+///
+/// # Errors
+/// Names each file that cannot be read.
+pub fn load(
+    weir_toml: Option<&Path>,
+    deployment_toml: Option<&Path>,
+    sys: BTreeMap<String, String>,
+    secrets_dir: Option<PathBuf>,
+) -> Result<Source, Problems> {
+    let mut problems = Vec::new();
+    let mut read = |path: Option<&Path>| {
+        let path = path?;
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some((path.to_path_buf(), text)),
+            Err(e) => {
+                let hint = "name an existing file that weir may read".to_owned();
+                problems.push(Problems::of_file(
+                    path,
+                    format!("cannot read the file: {e}"),
+                    Some(hint),
+                ));
+                None
+            }
+        }
+    };
+    let source = Source {
+        weir_toml: read(weir_toml),
+        deployment_toml: read(deployment_toml),
+        sys,
+        secrets_dir,
+        env: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+    };
+    if problems.is_empty() {
+        Ok(source)
+    } else {
+        let files = Vec::new();
+        Err(Problems { problems, files })
+    }
+}
+
+/// Turns the texts into a valid configuration and what is worth a warning.
+///
+/// # Errors
+/// Every problem there is, with its place, at once.
+pub fn parse(source: &Source) -> Result<(Config, Vec<Warning>), Problems> {
+    let mut files = Vec::new();
+    let mut syntax = Vec::new();
+    let mut add = |text: &Option<(PathBuf, String)>| {
+        let (path, text) = text.clone()?;
+        let (document, errors) = Document::parse(path, text);
+        files.push(document);
+        syntax.push(errors);
+        Some(files.len() - 1)
+    };
+    let weir = add(&source.weir_toml);
+    let deployment = add(&source.deployment_toml);
+    let context = Context::new(source, &files);
+    for (file, errors) in syntax.iter().enumerate() {
+        for error in errors {
+            let span = error.span.clone();
+            let bad = Bad {
+                message: error.message.clone(),
+                hint: None,
+            };
+            context.problem(Some(&Place { file, span }), "", bad);
+        }
+    }
+    let broken: Vec<bool> = syntax.iter().map(|errors| !errors.is_empty()).collect();
+    // What stands in a half-understood file would give false alarms.
+    let config = if broken.contains(&true) {
+        None
+    } else {
+        Some(read(&context, weir, deployment))
+    };
+    match (context.finish(&broken), config) {
+        ((None, warnings), Some(config)) => Ok((config, warnings)),
+        ((Some(problems), _), _) => Err(problems),
+        ((None, _), None) => Err(Problems {
+            problems: Vec::new(),
+            files: Vec::new(),
+        }),
+    }
+}
+
+/// Reads all tables. The result is only valid where no problem was noted.
+fn read(context: &Context<'_>, weir: Option<usize>, deployment: Option<usize>) -> Config {
+    let top = Section::top(context, weir);
+    let Throttling {
+        groups: found,
+        credentials,
+        section: throttling,
+    } = throttling(context, &top, deployment);
+
+    let queue = top.section("queue");
+    let settings = delivery::queue(&queue, &QueueSettings::default());
+    queue.finish();
+    let groups = groups(&top, &found, credentials.as_ref(), &settings);
+
+    let ingress = listen(&top.section("listen"));
+    let auth = auth(&top.section("auth"), credentials.as_ref());
+    let config = Config {
+        workers: top.read("workers", 1, |g| count(g, 1, 256)),
+        ack: top.read("ack", Ack::Accepted, |g| {
+            word(g, &[("accepted", Ack::Accepted), ("delivered", Ack::Delivered)])
+        }),
+        drain_timeout: top.read("drain_timeout", Duration::from_secs(20), |g| {
+            duration(g, Duration::ZERO, Duration::from_secs(3600))
+        }),
+        tls: tls(&top.section("tls")),
+        link: delivery::link(&top.section("link")),
+        admin: admin(&top.section("admin")),
+        decisions: decisions(&top.section("decisions"), &throttling),
+        log: log(&top.section("log")),
+        ingress,
+        auth,
+        groups,
+    };
+    top.finish();
+    checks::groups(context, &found);
+    checks::limits(context, &config);
+    checks::addresses(context, &config, &found);
+    config
+}
+
+/// `[apim.throttling]` of weir.toml, or else of the gateway's own file.
+fn throttling<'a>(context: &'a Context<'a>, top: &Section<'a>, deployment: Option<usize>) -> Throttling<'a> {
+    let own = throttling::read(top, true);
+    let gateways = deployment.map(|file| throttling::read(&Section::top(context, Some(file)), false));
+    match gateways {
+        Some(gateways) if !own.section.exists() => {
+            if !gateways.section.exists() {
+                let bad = Bad::new(
+                    "there is no [apim.throttling] in this file",
+                    "name the deployment.toml of a gateway, or put the table into weir.toml",
+                );
+                context.problem(gateways.section.file_place().as_ref(), "apim.throttling", bad);
+            }
+            gateways
+        }
+        Some(_) => {
+            let bad = Bad::new(
+                "stands in weir.toml and in the deployment.toml",
+                "remove it here, or leave out --deployment-toml",
+            );
+            context.problem(own.section.own_place().as_ref(), "apim.throttling", bad);
+            own
+        }
+        None => {
+            if !own.section.exists() {
+                let bad = Bad::new(
+                    "is missing: weir does not know where to deliver",
+                    "paste [apim.throttling] of the gateway's deployment.toml, or name that file with --deployment-toml",
+                );
+                context.problem(top.file_place().as_ref(), "apim.throttling", bad);
+            }
+            own
+        }
+    }
+}
+
+/// Joins what was found with the settings of each group.
+fn groups(
+    top: &Section<'_>,
+    found: &[Found],
+    credentials: Option<&(String, super::Secret)>,
+    base: &QueueSettings,
+) -> Vec<Group> {
+    let mut overrides = BTreeMap::new();
+    let names: BTreeSet<&str> = found.iter().map(|group| group.name.as_str()).collect();
+    let table = top.section("group");
+    for (name, section) in table.sections() {
+        let settings = delivery::group(&section, base);
+        if !names.contains(name) {
+            let known = names.iter().copied().collect::<Vec<_>>().join(", ");
+            let hint = match known.as_str() {
+                "" => "there are no groups".to_owned(),
+                known => format!("the groups are {known}"),
+            };
+            let place = table.place_of(name);
+            top.context.problem(
+                place.as_ref(),
+                &section.path,
+                Bad::new("there is no group of that name", hint),
+            );
+        }
+        overrides.insert(name, settings);
+    }
+    let join = |group: &Found| {
+        let (queue, username, password) = match overrides.get(group.name.as_str()) {
+            Some((queue, username, password)) => (queue, username.clone(), password.clone()),
+            None => (base, None, None),
+        };
+        Some(Group {
+            name: group.name.clone(),
+            policy: group.policy,
+            endpoints: group.endpoints.clone(),
+            username: username.or_else(|| credentials.map(|c| c.0.clone()))?,
+            password: password.or_else(|| credentials.map(|c| c.1.clone()))?,
+            queue: queue.clone().into_queue(),
+        })
+    };
+    found.iter().filter_map(join).collect()
+}

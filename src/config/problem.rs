@@ -1,0 +1,242 @@
+//! What is wrong with a configuration: every problem with its place, and how all of them are shown.
+//!
+//! A problem quotes the line of the file it is about; values of secrets are blacked out of the text before
+//! anything is quoted from it.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+
+/// Bytes of one of the files that were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Index into the files of the run.
+    pub(super) file: usize,
+    /// Byte range in its text.
+    pub(super) span: Range<usize>,
+}
+
+/// Why a value will not do, before it is known where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bad {
+    /// What is wrong.
+    pub(super) message: String,
+    /// What to do.
+    pub(super) hint: Option<String>,
+}
+
+impl Bad {
+    /// A complaint with advice.
+    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file as it was named on the command line; empty when there was none.
+    pub file: PathBuf,
+    /// Line, from 1; 0 = the file as a whole.
+    pub line: usize,
+    /// Column in characters, from 1; 0 = the file as a whole.
+    pub column: usize,
+    /// Full path of the key, as `link.backoff_min`; empty for errors of syntax.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Where to draw the marks.
+    pub(super) place: Option<Place>,
+}
+
+/// A thing worth saying that does not keep weir from starting.
+pub type Warning = Problem;
+
+impl fmt::Display for Problem {
+    /// One line: `weir.toml:3:9: link.linger: message (hint)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file != Path::new("") {
+            write!(f, "{}:", self.file.display())?;
+            if self.line > 0 {
+                write!(f, "{}:{}:", self.line, self.column)?;
+            }
+            f.write_str(" ")?;
+        }
+        f.write_str(&self.title())?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Problem {
+    fn title(&self) -> String {
+        if self.key.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.key, self.message)
+        }
+    }
+}
+
+/// The text of a file as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// As given on the command line.
+    pub(super) path: PathBuf,
+    /// Secrets blacked out, byte for byte.
+    pub(super) text: String,
+}
+
+/// Every problem of a configuration, in the order of the files and lines. `Display` is the long form, without
+/// colours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems {
+    pub(super) problems: Vec<Problem>,
+    pub(super) files: Vec<Shown>,
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl Problems {
+    /// A problem about a file as a whole.
+    pub(super) fn of_file(path: &Path, message: String, hint: Option<String>) -> Problem {
+        Problem {
+            file: path.to_path_buf(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            hint,
+            place: None,
+        }
+    }
+
+    /// The problems one by one, for machines.
+    #[must_use]
+    pub fn list(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The long form: each problem with its line of the file; `color` for terminals.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let mut out = String::new();
+        for problem in &self.problems {
+            out.push_str(&self.render_one(&renderer, problem));
+            out.push_str("\n\n");
+        }
+        let count = self.problems.len();
+        let s = if count == 1 { "" } else { "s" };
+        out.push_str(&format!("{count} problem{s} in the configuration"));
+        out
+    }
+
+    fn render_one(&self, renderer: &Renderer, problem: &Problem) -> String {
+        let path = problem.file.display().to_string();
+        let title = Level::ERROR.primary_title(problem.title());
+        let help = problem.hint.as_ref().map(|hint| Level::HELP.message(hint));
+        let shown = problem
+            .place
+            .as_ref()
+            .and_then(|p| Some((self.files.get(p.file)?, p.span.clone())));
+        let group = match shown {
+            Some((shown, span)) if problem.line > 0 => {
+                let mark = AnnotationKind::Primary.span(first_line(&shown.text, span));
+                title.element(Snippet::source(&shown.text).path(path).annotation(mark))
+            }
+            _ if path.is_empty() => title.elements(Vec::<Origin<'_>>::new()),
+            _ => title.element(Origin::path(path)),
+        };
+        renderer.render(&[group.elements(help)])
+    }
+}
+
+/// Line and column (in characters), both from 1, of a byte of `text`.
+pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}
+
+/// Whether a key of this name holds what must not be shown. Misspelt ones count as well.
+pub(super) fn names_a_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    let known = ["password", "secret", "token", "passwd", "passphrase"];
+    known
+        .iter()
+        .any(|word| key.contains(word) || strsim::damerau_levenshtein(&key, word) <= 2)
+}
+
+/// `text` with the bytes of `spans` blacked out; line breaks stay, so places stay true.
+pub(super) fn black_out(text: &str, spans: &[Range<usize>]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for span in spans {
+        if let Some(secret) = bytes.get_mut(span.clone()) {
+            let quotes = |b: &u8| matches!(b, b'"' | b'\'' | b'\n' | b'\r');
+            secret.iter_mut().filter(|b| !quotes(b)).for_each(|b| *b = b'*');
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Ranges that may hold secrets in a text that could not be parsed: everything after the `=` on a line that
+/// names one, and everything to the end when a string of several lines begins there.
+pub(super) fn suspects(text: &str) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let secret = line.split('=').any(|part| {
+            part.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(names_a_secret)
+        });
+        if secret {
+            let from = start + line.find('=').unwrap_or(0);
+            let many_lines = line.contains("\"\"\"") || line.contains("'''") || line.contains('[');
+            let to = if many_lines {
+                text.len()
+            } else {
+                start + line.len()
+            };
+            spans.push(from..to);
+        }
+        start += line.len();
+    }
+    spans
+}
+
+/// The part of a span on its first line, at least one character wide where there is one.
+fn first_line(text: &str, span: Range<usize>) -> Range<usize> {
+    let start = span.start.min(text.len());
+    let line_end = text
+        .get(start..)
+        .and_then(|rest| rest.find(['\n', '\r']))
+        .map_or(text.len(), |n| start + n);
+    let end = span.end.clamp(start, line_end);
+    if end == start {
+        let one = text.get(start..).and_then(|rest| rest.chars().next());
+        let wide = one.filter(|_| start < line_end).map_or(0, char::len_utf8);
+        return start..start + wide;
+    }
+    start..end
+}

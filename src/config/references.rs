@@ -1,0 +1,289 @@
+//! References inside string values: `$ref{table.key}` `$env{NAME}` `$sys{property}` `$secret{alias}` `$file{/path}`.
+//!
+//! They are resolved on parsed values, never on the text of the file, so what they bring in cannot become
+//! syntax; and what `$env`, `$sys`, `$secret` and `$file` bring in is not searched for references again.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::document::{Node, Value};
+use super::parse::Source;
+use super::problem::Bad;
+
+/// Longest value a reference may bring in or grow to.
+const VALUE_MAX_BYTES: usize = 64 << 10;
+/// References followed for one value; stops a file in which every key names the next one twice.
+const STEPS_MAX: usize = 200;
+
+const KINDS: [&str; 5] = ["ref", "env", "sys", "secret", "file"];
+
+/// A value with its references resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Scalar {
+    /// A string.
+    Text(String),
+    /// An integer.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// A boolean.
+    Boolean(bool),
+}
+
+/// Whether the text holds something for [`resolve`].
+pub(super) fn has_reference(text: &str) -> bool {
+    pieces(text).iter().any(|p| !matches!(p, Piece::Literal(_)))
+}
+
+/// Resolves every reference in `text`; `root` is the file it stands in. A text that is one `$ref{}` and nothing
+/// else takes over the other value with its type.
+pub(super) fn resolve(text: &str, root: &Node, source: &Source) -> Result<Scalar, Vec<Bad>> {
+    let mut walk = Walk {
+        root,
+        source,
+        steps: 0,
+        bad: Vec::new(),
+    };
+    let value = walk.expand(text, &mut Vec::new());
+    if walk.bad.is_empty() {
+        Ok(value)
+    } else {
+        Err(walk.bad)
+    }
+}
+
+struct Walk<'a> {
+    root: &'a Node,
+    source: &'a Source,
+    steps: usize,
+    bad: Vec<Bad>,
+}
+
+enum Piece<'t> {
+    Literal(&'t str),
+    Reference { kind: &'t str, argument: &'t str },
+    Carbon,
+    Misspelt(&'t str, &'static str),
+    Unclosed(&'t str),
+}
+
+impl Walk<'_> {
+    fn expand(&mut self, text: &str, chain: &mut Vec<String>) -> Scalar {
+        let pieces = pieces(text);
+        if let [
+            Piece::Reference {
+                kind: "ref",
+                argument,
+            },
+        ] = pieces.as_slice()
+        {
+            return self.referred(argument, chain);
+        }
+        let mut out = String::new();
+        for piece in pieces {
+            if out.len() > VALUE_MAX_BYTES || self.steps > STEPS_MAX {
+                self.complain(
+                    "grows without end through its references",
+                    "set it to a plain value",
+                );
+                break;
+            }
+            match piece {
+                Piece::Literal(literal) => out.push_str(literal),
+                Piece::Reference { kind, argument } => match self.one(kind, argument, chain) {
+                    Scalar::Text(text) => out.push_str(&text),
+                    Scalar::Integer(n) => out.push_str(&n.to_string()),
+                    Scalar::Float(n) => out.push_str(&n.to_string()),
+                    Scalar::Boolean(b) => out.push_str(&b.to_string()),
+                },
+                // What stands inside is not shown: the text may be a password.
+                Piece::Carbon => self.complain(
+                    "${…} is resolved by WSO2 Carbon at run time, weir cannot know its value",
+                    "write the value itself, or $env{NAME}, $sys{property}, $secret{alias}, $file{/path}",
+                ),
+                Piece::Misspelt(kind, near) => {
+                    self.complain(
+                        format!("${kind}{{}} is no reference"),
+                        format!("did you mean ${near}{{…}}?"),
+                    );
+                }
+                Piece::Unclosed(kind) => {
+                    self.complain(format!("${kind}{{ is never closed"), "add the closing brace");
+                }
+            }
+        }
+        Scalar::Text(out)
+    }
+
+    fn one(&mut self, kind: &str, argument: &str, chain: &mut Vec<String>) -> Scalar {
+        self.steps += 1;
+        let found = match kind {
+            "ref" => return self.referred(argument, chain),
+            "env" => self.source.env.get(argument).cloned().ok_or_else(|| {
+                Bad::new(
+                    format!("the environment variable {argument} is not set"),
+                    format!("set {argument} before weir starts, or write the value here"),
+                )
+            }),
+            "sys" => self.source.sys.get(argument).cloned().ok_or_else(|| {
+                Bad::new(
+                    format!("the property {argument} is not set"),
+                    format!("start weir with --sys {argument}=VALUE"),
+                )
+            }),
+            "secret" => secret(self.source.secrets_dir.as_deref(), argument),
+            _ => file(Path::new(argument)),
+        };
+        Scalar::Text(found.unwrap_or_else(|bad| {
+            self.bad.push(bad);
+            String::new()
+        }))
+    }
+
+    /// The value of another key of the same file, its own references resolved.
+    fn referred(&mut self, path: &str, chain: &mut Vec<String>) -> Scalar {
+        let nothing = Scalar::Text(String::new());
+        self.steps += 1;
+        if chain.iter().any(|link| link == path) || chain.len() > STEPS_MAX {
+            chain.push(path.to_owned());
+            let round = chain.join("} → $ref{");
+            self.complain(
+                format!("refers to itself: $ref{{{round}}}"),
+                "give one of them a value",
+            );
+            chain.pop();
+            return nothing;
+        }
+        let mut node = self.root;
+        for key in path.split('.') {
+            match node.entry(key.trim()) {
+                Some(entry) => node = &entry.node,
+                None => {
+                    self.complain(
+                        format!("$ref{{{path}}}: there is no such key in this file"),
+                        "name a key by its full path, as $ref{super_admin.password}",
+                    );
+                    return nothing;
+                }
+            }
+        }
+        match &node.value {
+            Value::Integer(n) => Scalar::Integer(*n),
+            Value::Float(n) => Scalar::Float(*n),
+            Value::Boolean(b) => Scalar::Boolean(*b),
+            Value::Text(text) => {
+                chain.push(path.to_owned());
+                let value = self.expand(text, chain);
+                chain.pop();
+                value
+            }
+            Value::Datetime | Value::Array(_) | Value::Table(_) => {
+                let message = format!("$ref{{{path}}} is {}", node.kind());
+                self.complain(message, "refer to a string or a number");
+                nothing
+            }
+        }
+    }
+
+    fn complain(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        let bad = Bad::new(message, hint);
+        if !self.bad.contains(&bad) {
+            self.bad.push(bad);
+        }
+    }
+}
+
+/// Cuts a text at its references. `$word{` of a word that is far from every kind is literal text.
+fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut literal = 0;
+    let mut at = 0;
+    while let Some(dollar) = text.get(at..).and_then(|rest| rest.find('$')).map(|n| at + n) {
+        at = dollar + 1;
+        let rest = text.get(at..).unwrap_or("");
+        let word: &str = rest
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .next()
+            .unwrap_or("");
+        let Some(inside) = rest.get(word.len()..).and_then(|r| r.strip_prefix('{')) else {
+            continue;
+        };
+        let argument = inside.split_once('}').map(|(argument, _)| argument);
+        let piece = match (near(word), argument) {
+            (None, _) => continue,
+            (Some(_), None) => Piece::Unclosed(word),
+            (Some(""), Some(_)) => Piece::Carbon,
+            (Some(kind), Some(argument)) if kind == word => Piece::Reference { kind, argument },
+            (Some(kind), Some(_)) => Piece::Misspelt(word, kind),
+        };
+        if literal < dollar {
+            pieces.push(Piece::Literal(text.get(literal..dollar).unwrap_or("")));
+        }
+        at += word.len() + 1 + argument.map_or(inside.len(), |a| a.len() + 1);
+        literal = at;
+        pieces.push(piece);
+    }
+    if literal < text.len() || pieces.is_empty() {
+        pieces.push(Piece::Literal(text.get(literal..).unwrap_or("")));
+    }
+    pieces
+}
+
+/// The kind of reference a word is, or was meant to be; `""` is Carbon's `${}`.
+fn near(word: &str) -> Option<&'static str> {
+    if word.is_empty() {
+        return Some("");
+    }
+    let lower = word.to_lowercase();
+    let distance = |kind: &&str| strsim::damerau_levenshtein(kind, &lower);
+    KINDS
+        .into_iter()
+        .min_by_key(|kind| distance(kind))
+        .filter(|kind| distance(kind) <= 1)
+}
+
+fn secret(dir: Option<&Path>, alias: &str) -> Result<String, Bad> {
+    let Some(dir) = dir else {
+        let message = format!("$secret{{{alias}}}: there is no directory of secrets");
+        return Err(Bad::new(
+            message,
+            "start weir with --secrets-dir DIR, one file per alias",
+        ));
+    };
+    if alias.is_empty() || alias.starts_with('.') || alias.contains(['/', '\\', '\0']) {
+        let message = format!("$secret{{{}}}: not the name of a file", alias.escape_debug());
+        return Err(Bad::new(
+            message,
+            "an alias is one file name in the directory of secrets",
+        ));
+    }
+    file(&dir.join(alias))
+}
+
+/// A whole file without the line break at its end.
+fn file(path: &Path) -> Result<String, Bad> {
+    let shown = path.display().to_string().escape_debug().to_string();
+    let unreadable =
+        |e: std::io::Error| Bad::new(format!("cannot read {shown}: {e}"), "make it readable for weir");
+    // Asked first: opening a pipe would wait for its writer.
+    if !path.metadata().map_err(unreadable)?.is_file() {
+        return Err(Bad::new(
+            format!("{shown} is no regular file"),
+            "name a file that holds the value",
+        ));
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(VALUE_MAX_BYTES).unwrap_or(u64::MAX);
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > VALUE_MAX_BYTES {
+        return Err(Bad::new(
+            format!("{shown} is larger than 64 KiB"),
+            "name a file that holds just the value",
+        ));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Bad::new(format!("{shown} is not UTF-8"), "name a file that holds text"))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}

@@ -1,0 +1,12 @@
+//! The configuration as users write it: what is accepted, what it means, and how what is wrong is shown.
+
+#[path = "config/bad_input.rs"]
+mod bad_input;
+#[path = "config/files.rs"]
+mod files;
+#[path = "config/meaning.rs"]
+mod meaning;
+#[path = "config/references.rs"]
+mod references;
+#[path = "config/support.rs"]
+mod support;
