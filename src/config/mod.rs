@@ -7,11 +7,13 @@
 //!
 //! `None` in a time limit means "never".
 
+mod change;
 mod checks;
 mod decisions;
 mod delivery;
 mod document;
 mod gateway_side;
+mod keys;
 mod parse;
 mod problem;
 mod raw;
@@ -22,6 +24,8 @@ mod throttling;
 mod tls;
 mod values;
 
+pub use change::{Change, GroupChange};
+pub use keys::{Key, keys};
 pub use parse::{Source, load, parse};
 pub use problem::{Problem, Problems, Warning};
 pub use secret::Secret;
