@@ -4,7 +4,9 @@
 //! the receiving end of one [`Command`] channel and answers between two turns of its loop.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
@@ -28,6 +30,75 @@ pub enum Command {
         /// Whether such an endpoint exists.
         found: oneshot::Sender<bool>,
     },
+}
+
+/// A wish to read the configuration again, from the admin port, a signal or a changed file.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// What came of it: the changes now in force, or every problem of the new file (the old
+    /// configuration stays in force).
+    pub answer: oneshot::Sender<Result<ReloadReport, Vec<String>>>,
+}
+
+/// A reload that succeeded, in sentences for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReloadReport {
+    /// What is different now; empty when the file said the same as before.
+    pub changes: Vec<String>,
+    /// What the file asks for that only a restart can give.
+    pub needs_restart: Vec<String>,
+}
+
+/// What the composition root knows and no worker does; it owns the sending end of a watch channel of these.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// When the process started.
+    pub started_at: SystemTime,
+    /// What the configuration in force deserves to be warned about.
+    pub warnings: Vec<String>,
+    /// When the configuration in force was loaded.
+    pub config_loaded_at: SystemTime,
+    /// The last attempt to load another one, if there was any.
+    pub last_reload: Option<LastReload>,
+    /// When weir's own certificate ends; `None` without a TLS listener.
+    pub certificate_not_after: Option<SystemTime>,
+}
+
+impl Facts {
+    /// A process that started `now`, its configuration just loaded.
+    #[must_use]
+    pub fn new(now: SystemTime) -> Self {
+        Self {
+            started_at: now,
+            warnings: Vec::new(),
+            config_loaded_at: now,
+            last_reload: None,
+            certificate_not_after: None,
+        }
+    }
+
+    /// Takes note of how a reload that ended `now` went.
+    pub fn reloaded(&mut self, now: SystemTime, outcome: Result<ReloadReport, Vec<String>>) {
+        if outcome.is_ok() {
+            self.config_loaded_at = now;
+        }
+        self.last_reload = Some(LastReload { at: now, outcome });
+    }
+
+    /// Whether the file as last read is the configuration in force.
+    #[must_use]
+    pub fn last_reload_successful(&self) -> bool {
+        self.last_reload.as_ref().is_none_or(|r| r.outcome.is_ok())
+    }
+}
+
+/// One attempt to load another configuration.
+#[derive(Debug, Clone)]
+pub struct LastReload {
+    /// When it ended.
+    pub at: SystemTime,
+    /// The changes, or every problem found.
+    pub outcome: Result<ReloadReport, Vec<String>>,
 }
 
 /// A handle on all workers.

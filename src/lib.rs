@@ -1,13 +1,17 @@
 //! Weir: a relay between WSO2 API Manager gateways and Traffic Managers.
 #![doc = ""]
 
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod egress;
 pub mod ingress;
 pub mod lifecycle;
+pub mod metrics;
 pub mod net;
 pub mod relay;
 pub mod status;
+pub mod telemetry;
 pub mod wire;
 pub mod worker;

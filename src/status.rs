@@ -5,7 +5,7 @@
 //! projects it. The law, at every look and for every group:
 //! `accepted = delivered + rejected + dropped + queued + inflight`, in events.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// One look at a worker, or at all of them added up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -195,6 +195,7 @@ pub struct Endpoint {
     /// Connections that reached the pumping state.
     pub connects_total: u64,
     /// Failures by class: see [`FAILURES`] for the order.
+    #[serde(serialize_with = "by_class")]
     pub failures_total: [u64; FAILURES.len()],
     /// Publish frames written completely, heartbeats excluded.
     pub frames_sent_total: u64,
@@ -229,6 +230,11 @@ pub const FAILURES: [&str; 10] = [
     "rejected",
     "other",
 ];
+
+/// Failures as an object, class by class, so that nobody needs to know the order.
+fn by_class<S: Serializer>(counts: &[u64; FAILURES.len()], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(FAILURES.iter().zip(counts))
+}
 
 /// What a link is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,0 +1,132 @@
+//! The admin port: metrics, health, status and a page for everybody who may reach it, and the switches for
+//! who may change things ([`guard`]). It runs on a thread of its own and asks the workers by messages, so
+//! whatever happens here costs the relay one snapshot a request, and nothing else.
+//!
+//! | | open to all | |
+//! |---|---|---|
+//! | GET | `/` | the page |
+//! | GET | `/metrics` | Prometheus text |
+//! | GET | `/livez` | 200 while all workers answer |
+//! | GET | `/readyz`, `/readyz?verbose` | 200 while weir serves; does not follow the Traffic Managers' health |
+//! | GET | `/status` | JSON: everything weir can say about itself |
+//! | GET | `/log-level` | the level in force |
+//!
+//! | | guarded | |
+//! |---|---|---|
+//! | POST | `/reload` | read the configuration again |
+//! | POST, DELETE | `/drain` | start a drain, take it back |
+//! | POST | `/endpoints/{group}/{endpoint}/enable`, `…/disable` | switch an endpoint |
+//! | PUT | `/log-level` | body `info` or `weir::egress=debug,info` |
+//!
+//! Limits ([`listener`]): 64 connections, one request each, ten seconds from accept to the last byte of the
+//! answer, bodies of 4 KiB. Further connections wait in the kernel.
+
+pub mod client;
+mod guard;
+mod listener;
+mod page;
+mod routes;
+mod status;
+mod switches;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::control::{Control, Facts, ReloadRequest};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::telemetry::LogHandle;
+
+/// What the admin port can reach.
+#[derive(Clone)]
+pub struct Handles {
+    /// The workers.
+    pub control: Control,
+    /// The phase of the process.
+    pub lifecycle: Lifecycle,
+    /// Where wishes to reload go.
+    pub reload: mpsc::Sender<ReloadRequest>,
+    /// The log.
+    pub log: LogHandle,
+    /// The configuration in force; the token is read from it at each request.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// What only the composition root knows.
+    pub facts: watch::Receiver<Facts>,
+    /// All metrics.
+    pub metrics: Metrics,
+}
+
+/// Opens the admin port.
+///
+/// # Errors
+///
+/// What went wrong and what to do, naming the key `admin.listen`.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|e| {
+        let port = address.port();
+        let advice = match e.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "the port is in use (`ss -ltnp 'sport = :{port}'` says by whom); choose another port, or stop \
+                 what uses this one"
+            ),
+            io::ErrorKind::AddrNotAvailable => "no network interface has this address".to_owned(),
+            io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need a privilege".to_owned(),
+            _ => e.to_string(),
+        };
+        format!("cannot listen at admin.listen = \"{address}\": {advice}")
+    })
+}
+
+/// Serves the admin port on a thread of its own until [`Lifecycle::stop`]. A port that fails says so in the
+/// log and leaves the relay alone.
+///
+/// # Errors
+///
+/// The thread or its runtime could not be made.
+pub fn spawn(listener: TcpListener, handles: Handles) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("weir-admin".into())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(serve(listener, handles)) {
+                tracing::error!(%error, "the admin port is closed");
+            }
+        })
+}
+
+/// Serves the admin port until [`Lifecycle::stop`]; requests under way are cut off then.
+///
+/// # Errors
+///
+/// The listener cannot be used.
+pub async fn serve(listener: TcpListener, handles: Handles) -> io::Result<()> {
+    /// How often histograms are gathered; between two times each observation takes memory.
+    const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+
+    let stop = handles.lifecycle.stop_token();
+    let metrics = handles.metrics.clone();
+    let app = routes::router(handles).into_make_service_with_connect_info::<listener::Peer>();
+    let server = axum::serve(listener::Bounded::new(listener)?, app);
+    let upkeep = async {
+        let mut every = tokio::time::interval(UPKEEP_EVERY);
+        loop {
+            every.tick().await;
+            metrics.upkeep();
+        }
+    };
+    // Stop goes before everything: nothing here is worth waiting for.
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        () = upkeep => Ok(()),
+        result = server => result,
+    }
+}

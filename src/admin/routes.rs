@@ -1,0 +1,146 @@
+//! The routes that only look, and what every answer carries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+
+use super::status::Status;
+use super::{Handles, page, switches};
+use crate::lifecycle::Phase;
+use crate::metrics::Look;
+
+/// Largest request body.
+const BODY_MAX_BYTES: usize = 4096;
+
+/// Longest wait for the workers; probes commonly give up after this long, too.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All routes.
+pub(super) fn router(handles: Handles) -> Router {
+    let handles = Arc::new(handles);
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .merge(page::routes())
+        .merge(switches::routes(&handles))
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::map_response(finish))
+        .with_state(handles)
+}
+
+/// One request a connection (see [`super::listener`]); answers are of the moment, and nobody's to frame or
+/// to guess the type of.
+async fn finish(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
+    response
+}
+
+async fn metrics(State(handles): State<Arc<Handles>>) -> Response {
+    match look(&handles).await {
+        Ok(look) => {
+            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+            (kind, handles.metrics.render(&look)).into_response()
+        }
+        Err(silence) => silence.into_response(),
+    }
+}
+
+async fn status(State(handles): State<Arc<Handles>>) -> Response {
+    match look(&handles).await {
+        Ok(look) => {
+            let config = Arc::clone(&handles.config.borrow());
+            json(
+                StatusCode::OK,
+                &Status::new(&look, &config, handles.log.level(), Instant::now()),
+            )
+        }
+        Err(silence) => silence.into_response(),
+    }
+}
+
+async fn livez(State(handles): State<Arc<Handles>>) -> Response {
+    match look(&handles).await {
+        Ok(_) => "ok\n".into_response(),
+        Err(silence) => silence.into_response(),
+    }
+}
+
+/// Ready: configuration loaded, listeners bound, not draining. The Traffic Managers' health has no say:
+/// beside a gateway, weir's readiness is the whole pod's, and an outage of a Traffic Manager would take every
+/// gateway out of service.
+async fn readyz(State(handles): State<Arc<Handles>>, RawQuery(query): RawQuery) -> Response {
+    let phase = handles.lifecycle.phase();
+    let ready = phase == Phase::Ready;
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let verbose = query.is_some_and(|q| q.split('&').any(|p| p == "verbose" || p.starts_with("verbose=")));
+    if !verbose {
+        let word = if ready { "ok" } else { phase.as_str() };
+        return (status, format!("{word}\n")).into_response();
+    }
+    let mark = |holds| if holds { "[+]" } else { "[-]" };
+    let started = phase != Phase::Starting;
+    let open = !matches!(phase, Phase::Draining { .. } | Phase::Stopped);
+    let text = format!(
+        "[+] configuration loaded\n{} listeners bound\n{} not draining\nphase: {}\n",
+        mark(started),
+        mark(open),
+        phase.as_str()
+    );
+    (status, text).into_response()
+}
+
+async fn not_found() -> Response {
+    let text = "no such path; there are / /metrics /livez /readyz /status /reload /drain /log-level \
+                /endpoints/{group}/{endpoint}/enable and …/disable\n";
+    (StatusCode::NOT_FOUND, text).into_response()
+}
+
+/// One look at everything, or an answer that says a worker is stuck.
+async fn look(handles: &Handles) -> Result<Look, (StatusCode, &'static str)> {
+    match timeout(LOOK_TIMEOUT, handles.control.snapshot()).await {
+        Ok(snapshot) => Ok(Look {
+            snapshot,
+            facts: handles.facts.borrow().clone(),
+            phase: handles.lifecycle.phase(),
+        }),
+        Err(_) => Err((
+            StatusCode::SERVICE_UNAVAILABLE,
+            "a worker has not answered for two seconds\n",
+        )),
+    }
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_string(value) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

@@ -1,0 +1,166 @@
+//! GET /status: the JSON that holds everything weir can say about itself, and no secret.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::config::{Ack, Config, Policy, Shed};
+use crate::control::LastReload;
+use crate::lifecycle::Phase;
+use crate::metrics::Look;
+use crate::status::Snapshot;
+
+/// The answer to GET /status.
+#[derive(Serialize)]
+pub(super) struct Status<'a> {
+    phase: &'static str,
+    drain_remaining_seconds: Option<f64>,
+    version: &'static str,
+    started_at: String,
+    uptime_seconds: f64,
+    log_level: String,
+    config: Summary<'a>,
+    config_loaded_at: String,
+    last_reload: Option<Reload<'a>>,
+    warnings: &'a [String],
+    #[serde(flatten)]
+    snapshot: &'a Snapshot,
+}
+
+#[derive(Serialize)]
+struct Reload<'a> {
+    at: String,
+    successful: bool,
+    changes: &'a [String],
+    needs_restart: &'a [String],
+    problems: &'a [String],
+}
+
+/// What the configuration in force says, secrets and users left out.
+#[derive(Serialize)]
+struct Summary<'a> {
+    workers: usize,
+    tcp: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
+    decisions: Option<SocketAddr>,
+    decisions_tls: Option<SocketAddr>,
+    ack: &'static str,
+    drain_timeout: String,
+    groups: Vec<Group<'a>>,
+}
+
+#[derive(Serialize)]
+struct Group<'a> {
+    name: &'a str,
+    policy: &'static str,
+    endpoints: Vec<Endpoint<'a>>,
+    events_max: usize,
+    bytes_max: usize,
+    block_timeout: String,
+    shed: &'static str,
+    unavailable_after: String,
+    max_age: String,
+}
+
+#[derive(Serialize)]
+struct Endpoint<'a> {
+    name: &'a str,
+    data: String,
+    auth: String,
+}
+
+impl<'a> Status<'a> {
+    pub(super) fn new(look: &'a Look, config: &'a Config, log_level: String, now: Instant) -> Self {
+        let facts = &look.facts;
+        let drain_remaining = match look.phase {
+            Phase::Draining { deadline } => Some(deadline.saturating_duration_since(now).as_secs_f64()),
+            _ => None,
+        };
+        Self {
+            phase: look.phase.as_str(),
+            drain_remaining_seconds: drain_remaining,
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: utc(facts.started_at),
+            uptime_seconds: facts.started_at.elapsed().unwrap_or_default().as_secs_f64(),
+            log_level,
+            config: Summary::new(config),
+            config_loaded_at: utc(facts.config_loaded_at),
+            last_reload: facts.last_reload.as_ref().map(Reload::new),
+            warnings: &facts.warnings,
+            snapshot: &look.snapshot,
+        }
+    }
+}
+
+impl<'a> Reload<'a> {
+    fn new(reload: &'a LastReload) -> Self {
+        let (changes, needs_restart, problems) = match &reload.outcome {
+            Ok(report) => (&report.changes[..], &report.needs_restart[..], &[][..]),
+            Err(problems) => (&[][..], &[][..], &problems[..]),
+        };
+        Self {
+            at: utc(reload.at),
+            successful: reload.outcome.is_ok(),
+            changes,
+            needs_restart,
+            problems,
+        }
+    }
+}
+
+impl<'a> Summary<'a> {
+    fn new(config: &'a Config) -> Self {
+        let decisions = config.decisions.as_ref();
+        Self {
+            workers: config.workers,
+            tcp: config.ingress.tcp,
+            tls: config.ingress.tls,
+            decisions: decisions.and_then(|d| d.listen),
+            decisions_tls: decisions.and_then(|d| d.listen_tls),
+            ack: match config.ack {
+                Ack::Accepted => "accepted",
+                Ack::Delivered => "delivered",
+            },
+            drain_timeout: humantime::format_duration(config.drain_timeout).to_string(),
+            groups: config.groups.iter().map(Group::new).collect(),
+        }
+    }
+}
+
+impl<'a> Group<'a> {
+    fn new(group: &'a crate::config::Group) -> Self {
+        let queue = &group.queue;
+        let endpoints = group.endpoints.iter().map(|e| Endpoint {
+            name: &e.name,
+            data: e.data.to_string(),
+            auth: e.auth.to_string(),
+        });
+        Self {
+            name: &group.name,
+            policy: match group.policy {
+                Policy::Loadbalance => "loadbalance",
+                Policy::Failover => "failover",
+            },
+            endpoints: endpoints.collect(),
+            events_max: queue.events_max,
+            bytes_max: queue.bytes_max,
+            block_timeout: or_never(queue.block_timeout),
+            shed: match queue.shed {
+                Shed::Oldest => "oldest",
+                Shed::Newest => "newest",
+            },
+            unavailable_after: or_never(queue.unavailable_after),
+            max_age: or_never(queue.max_age),
+        }
+    }
+}
+
+fn or_never(time: Option<Duration>) -> String {
+    time.map_or_else(|| "never".into(), |t| humantime::format_duration(t).to_string())
+}
+
+fn utc(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}

@@ -1,0 +1,177 @@
+//! The routes that change something, behind the [`guard`](super::guard). Each change is a line in the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::Handles;
+use super::guard;
+use super::listener::Peer;
+use super::routes::json;
+use crate::control::ReloadRequest;
+use crate::lifecycle::Phase;
+
+/// Longest wait for a reload; shorter than a connection may live, so the answer still gets through.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Longest wait for the workers to take over a switch.
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The routes, to be given `handles` as state.
+pub(super) fn routes(handles: &Arc<Handles>) -> Router<Arc<Handles>> {
+    Router::new()
+        .route("/reload", post(reload))
+        .route("/drain", post(drain).delete(undo_drain))
+        .route("/endpoints/{group}/{endpoint}/{switch}", post(endpoint))
+        .route("/log-level", get(log_level).put(set_log_level))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(handles), check))
+}
+
+/// Lets a call pass that only looks, or that may change things.
+async fn check(
+    State(handles): State<Arc<Handles>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let config = Arc::clone(&handles.config.borrow());
+    let token = config.admin.as_ref().and_then(|a| a.token.as_ref());
+    let what = format!("{} {}", request.method(), request.uri().path());
+    if let Err(refusal) = guard::may_change(token, peer.ip(), request.headers()) {
+        tracing::warn!(%peer, call = %what, reason = refusal.message(), "admin call refused");
+        let mut response = error(refusal.status(), refusal.message());
+        if refusal == guard::Refusal::Token {
+            let scheme = header::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        return response;
+    }
+    let response = next.run(request).await;
+    tracing::info!(%peer, call = %what, status = response.status().as_u16(), "admin call");
+    response
+}
+
+async fn reload(State(handles): State<Arc<Handles>>) -> Response {
+    let (answer, outcome) = oneshot::channel();
+    match handles.reload.try_send(ReloadRequest { answer }) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_)) => return error(StatusCode::CONFLICT, "a reload is under way already"),
+        Err(TrySendError::Closed(_)) => return error(StatusCode::SERVICE_UNAVAILABLE, "weir is stopping"),
+    }
+    match timeout(RELOAD_TIMEOUT, outcome).await {
+        Ok(Ok(Ok(report))) => json(StatusCode::OK, &report),
+        Ok(Ok(Err(problems))) => {
+            let text = "the new configuration was refused; the old one stays in force";
+            json(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!({ "error": text, "problems": problems }),
+            )
+        }
+        Ok(Err(_)) => error(StatusCode::SERVICE_UNAVAILABLE, "weir is stopping"),
+        Err(_) => json(
+            StatusCode::ACCEPTED,
+            &json!({ "message": "still under way; last_reload in /status will say how it ends" }),
+        ),
+    }
+}
+
+async fn drain(State(handles): State<Arc<Handles>>) -> Response {
+    let drain_timeout = handles.config.borrow().drain_timeout;
+    handles.lifecycle.drain(Instant::now(), drain_timeout);
+    phase(&handles)
+}
+
+/// Only a drain is taken back: a weir that is starting must not become ready by this.
+async fn undo_drain(State(handles): State<Arc<Handles>>) -> Response {
+    match handles.lifecycle.phase() {
+        Phase::Draining { .. } => handles.lifecycle.ready(),
+        Phase::Ready => {}
+        Phase::Starting | Phase::Stopped => {
+            return error(StatusCode::CONFLICT, "there is no drain to take back");
+        }
+    }
+    phase(&handles)
+}
+
+fn phase(handles: &Handles) -> Response {
+    let phase = handles.lifecycle.phase();
+    let remaining = match phase {
+        Phase::Draining { deadline } => {
+            Some(deadline.saturating_duration_since(Instant::now()).as_secs_f64())
+        }
+        _ => None,
+    };
+    let body = json!({ "phase": phase.as_str(), "drain_remaining_seconds": remaining });
+    json(StatusCode::OK, &body)
+}
+
+async fn endpoint(
+    State(handles): State<Arc<Handles>>,
+    Path((group, endpoint, switch)): Path<(String, String, String)>,
+) -> Response {
+    let enabled = match switch.as_str() {
+        "enable" => true,
+        "disable" => false,
+        _ => return error(StatusCode::NOT_FOUND, "an endpoint can be told: enable, disable"),
+    };
+    match timeout(SWITCH_TIMEOUT, handles.control.enable(&group, &endpoint, enabled)).await {
+        Ok(true) => json(
+            StatusCode::OK,
+            &json!({ "group": group, "endpoint": endpoint, "enabled": enabled }),
+        ),
+        Ok(false) => error(
+            StatusCode::NOT_FOUND,
+            &unknown_endpoint(&handles, &group, &endpoint),
+        ),
+        Err(_) => error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "a worker has not answered for two seconds; /status says what is in force",
+        ),
+    }
+}
+
+fn unknown_endpoint(handles: &Handles, group: &str, endpoint: &str) -> String {
+    let config = Arc::clone(&handles.config.borrow());
+    match config.groups.iter().find(|g| g.name == group) {
+        Some(known) => {
+            let names: Vec<_> = known.endpoints.iter().map(|e| e.name.as_str()).collect();
+            format!(
+                "group {group} has no endpoint {endpoint}; it has {}",
+                names.join(", ")
+            )
+        }
+        None => {
+            let names: Vec<_> = config.groups.iter().map(|g| g.name.as_str()).collect();
+            format!("there is no group {group}; there are {}", names.join(", "))
+        }
+    }
+}
+
+async fn log_level(State(handles): State<Arc<Handles>>) -> String {
+    handles.log.level() + "\n"
+}
+
+async fn set_log_level(State(handles): State<Arc<Handles>>, body: Bytes) -> Response {
+    match handles.log.set_level(String::from_utf8_lossy(&body).trim()) {
+        Ok(()) => (handles.log.level() + "\n").into_response(),
+        Err(problem) => error(StatusCode::BAD_REQUEST, &problem),
+    }
+}
+
+fn error(status: StatusCode, message: &str) -> Response {
+    json(status, &json!({ "error": message }))
+}

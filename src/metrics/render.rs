@@ -1,0 +1,94 @@
+//! Text exposition format 0.0.4 of what is projected: HELP and TYPE of each metric, then its series.
+//!
+//! Rows are the outer loop, so all series of a metric stand together, as the format wants it.
+
+use std::fmt::Write;
+
+use metrics_exporter_prometheus::formatting::sanitize_label_value;
+
+use super::table::{Read, Row, TABLE, Value};
+use super::{Kind, Look, Source};
+
+/// Writes every projected metric of the table.
+pub(super) fn table(text: &mut String, look: &Look) {
+    for row in TABLE {
+        match &row.read {
+            Read::Process(value) => {
+                heading(text, row.name, row.help, row.kind);
+                value.write(text, row, &[], look);
+            }
+            Read::Ingress(value) => {
+                heading(text, row.name, row.help, row.kind);
+                value.write(text, row, &[], &look.snapshot.ingress);
+            }
+            Read::Group(value) => {
+                heading(text, row.name, row.help, row.kind);
+                for group in &look.snapshot.groups {
+                    value.write(text, row, &[("group", &group.name)], group);
+                }
+            }
+            Read::Endpoint(value) => {
+                heading(text, row.name, row.help, row.kind);
+                for group in &look.snapshot.groups {
+                    for endpoint in &group.endpoints {
+                        let labels = [("group", group.name.as_str()), ("endpoint", &endpoint.name)];
+                        value.write(text, row, &labels, endpoint);
+                    }
+                }
+            }
+            Read::Observed(_) | Read::OfProcess => {}
+        }
+    }
+}
+
+impl<T> Value<T> {
+    fn write(&self, text: &mut String, row: &Row, labels: &[(&str, &str)], from: &T) {
+        match self {
+            Value::One(read) => series(text, row.name, labels, read(from)),
+            Value::Maybe(read) => {
+                if let Some(value) = read(from) {
+                    series(text, row.name, labels, value);
+                }
+            }
+            Value::By(label, read) => {
+                for (name, value) in read(from) {
+                    let mut labels = labels.to_vec();
+                    labels.push((label, name));
+                    series(text, row.name, &labels, value);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the metrics of a source; samples that do not fit its table are left out.
+pub(super) fn source(text: &mut String, source: &Source) {
+    let samples = (source.samples)();
+    for metric in &source.table {
+        heading(text, metric.name, metric.help, metric.kind);
+        for sample in &samples {
+            if sample.metric == metric.name && sample.labels.len() == metric.labels.len() {
+                let values = sample.labels.iter().map(String::as_str);
+                let labels: Vec<_> = metric.labels.iter().copied().zip(values).collect();
+                series(text, metric.name, &labels, sample.value);
+            }
+        }
+    }
+}
+
+fn heading(text: &mut String, name: &str, help: &str, kind: Kind) {
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+}
+
+fn series(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
+    text.push_str(name);
+    for (i, (label, value)) in labels.iter().enumerate() {
+        let open = if i == 0 { '{' } else { ',' };
+        let _ = write!(text, "{open}{label}=\"{}\"", sanitize_label_value(value));
+    }
+    if !labels.is_empty() {
+        text.push('}');
+    }
+    let _ = writeln!(text, " {value}");
+}

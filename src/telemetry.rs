@@ -1,0 +1,260 @@
+//! The log: lines of text for people or JSON for collectors, on stderr, at a level changed at run time.
+//!
+//! What a peer sends (user names, host names, error texts) reaches the log as fields. No character of it can
+//! begin a new line or steer a terminal: each event is one write, and [`OneLine`] escapes every control
+//! character in it but the last newline. That is also why weir's log has no colours.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+use crate::config::{Log, LogFormat};
+
+/// Changes the level while weir runs; clones act on the same log.
+#[derive(Debug, Clone)]
+pub struct LogHandle {
+    filter: reload::Handle<Targets, Registry>,
+    level: Arc<Mutex<String>>,
+}
+
+/// Starts logging to stderr, for the whole process.
+///
+/// # Errors
+///
+/// A level that is none, in a sentence; or that this process logs already.
+pub fn init(log: &Log) -> Result<LogHandle, String> {
+    let (subscriber, handle) = build(log, io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|e| e.to_string())?;
+    Ok(handle)
+}
+
+/// A log that goes to `writer`, and its handle.
+///
+/// # Errors
+///
+/// A level that is none, in a sentence.
+pub fn build<W>(log: &Log, writer: W) -> Result<(impl Subscriber + Send + Sync + use<W>, LogHandle), String>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let (filter, filter_handle) = reload::Layer::new(parse_level(&log.level)?);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(OneLine(writer));
+    let layer = match log.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let handle = LogHandle {
+        filter: filter_handle,
+        level: Arc::new(Mutex::new(log.level.clone())),
+    };
+    Ok((
+        tracing_subscriber::registry().with(layer.with_filter(filter)),
+        handle,
+    ))
+}
+
+impl LogHandle {
+    /// The level in force, in the words it was set with.
+    #[must_use]
+    pub fn level(&self) -> String {
+        self.level.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another level in force.
+    ///
+    /// # Errors
+    ///
+    /// A level that is none, in a sentence; the old one stays.
+    pub fn set_level(&self, level: &str) -> Result<(), String> {
+        let targets = parse_level(level)?;
+        let mut current = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        self.filter.reload(targets).map_err(|e| e.to_string())?;
+        level.trim().clone_into(&mut current);
+        Ok(())
+    }
+}
+
+/// Reads `info` or `weir::egress=debug,info`. Stricter than [`Targets`], for which a misspelt level is the
+/// name of a module to be logged in full.
+///
+/// # Errors
+///
+/// What is wrong and what would be right, in a sentence.
+pub fn parse_level(text: &str) -> Result<Targets, String> {
+    const LEVELS: &str = "off, error, warn, info, debug or trace";
+    let mut targets = Targets::new();
+    for part in text.split(',').map(str::trim) {
+        let (target, level) = match part.split_once('=') {
+            Some((target, level)) => (Some(target.trim()), level.trim()),
+            None => (None, part),
+        };
+        let known = level.bytes().all(|b| b.is_ascii_alphabetic());
+        let level: LevelFilter = Some(level)
+            .filter(|l| known && !l.is_empty())
+            .and_then(|l| l.parse().ok())
+            .ok_or_else(|| format!("\"{}\" is not a log level: say {LEVELS}", level.escape_debug()))?;
+        targets = match target {
+            None => targets.with_default(level),
+            Some("") => {
+                return Err(format!(
+                    "\"{}\" names no module before the =",
+                    part.escape_debug()
+                ));
+            }
+            Some(target) => targets.with_target(target, level),
+        };
+    }
+    Ok(targets)
+}
+
+/// Keeps each event on one line of harmless characters. The formatter writes an event in one call, with the
+/// newline at its end.
+struct OneLine<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLine<W> {
+    type Writer = OneLine<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OneLine(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        if line.contains(steers) {
+            self.0.write_all(escape(line).as_bytes())?;
+            self.0.write_all(b"\n")?;
+        } else {
+            self.0.write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Whether a character can break a line, steer a terminal, or turn the direction of what follows.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes as in JSON, where such characters occur within strings only, so that JSON stays JSON.
+fn escape(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        match c {
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
+            c if steers(c) => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Memory {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn logged(level: &str, format: LogFormat, run: impl FnOnce(&LogHandle)) -> String {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let log = Log {
+            level: level.into(),
+            format,
+        };
+        let (subscriber, handle) = build(&log, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || run(&handle));
+        memory.text()
+    }
+
+    const NASTY: &str = "admin\n2026-01-01 ERROR forged\r\x1b[2J\u{9b}31m\u{202e}";
+
+    #[test]
+    fn what_a_peer_sends_stays_on_its_line_and_steers_no_terminal() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged("info", format, |_| {
+                tracing::info!(user = %NASTY, reason = ?NASTY, plain = NASTY, "login refused for {NASTY}");
+            });
+            let line = text.strip_suffix('\n').unwrap();
+            assert!(!line.contains(steers), "{line:?}");
+            assert!(line.contains("login refused"), "{line}");
+            if format == LogFormat::Json {
+                let json: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert_eq!(json["user"], NASTY, "a collector gets back what was sent");
+            }
+        }
+    }
+
+    #[test]
+    fn the_level_is_changed_at_run_time_for_one_module_alone() {
+        let text = logged("info", LogFormat::Text, |handle| {
+            tracing::debug!(target: "weir::egress", "one");
+            handle.set_level("weir::egress=debug,warn").unwrap();
+            assert_eq!(handle.level(), "weir::egress=debug,warn");
+            tracing::debug!(target: "weir::egress::link", "two");
+            tracing::info!(target: "weir::ingress", "three");
+            assert!(handle.set_level("debgu").is_err());
+            assert_eq!(
+                handle.level(),
+                "weir::egress=debug,warn",
+                "a refused level changes nothing"
+            );
+            tracing::debug!(target: "weir::egress", "four");
+        });
+        let seen: Vec<bool> = ["one", "two", "three", "four"]
+            .iter()
+            .map(|w| text.contains(w))
+            .collect();
+        assert_eq!(seen, [false, true, false, true], "{text}");
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_named() {
+        for bad in ["", "debgu", "weir=loud", "info,,warn", "=info", "5", "info\nwarn"] {
+            let error = parse_level(bad).unwrap_err();
+            assert!(
+                error.contains("log level") || error.contains("no module"),
+                "{bad}: {error}"
+            );
+            assert!(!error.contains('\n'));
+        }
+        for good in ["info", "OFF", "weir::egress=debug, info", "weir=trace"] {
+            parse_level(good).unwrap();
+        }
+    }
+}
