@@ -96,7 +96,7 @@ pub fn parse_level(text: &str) -> Result<Targets, String> {
             Some((target, level)) => (Some(target.trim()), level.trim()),
             None => (None, part),
         };
-        let known = level.bytes().all(|b| b.is_ascii_alphabetic());
+        let known = level.bytes().all(|b| b.is_ascii_alphanumeric());
         let level: LevelFilter = Some(level)
             .filter(|l| known && !l.is_empty())
             .and_then(|l| l.parse().ok())
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_none_is_named() {
-        for bad in ["", "debgu", "weir=loud", "info,,warn", "=info", "5", "info\nwarn"] {
+        for bad in ["", "debgu", "weir=loud", "info,,warn", "=info", "6", "weir=", "info\nwarn"] {
             let error = parse_level(bad).unwrap_err();
             assert!(
                 error.contains("log level") || error.contains("no module"),

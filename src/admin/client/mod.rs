@@ -1,0 +1,114 @@
+//! The commands that talk to a running weir through its admin port, and print for people what it says.
+//!
+//! Exit codes: 0 done; 1 weir was not reached, or could not do it; 2 it refused what was asked (no such
+//! endpoint, an invalid configuration, no token).
+
+pub mod args;
+pub mod http;
+mod tables;
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use args::{AdminArgs, AdminCommand, Switch};
+use http::{Reply, Target};
+
+/// Does what `command` asks and prints the outcome: results on stdout, problems on stderr.
+#[must_use]
+pub fn run(command: &AdminCommand) -> ExitCode {
+    match perform(command) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("weir: {}", problem.message.trim_end());
+            ExitCode::from(problem.code)
+        }
+    }
+}
+
+/// Why a command did not succeed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What happened and what to do, for people; safe for a terminal.
+    pub message: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// Does what `command` asks and says what to print.
+///
+/// # Errors
+///
+/// A [`Problem`] for stderr.
+pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
+    match command {
+        AdminCommand::Status(args) => {
+            let reply = call(&args.admin, "GET", "/status", "")?;
+            if args.json {
+                return Ok(reply.body);
+            }
+            Ok(tables::status(&parse(&reply.body)?))
+        }
+        AdminCommand::Reload(args) => {
+            let reply = call(&args.admin, "POST", "/reload", "")?;
+            Ok(tables::reload(&parse(&reply.body)?))
+        }
+        AdminCommand::Drain(args) => {
+            let method = if args.undo { "DELETE" } else { "POST" };
+            let reply = call(&args.admin, method, "/drain", "")?;
+            Ok(tables::phase(&parse(&reply.body)?))
+        }
+        AdminCommand::Endpoint(args) => {
+            let (switch, which) = match &args.switch {
+                Switch::Enable(which) => ("enable", which),
+                Switch::Disable(which) => ("disable", which),
+            };
+            let (group, endpoint) = (http::segment(&which.group), http::segment(&which.endpoint));
+            let path = format!("/endpoints/{group}/{endpoint}/{switch}");
+            call(&which.admin, "POST", &path, "")?;
+            Ok(tables::safe(&format!(
+                "{switch}d {} of group {}\n",
+                which.endpoint, which.group
+            )))
+        }
+        AdminCommand::LogLevel(args) => {
+            let reply = match &args.level {
+                Some(level) => call(&args.admin, "PUT", "/log-level", level)?,
+                None => call(&args.admin, "GET", "/log-level", "")?,
+            };
+            Ok(tables::safe(&reply.body))
+        }
+    }
+}
+
+fn call(admin: &AdminArgs, method: &str, path: &str, body: &str) -> Result<Reply, Problem> {
+    let failed = |message: String, code| Problem {
+        message: tables::safe(&message),
+        code,
+    };
+    let target = Target::parse(&admin.admin).map_err(|e| failed(e, 2))?;
+    let reply = http::call(&target, admin.token.as_ref(), method, path, body).map_err(|e| {
+        let advice = "is weir running, and is this its admin.listen? (--admin URL or WEIR_ADMIN)";
+        failed(
+            format!("cannot reach the admin port at {}: {e}; {advice}", admin.admin),
+            1,
+        )
+    })?;
+    match reply.status {
+        200..=299 => Ok(reply),
+        status => {
+            let code = if matches!(status, 500.. | 409) { 1 } else { 2 };
+            Err(failed(tables::refusal(status, &reply.body), code))
+        }
+    }
+}
+
+fn parse(body: &str) -> Result<Value, Problem> {
+    serde_json::from_str(body).map_err(|e| Problem {
+        message: format!("the admin port did not answer in JSON ({e}); is it weir's?"),
+        code: 1,
+    })
+}
