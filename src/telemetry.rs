@@ -245,7 +245,16 @@ mod tests {
 
     #[test]
     fn a_level_that_is_none_is_named() {
-        for bad in ["", "debgu", "weir=loud", "info,,warn", "=info", "6", "weir=", "info\nwarn"] {
+        for bad in [
+            "",
+            "debgu",
+            "weir=loud",
+            "info,,warn",
+            "=info",
+            "6",
+            "weir=",
+            "info\nwarn",
+        ] {
             let error = parse_level(bad).unwrap_err();
             assert!(
                 error.contains("log level") || error.contains("no module"),

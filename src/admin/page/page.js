@@ -1,0 +1,227 @@
+// Asks /status each second and draws the answer. Rates, sparklines and state changes are worked out here, from
+// one answer to the next. Text from weir is only ever set as text, never as markup.
+"use strict";
+
+const MINUTE = 60;
+const history = []; // {at, total: Map(name -> counter)}, oldest first, one a second
+const states = new Map(); // what -> state as last seen
+const changes = []; // newest first
+let answeredAt = Date.now();
+
+const byId = (id) => document.getElementById(id);
+
+function el(tag, kind, ...children) {
+  const node = document.createElement(tag);
+  if (kind) node.className = kind;
+  node.append(...children.filter((c) => c !== null && c !== undefined));
+  return node;
+}
+
+// --- numbers for people
+
+function count(n) {
+  if (n < 10000) return String(Math.round(n));
+  const units = ["k", "M", "G", "T"];
+  let i = -1;
+  do { n /= 1000; i += 1; } while (n >= 999.5 && i < units.length - 1);
+  return n.toPrecision(3) + " " + units[i];
+}
+
+function bytes(n) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  while (n >= 1024 && i < units.length - 1) { n /= 1024; i += 1; }
+  return (i ? n.toFixed(1) : n) + " " + units[i];
+}
+
+function age(ms) {
+  const s = ms / 1000;
+  if (s < 1) return Math.round(ms) + " ms";
+  if (s < 60) return s.toFixed(s < 10 ? 1 : 0) + " s";
+  if (s < 3600) return Math.floor(s / 60) + " min " + Math.floor(s % 60) + " s";
+  if (s < 86400) return Math.floor(s / 3600) + " h " + Math.floor((s % 3600) / 60) + " min";
+  return Math.floor(s / 86400) + " d " + Math.floor((s % 86400) / 3600) + " h";
+}
+
+// --- a minute of counters
+
+function remember(status) {
+  const total = new Map([["gateways", status.ingress.events_ok_total]]);
+  for (const g of status.groups) {
+    total.set("in " + g.name, g.events.accepted);
+    total.set("out " + g.name, g.events.delivered);
+    for (const e of g.endpoints) total.set("to " + g.name + " " + e.name, e.delivered_events_total);
+  }
+  const before = history[history.length - 1];
+  // A restart begins at zero: what came before says nothing about rates.
+  if (before && total.get("gateways") < before.total.get("gateways")) history.length = 0;
+  history.push({ at: performance.now(), total });
+  while (history.length > MINUTE + 1) history.shift();
+}
+
+function rates(name) {
+  const list = [];
+  for (let i = 1; i < history.length; i += 1) {
+    const [a, b] = [history[i - 1], history[i]];
+    const from = a.total.get(name), to = b.total.get(name);
+    const known = from !== undefined && to !== undefined && to >= from;
+    list.push(known ? (to - from) * 1000 / Math.max(1, b.at - a.at) : 0);
+  }
+  return list;
+}
+
+const rate = (name) => rates(name).at(-1) ?? 0;
+
+function spark(name, label) {
+  const values = rates(name);
+  const top = Math.max(1, ...values);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", "spark");
+  svg.setAttribute("viewBox", `0 0 ${MINUTE - 1} 100`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `${label}, last minute, at most ${count(top)} a second`);
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+  const shift = MINUTE - values.length;
+  line.setAttribute("points", values.map((v, i) => `${i + shift},${(98 - 96 * v / top).toFixed(1)}`).join(" "));
+  svg.append(line);
+  const text = el("div", "label", el("span", "", label), el("span", "", `peak ${count(top)}/s`));
+  return el("div", "", text, svg);
+}
+
+// --- state changes
+
+function note(what, state, kind, why) {
+  const before = states.get(what);
+  states.set(what, state);
+  if (before === undefined || before === state) return;
+  changes.unshift({ at: new Date(), what, before, state, kind, why });
+  changes.length = Math.min(changes.length, 50);
+}
+
+const phaseKind = { starting: "busy", ready: "good", draining: "busy", stopped: "bad" };
+const linkKind = { up: "good", connecting: "busy", down: "bad", disabled: "off" };
+
+function groupState(g) {
+  const overflow = g.overflow === "open" ? [] : [g.overflow];
+  if (!g.available) return [["unavailable", ...overflow].join(", "), "bad"];
+  return { open: ["available", "good"], blocking: ["blocking", "busy"] }[g.overflow] ?? ["shedding", "bad"];
+}
+
+function noteAll(status) {
+  note("weir", status.phase, phaseKind[status.phase], "");
+  for (const g of status.groups) {
+    const [state, kind] = groupState(g);
+    note(g.name, state, kind, "");
+    for (const e of g.endpoints) note(`${g.name} → ${e.name}`, e.state, linkKind[e.state], e.reason ?? "");
+  }
+}
+
+// --- drawing
+
+function numbers(...pairs) {
+  return el("dl", "numbers", ...pairs.map(([name, value, kind]) =>
+    el("div", "", el("dt", "", name), el("dd", kind ?? "", value))));
+}
+
+function bar(label, part, whole, show) {
+  const full = whole > 0 ? Math.min(1, part / whole) : 0;
+  const fill = el("div", "");
+  fill.style.width = (full * 100).toFixed(1) + "%";
+  const trough = el("div", "bar" + (full > 0.9 ? " bad" : full > 0.5 ? " busy" : ""), fill);
+  trough.setAttribute("role", "meter");
+  trough.setAttribute("aria-label", label);
+  trough.setAttribute("aria-valuenow", (full * 100).toFixed(0));
+  const text = el("div", "label", el("span", "", label), el("span", "", `${show(part)} of ${show(whole)}`));
+  return el("div", "", text, trough);
+}
+
+function drawEndpoint(g, e) {
+  const failures = Object.entries(e.failures_total).filter(([, n]) => n > 0).map(([c, n]) => `${c} ${count(n)}`);
+  const head = el("div", "head",
+    el("span", linkKind[e.state], `● ${e.state}`), el("strong", "", e.name),
+    el("span", "dim", `for ${age(e.since_ms)}`),
+    el("span", "rate", `${count(rate("to " + g.name + " " + e.name))}/s`));
+  const item = el("li", "", head);
+  if (e.reason && e.state !== "up") item.append(el("div", "why " + linkKind[e.state], e.reason));
+  if (failures.length) item.append(el("div", "why dim", "failures: " + failures.join(", ")));
+  if (e.inflight_frames) {
+    item.append(el("div", "why dim", `${count(e.inflight_frames)} frames unanswered, the oldest for ${age(e.oldest_inflight_ms)}`));
+  }
+  return item;
+}
+
+function drawGroup(g) {
+  const [state, kind] = groupState(g);
+  const ev = g.events;
+  const held = ev.queued + ev.inflight;
+  const drops = Object.entries(ev.dropped).filter(([, n]) => n > 0);
+  const dropped = drops.reduce((sum, [, n]) => sum + n, 0);
+  const card = el("section", "card",
+    el("div", "head", el("h2", "", g.name), el("span", "dim", g.policy), el("span", "chip " + kind, state)),
+    numbers(["accepted", count(ev.accepted)], ["delivered", count(ev.delivered)],
+      ["queued", count(ev.queued)], ["in flight", count(ev.inflight)],
+      ["rejected", count(ev.rejected), ev.rejected ? "bad" : ""], ["dropped", count(dropped), dropped ? "bad" : ""],
+      ["oldest queued", age(g.oldest_queued_ms)], ["sent again", count(g.resent_events_total)]));
+  if (drops.length) card.append(el("div", "why bad", "dropped: " + drops.map(([r, n]) => `${r} ${count(n)}`).join(", ")));
+  card.append(
+    bar("queue, bytes", g.held_bytes, g.held_bytes_max, bytes),
+    bar("queue, events", held, g.held_events_max, count),
+    spark("out " + g.name, `delivered ${count(rate("out " + g.name))}/s`),
+    el("ul", "", ...g.endpoints.map((e) => drawEndpoint(g, e))));
+  return card;
+}
+
+function drawNotices(status) {
+  const notices = [];
+  const reload = status.last_reload;
+  if (reload && !reload.successful) {
+    notices.push(el("p", "notice bad", `Reload refused at ${reload.at}, the old configuration is in force: ${reload.problems.join("; ")}`));
+  }
+  for (const w of status.warnings) notices.push(el("p", "notice busy", w));
+  return notices;
+}
+
+function draw(status) {
+  const phase = byId("phase");
+  phase.textContent = status.phase;
+  phase.className = "chip " + phaseKind[status.phase];
+  const left = status.drain_remaining_seconds;
+  byId("about").textContent = `${status.version}, up ${age(status.uptime_seconds * 1000)}, configuration of ${status.config_loaded_at}` +
+    (left === null ? "" : `, ${age(left * 1000)} left to drain`);
+  byId("notices").replaceChildren(...drawNotices(status));
+  const i = status.ingress;
+  byId("gateways").replaceChildren(el("h2", "", "Gateways"),
+    numbers(["connections, TCP", count(i.connections_tcp)], ["connections, TLS", count(i.connections_tls)],
+      ["waiting for room", count(i.blocked_now), i.blocked_now ? "busy" : ""], ["events taken", count(i.events_ok_total)],
+      ["logins failed", count(i.logins_failed_total), i.logins_failed_total ? "bad" : ""],
+      ["publishes refused", count(i.publishes_refused_total), i.publishes_refused_total ? "bad" : ""]),
+    spark("gateways", `taken ${count(rate("gateways"))}/s`));
+  byId("groups").replaceChildren(...status.groups.map(drawGroup));
+  byId("changes").replaceChildren(...(changes.length ? changes.map((c) => el("li", "",
+    el("span", "dim", c.at.toLocaleTimeString()), el("strong", "", c.what),
+    el("span", c.kind, `${c.before} → ${c.state}`), c.why ? el("span", "why dim", c.why) : null))
+    : [el("li", "dim", "none since this page was opened")]));
+}
+
+async function look() {
+  try {
+    const answer = await fetch("status", { signal: AbortSignal.timeout(5000) });
+    if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
+    const status = await answer.json();
+    answeredAt = Date.now();
+    remember(status);
+    noteAll(status);
+    byId("silence").hidden = true;
+    document.body.classList.remove("stale");
+    // Drawing anew would take away what somebody is about to copy.
+    if (getSelection().isCollapsed) draw(status);
+  } catch (error) {
+    byId("silence").textContent = `No answer for ${age(Date.now() - answeredAt)}: ${error.message}`;
+    byId("silence").hidden = false;
+    document.body.classList.add("stale");
+  }
+  setTimeout(look, 1000);
+}
+
+look();

@@ -1,0 +1,110 @@
+//! The commands to a running weir, as the binary would run them.
+
+use clap::Parser;
+use weir::admin::client::{Problem, perform};
+use weir::cli::{Cli, Command};
+use weir::control::ReloadReport;
+use weir::lifecycle::Phase;
+
+use crate::support::Weir;
+
+fn run(weir: &Weir, line: &str) -> Result<String, Problem> {
+    let url = format!("http://{}", weir.address);
+    let words = ["weir"]
+        .into_iter()
+        .chain(line.split(' '))
+        .chain(["--admin", &url]);
+    match Cli::try_parse_from(words).unwrap().command {
+        Command::Admin(command) => perform(&command),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn status_shows_groups_and_endpoints_and_why_one_is_down() {
+    let weir = Weir::start(None);
+    let text = run(&weir, "status").unwrap();
+    for part in [
+        "ready",
+        "GROUP",
+        "east",
+        "failover",
+        "blocking",
+        "tm2.example:9611",
+        "refused: connection refused",
+    ] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    assert!(!text.contains('\x1b'), "a peer's text steers no terminal");
+    let delivered = weir.snapshot.lock().unwrap().groups[0].events.delivered;
+    assert!(text.contains(&delivered.to_string()), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&run(&weir, "status --json").unwrap()).unwrap();
+    assert_eq!(json["groups"][0]["events"]["delivered"], delivered);
+}
+
+#[test]
+fn reload_prints_changes_or_problems_and_exits_accordingly() {
+    let weir = Weir::start(None);
+    assert_eq!(run(&weir, "reload").unwrap(), "reloaded; nothing has changed\n");
+    let report = ReloadReport {
+        changes: vec!["group west removed".into()],
+        needs_restart: vec!["workers".into()],
+    };
+    *weir.reload.lock().unwrap() = Ok(report);
+    assert_eq!(
+        run(&weir, "reload").unwrap(),
+        "reloaded:\n  - group west removed\nafter a restart only:\n  - workers\n"
+    );
+    *weir.reload.lock().unwrap() = Err(vec!["line 3: unknown key".into()]);
+    let problem = run(&weir, "reload").unwrap_err();
+    assert_eq!(problem.code, 2);
+    assert!(
+        problem.message.contains("refused") && problem.message.contains("  - line 3: unknown key"),
+        "{problem:?}"
+    );
+}
+
+#[test]
+fn drain_endpoint_and_log_level_do_what_they_say() {
+    let weir = Weir::start(Some("s3cret"));
+    assert!(
+        run(&weir, "drain --token s3cret")
+            .unwrap()
+            .starts_with("draining, ")
+    );
+    assert_eq!(run(&weir, "drain --undo --token s3cret").unwrap(), "ready\n");
+    assert_eq!(weir.lifecycle.phase(), Phase::Ready);
+    let text = run(&weir, "endpoint disable east tm2.example:9611 --token s3cret").unwrap();
+    assert_eq!(text, "disabled tm2.example:9611 of group east\n");
+    assert_eq!(weir.switched.lock().unwrap().len(), 1);
+    assert_eq!(run(&weir, "log-level debug --token s3cret").unwrap(), "debug\n");
+    assert_eq!(run(&weir, "log-level").unwrap(), "debug\n");
+}
+
+#[test]
+fn what_is_refused_exits_with_two_and_what_is_not_reached_with_one() {
+    let weir = Weir::start(Some("s3cret"));
+    let problem = run(&weir, "drain --token wrong").unwrap_err();
+    assert!(
+        problem.code == 2 && problem.message.contains("admin.token"),
+        "{problem:?}"
+    );
+    let problem = run(&weir, "endpoint enable east nobody:1 --token s3cret").unwrap_err();
+    assert!(
+        problem.code == 2 && problem.message.contains("tm1.example:9611"),
+        "{problem:?}"
+    );
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let line = format!("weir status --admin http://{nobody}");
+    let Command::Admin(command) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+        panic!("not an admin command");
+    };
+    let problem = perform(&command).unwrap_err();
+    assert!(
+        problem.code == 1 && problem.message.contains("is weir running"),
+        "{problem:?}"
+    );
+}

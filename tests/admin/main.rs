@@ -1,0 +1,12 @@
+//! The admin port over a real loopback listener, with a worker that answers as the relay's workers do.
+
+// All of it is test; clippy knows only the functions marked so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod commands;
+mod fixture;
+mod hostile;
+mod looking;
+mod metrics;
+mod support;
+mod switches;
