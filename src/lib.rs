@@ -2,6 +2,8 @@
 #![doc = ""]
 
 pub mod admin;
+pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,2 +1,51 @@
-//! The weir binary.
-fn main() {}
+//! The weir binary: parse arguments, run, map the result to an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir::app::{self, Files};
+use weir::cli::{self, Cli, Command, ConfigArgs, RunArgs};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => weir::check::run(&files(&args.config)),
+        Command::Admin(command) => weir::admin::client::run(&command),
+        Command::Completions { shell } => print(cli::completions(shell, &mut io::stdout())),
+        Command::Man => print(cli::man(&mut io::stdout())),
+        Command::HelpAll => print(cli::help_all(&mut io::stdout())),
+    }
+}
+
+fn run(args: &RunArgs) -> ExitCode {
+    let (level, format) = (args.log_level.clone(), args.log_format);
+    app::run(&files(&args.config), &move |config| {
+        if let Some(level) = &level {
+            config.log.level.clone_from(level);
+        }
+        if let Some(format) = format {
+            config.log.format = format.into();
+        }
+    })
+}
+
+fn files(args: &ConfigArgs) -> Files {
+    Files {
+        weir_toml: args.file().map(Into::into),
+        deployment_toml: args.deployment_toml.clone(),
+        sys: args.sys.iter().cloned().collect(),
+        secrets_dir: args.secrets_dir.clone(),
+    }
+}
+
+fn print(written: io::Result<()>) -> ExitCode {
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -8,14 +8,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::link;
 use super::policy::choose;
-use super::state::{Link, Observers};
+use super::state::Link;
 use crate::config::{self, Policy, Secret};
+use crate::metrics::LinkObservers;
 use crate::net::Dialer;
 use crate::relay::{GroupQueue, Reason};
 use crate::status;
 
 /// Makes the histograms of an endpoint from the names of its group and itself.
-pub type ObserverSource = Rc<dyn Fn(&str, &str) -> Observers>;
+pub type ObserverSource = Rc<dyn Fn(&str, &str) -> LinkObservers>;
 
 /// What all groups of a worker share.
 #[derive(Clone)]
@@ -93,18 +94,17 @@ impl Group {
     }
 
     /// Takes over a changed configuration: endpoints that are gone finish what they have in flight, new
-    /// ones start, untouched ones stay connected. New credentials and link settings count from a link's
-    /// next connection on.
+    /// ones start, untouched ones stay connected. New credentials make all links new; link settings count
+    /// from a link's next connection on.
     pub fn apply(&self, group: &config::Group, settings: Rc<config::Link>) {
         let shared = &self.shared;
         shared.policy.set(group.policy);
         shared.unavailable_after.set(group.queue.unavailable_after);
         shared.settings.replace(settings);
-        shared
-            .credentials
-            .replace((group.username.clone(), group.password.clone()));
+        let credentials = (group.username.clone(), group.password.clone());
+        let known = shared.credentials.replace(credentials.clone()) == credentials;
         shared.links.borrow_mut().retain(|link| {
-            let stays = group.endpoints.contains(&link.endpoint);
+            let stays = known && group.endpoints.contains(&link.endpoint);
             if !stays {
                 link.retire();
             }

@@ -18,4 +18,4 @@ mod state;
 pub use backoff::Backoff;
 pub use group::{Context, Group, ObserverSource};
 pub use login::login;
-pub use state::{Failure, Observers};
+pub use state::Failure;

@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
 
-use metrics::Histogram;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::policy::View;
 use crate::config;
+use crate::metrics::LinkObservers;
 use crate::net::{DialClass, DialError};
 use crate::status::{self, FAILURES, LinkState};
 
@@ -45,36 +45,13 @@ impl From<DialError> for Failure {
     }
 }
 
-/// Histograms that links feed, once per upstream frame or batch.
-#[derive(Clone)]
-pub struct Observers {
-    /// From the frame's write to its reply, in seconds.
-    pub reply_seconds: Histogram,
-    /// From the acceptance of a batch's first event to its delivery, in seconds.
-    pub delivery_seconds: Histogram,
-    /// Events per upstream frame.
-    pub frame_events: Histogram,
-}
-
-impl Observers {
-    /// Nobody looks.
-    #[must_use]
-    pub fn none() -> Self {
-        Self {
-            reply_seconds: Histogram::noop(),
-            delivery_seconds: Histogram::noop(),
-            frame_events: Histogram::noop(),
-        }
-    }
-}
-
 /// One link as the rest of its group sees it.
 pub(super) struct Link {
     /// Place in the queue's bell; unique in the group.
     pub(super) id: usize,
     pub(super) group: String,
     pub(super) endpoint: config::Endpoint,
-    pub(super) observers: Observers,
+    pub(super) observers: LinkObservers,
     pub(super) stats: RefCell<status::Endpoint>,
     state: Cell<LinkState>,
     since: Cell<Instant>,
@@ -93,7 +70,7 @@ impl Link {
         id: usize,
         group: &str,
         endpoint: config::Endpoint,
-        observers: Observers,
+        observers: LinkObservers,
         group_changed: Rc<Notify>,
     ) -> Rc<Self> {
         Rc::new(Self {

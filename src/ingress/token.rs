@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use aws_lc_rs::{constant_time, hmac, rand};
 
@@ -26,7 +26,7 @@ const REVOKED_MAX: usize = 65_536;
 /// Signs and checks session ids; shared by all workers.
 #[derive(Debug)]
 pub struct Tokens {
-    key: hmac::Key,
+    key: RwLock<hmac::Key>,
     revoked: Mutex<HashMap<[u8; NONCE_BYTES], i64>>,
     revocations: AtomicU64,
 }
@@ -45,19 +45,23 @@ impl Tokens {
     /// # Errors
     /// The system has no randomness.
     pub fn new(secret: Option<&str>) -> Result<Self, String> {
-        let key = match secret {
-            Some(secret) => hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),
-            None => {
-                let mut random = [0_u8; 32];
-                rand::fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
-                hmac::Key::new(hmac::HMAC_SHA256, &random)
-            }
-        };
+        let key = RwLock::new(key(secret)?);
         Ok(Self {
             key,
             revoked: Mutex::default(),
             revocations: AtomicU64::new(0),
         })
+    }
+
+    /// Takes another secret: every session of the old one is over, and gateways log in again.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn set_secret(&self, secret: Option<&str>) -> Result<(), String> {
+        let new = key(secret)?;
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.revocations.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     /// A session for `user` until `expires_ms`.
@@ -124,12 +128,23 @@ impl Tokens {
     }
 
     fn mac(&self, expiry: &[u8], nonce: &[u8], user: &str) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.key);
+        let mut context = hmac::Context::with_key(&self.key.read().unwrap_or_else(PoisonError::into_inner));
         for part in [PURPOSE, expiry, nonce, user.as_bytes()] {
             context.update(part);
         }
         context.sign()
     }
+}
+
+fn key(secret: Option<&str>) -> Result<hmac::Key, String> {
+    let mut random = [0_u8; 32];
+    if secret.is_none() {
+        rand::fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
+    }
+    Ok(hmac::Key::new(
+        hmac::HMAC_SHA256,
+        secret.map_or(&random, str::as_bytes),
+    ))
 }
 
 type Parts = ([u8; EXPIRY_BYTES], [u8; NONCE_BYTES], [u8; MAC_BYTES]);

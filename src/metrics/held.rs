@@ -11,7 +11,10 @@ use metrics_exporter_prometheus::formatting::sanitize_label_value;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
 
-use super::table::{ENDPOINT_BATCH_BYTES, ENDPOINT_BATCH_EVENTS, ENDPOINT_REPLY_SECONDS, Read, TABLE};
+use super::table::{
+    ENDPOINT_BATCH_BYTES, ENDPOINT_BATCH_EVENTS, ENDPOINT_DELIVERY_SECONDS, ENDPOINT_REPLY_SECONDS, Read,
+    TABLE,
+};
 use crate::status::Snapshot;
 
 static METADATA: Metadata<'static> = Metadata::new("weir", Level::INFO, None);
@@ -21,6 +24,8 @@ static METADATA: Metadata<'static> = Metadata::new("weir", Level::INFO, None);
 pub struct LinkObservers {
     /// From the last byte of a publish frame written to its reply, in seconds.
     pub reply_seconds: Histogram,
+    /// From the acceptance of a batch's first event to the reply that delivers it, in seconds.
+    pub delivery_seconds: Histogram,
     /// Events in a publish frame.
     pub batch_events: Histogram,
     /// Bytes of a publish frame, header included.
@@ -33,6 +38,7 @@ impl LinkObservers {
     pub fn off() -> Self {
         Self {
             reply_seconds: Histogram::noop(),
+            delivery_seconds: Histogram::noop(),
             batch_events: Histogram::noop(),
             batch_bytes: Histogram::noop(),
         }
@@ -84,6 +90,7 @@ impl Held {
         };
         LinkObservers {
             reply_seconds: histogram(ENDPOINT_REPLY_SECONDS),
+            delivery_seconds: histogram(ENDPOINT_DELIVERY_SECONDS),
             batch_events: histogram(ENDPOINT_BATCH_EVENTS),
             batch_bytes: histogram(ENDPOINT_BATCH_BYTES),
         }

@@ -65,6 +65,7 @@ impl<T> Value<T> {
 }
 
 pub(super) const ENDPOINT_REPLY_SECONDS: &str = "weir_endpoint_reply_seconds";
+pub(super) const ENDPOINT_DELIVERY_SECONDS: &str = "weir_endpoint_delivery_seconds";
 pub(super) const ENDPOINT_BATCH_EVENTS: &str = "weir_endpoint_batch_events";
 pub(super) const ENDPOINT_BATCH_BYTES: &str = "weir_endpoint_batch_bytes";
 
@@ -190,6 +191,9 @@ pub(super) static TABLE: &[Row] = &[
         Read::Endpoint(Value::One(|e| e.oldest_inflight_ms as f64 / 1e3)),
         "Age of the oldest unanswered frame."),
     histogram(ENDPOINT_REPLY_SECONDS,
+        Read::Observed(&[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+        "Time from a publish frame written to its reply."),
+    histogram(ENDPOINT_DELIVERY_SECONDS,
         Read::Observed(&[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
         "Time from a publish frame written to its reply."),
     histogram(ENDPOINT_BATCH_EVENTS,

@@ -1,0 +1,258 @@
+//! The composition root: builds every room in flow order, and takes them down again.
+//!
+//! [`Weir::start`] opens the ports, starts one thread per worker and one for the admin port. [`run`] is
+//! `weir run`: it adds configuration files, signals and exit codes. Nothing else in the crate knows both
+//! ends of anything.
+
+mod files;
+mod reload;
+mod run;
+mod threads;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+
+use crate::admin;
+use crate::config::Config;
+use crate::control::{Control, Facts, ReloadRequest};
+use crate::ingress::token::Tokens;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::Metrics;
+use crate::net::{Acceptor, ClientTls, ServerTls, SocketOptions};
+use crate::status::Snapshot;
+use crate::telemetry::LogHandle;
+
+pub use files::Files;
+pub use run::run;
+
+/// Why weir could not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartError {
+    /// The configuration names something that cannot be used: a port, a certificate.
+    Configuration(String),
+    /// The system refused something else.
+    System(String),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (StartError::Configuration(text) | StartError::System(text)) = self;
+        f.write_str(text)
+    }
+}
+
+/// Where a running weir listens; ports are the real ones where 0 was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Plain listener for gateways.
+    pub tcp: Option<SocketAddr>,
+    /// TLS listener for gateways.
+    pub tls: Option<SocketAddr>,
+    /// Admin port.
+    pub admin: Option<SocketAddr>,
+}
+
+/// A running weir.
+pub struct Weir {
+    lifecycle: Lifecycle,
+    control: Control,
+    addresses: Addresses,
+    config: watch::Sender<Arc<Config>>,
+    facts: watch::Sender<Facts>,
+    log: LogHandle,
+    client_tls: ClientTls,
+    acceptor: Option<Acceptor>,
+    tokens: Arc<Tokens>,
+    workers: Mutex<Vec<JoinHandle<Snapshot>>>,
+    reloads: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
+}
+
+/// Wishes to reload that wait; more are refused by the admin port.
+const RELOADS_WAITING_MAX: usize = 8;
+
+/// How often a drain looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+impl Weir {
+    /// Starts everything; when it returns, weir serves.
+    ///
+    /// # Errors
+    /// A port or a certificate that cannot be used, with the key that names it.
+    pub fn start(config: Config, warnings: Vec<String>, log: LogHandle) -> Result<Self, StartError> {
+        let wrong = |e: &dyn std::fmt::Display| StartError::Configuration(e.to_string());
+        let client_tls = ClientTls::load(&config.tls).map_err(|e| wrong(&e))?;
+        let mut facts = Facts {
+            warnings,
+            ..Facts::new(SystemTime::now())
+        };
+        let acceptor = match config.ingress.tls {
+            None => None,
+            Some(_) => Some(own_certificate(&config, &mut facts)?),
+        };
+        let admin_socket = match &config.admin {
+            Some(admin) => Some(admin::bind(admin.listen).map_err(StartError::Configuration)?),
+            None => None,
+        };
+        let sockets = threads::Sockets::open(&config).map_err(|e| wrong(&e))?;
+        let addresses = Addresses {
+            tcp: sockets.tcp_address(),
+            tls: sockets.tls_address(),
+            admin: admin_socket.as_ref().and_then(|s| s.local_addr().ok()),
+        };
+        let secret = config.auth.session_secret.as_ref().map(|s| s.expose());
+        let tokens = Arc::new(Tokens::new(secret).map_err(StartError::System)?);
+        let lifecycle = Lifecycle::new();
+        let metrics = Metrics::new();
+        let (control, commands) = Control::new(config.workers);
+        let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
+        let admin_on = config.admin.is_some();
+        let config = watch::Sender::new(Arc::new(config));
+        let facts = watch::Sender::new(facts);
+        let workers = threads::spawn(threads::Plan {
+            config: Arc::clone(&config.borrow()),
+            sockets,
+            commands,
+            acceptor: acceptor.clone(),
+            client_tls: client_tls.clone(),
+            options: socket_options(&config.borrow()),
+            tokens: Arc::clone(&tokens),
+            metrics: metrics.clone(),
+            lifecycle: lifecycle.clone(),
+        })
+        .map_err(StartError::System)?;
+        if let Some(socket) = admin_socket.filter(|_| admin_on) {
+            let handles = admin::Handles {
+                control: control.clone(),
+                lifecycle: lifecycle.clone(),
+                reload,
+                log: log.clone(),
+                config: config.subscribe(),
+                facts: facts.subscribe(),
+                metrics,
+            };
+            admin::spawn(socket, handles).map_err(|e| StartError::System(e.to_string()))?;
+        }
+        lifecycle.ready();
+        Ok(Self {
+            lifecycle,
+            control,
+            addresses,
+            config,
+            facts,
+            log,
+            client_tls,
+            acceptor,
+            tokens,
+            workers: Mutex::new(workers),
+            reloads: Mutex::new(Some(reloads)),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The doors to the workers.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The phases.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Wishes to reload from the admin port; the first caller gets them.
+    #[must_use]
+    pub fn reload_requests(&self) -> Option<mpsc::Receiver<ReloadRequest>> {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether a worker has ended though nobody asked it to.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lifecycle.phase() != Phase::Stopped && workers.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Stops taking from gateways and waits until everything accepted has ended, at most `drain_timeout`;
+    /// whether it was done in time.
+    pub async fn drain(&self) -> bool {
+        let timeout = self.config.borrow().drain_timeout;
+        self.lifecycle.drain(Instant::now(), timeout);
+        loop {
+            let Phase::Draining { deadline } = self.lifecycle.phase() else {
+                return false;
+            };
+            let snapshot = self.control.snapshot().await;
+            if snapshot
+                .groups
+                .iter()
+                .all(|g| g.events.queued + g.events.inflight == 0)
+            {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    /// Ends every task, resets the gateways' connections (they send again elsewhere), counts what is left
+    /// as dropped, and gives the last look at the numbers.
+    #[must_use]
+    pub fn stop(&self) -> Snapshot {
+        self.lifecycle.stop();
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sum = Snapshot::default();
+        for worker in workers {
+            match worker.join() {
+                Ok(last) => sum.add(&last),
+                Err(_) => tracing::error!("a worker had crashed; what it held is lost"),
+            }
+        }
+        sum
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        self.lifecycle.stop();
+    }
+}
+
+/// Loads weir's own certificate and says what there is to say about it.
+fn own_certificate(config: &Config, facts: &mut Facts) -> Result<Acceptor, StartError> {
+    let server = ServerTls::load(&config.tls).map_err(|e| StartError::Configuration(e.to_string()))?;
+    note_certificate(&server, facts);
+    Ok(Acceptor::new(&server, false))
+}
+
+fn note_certificate(server: &ServerTls, facts: &mut Facts) {
+    for line in server.notice().unwrap_or_default().lines() {
+        tracing::warn!("{line}");
+    }
+    let not_after = u64::try_from(server.certificate().not_after).unwrap_or(0);
+    facts.certificate_not_after = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(not_after));
+}
+
+/// Socket options that agree with the timeouts above them: a peer that acknowledges but does not read for
+/// longer than a reply may take is given up by the link, not by the kernel.
+fn socket_options(config: &Config) -> SocketOptions {
+    let default = SocketOptions::default();
+    let longest = config.link.reply_timeout.max(config.ingress.reply_timeout) * 2;
+    SocketOptions {
+        user_timeout: default.user_timeout.map(|t| t.max(longest)),
+        ..default
+    }
+}

@@ -1,0 +1,207 @@
+//! `weir run`: configuration from files, signals, exit codes.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Files, StartError, Weir};
+use crate::config::Config;
+use crate::config::Warning;
+use crate::control::{ReloadReport, ReloadRequest};
+use crate::status::Snapshot;
+use crate::telemetry;
+
+/// How often the files are looked at.
+const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(5);
+
+/// Something failed, or something was lost.
+const FAILED: u8 = 1;
+/// The configuration is wrong, and nothing was done.
+const MISCONFIGURED: u8 = 2;
+
+/// Runs until a signal ends it. `adjust` has the last word on the configuration (the command line's).
+#[must_use]
+pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
+    let (config, warnings) = match load(files, adjust) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    let log = match telemetry::init(&config.log) {
+        Ok(log) => log,
+        Err(e) => {
+            eprintln!("error: log: {e}");
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let drain_timeout = config.drain_timeout;
+    let fingerprint = files.fingerprint(&config);
+    let groups: Vec<String> = config.groups.iter().map(|g| g.name.clone()).collect();
+    let weir = match Weir::start(config, warnings, log) {
+        Ok(weir) => weir,
+        Err(e) => {
+            tracing::error!("cannot start: {e}");
+            let code = if matches!(e, StartError::Configuration(_)) {
+                MISCONFIGURED
+            } else {
+                FAILED
+            };
+            return ExitCode::from(code);
+        }
+    };
+    let at = weir.addresses();
+    let shown = |a: Option<std::net::SocketAddr>| a.map_or("off".to_owned(), |a| a.to_string());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), tcp = shown(at.tcp), tls = shown(at.tls), admin = shown(at.admin),
+        groups = groups.join(","), drain_timeout = ?drain_timeout, "weir is ready"
+    );
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            tracing::error!("cannot start: {e}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let mut supervisor = Supervisor {
+        weir: Arc::new(weir),
+        files,
+        adjust,
+        fingerprint,
+    };
+    let ended = runtime.block_on(supervisor.run());
+    let last = supervisor.weir.stop();
+    conclude(ended, &last)
+}
+
+fn load(files: &Files, adjust: &dyn Fn(&mut Config)) -> Result<(Config, Vec<String>), String> {
+    let (mut config, warnings) = files.load().map_err(|problems| problems.to_string())?;
+    adjust(&mut config);
+    Ok((config, warnings.iter().map(Warning::to_string).collect()))
+}
+
+/// How it came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Drained,
+    AtOnce,
+    Crashed,
+}
+
+fn conclude(ended: Ended, last: &Snapshot) -> ExitCode {
+    let mut left = 0;
+    for group in &last.groups {
+        let dropped = group.events.dropped.drain_timeout + group.events.dropped.lost;
+        if dropped > 0 {
+            tracing::error!(
+                group = group.name,
+                events = dropped,
+                "not delivered before the end"
+            );
+        }
+        left += dropped;
+    }
+    tracing::info!(not_delivered = left, "weir has ended");
+    if left > 0 || ended == Ended::Crashed {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+struct Supervisor<'a> {
+    weir: Arc<Weir>,
+    files: &'a Files,
+    adjust: &'a dyn Fn(&mut Config),
+    fingerprint: u64,
+}
+
+impl Supervisor<'_> {
+    async fn run(&mut self) -> Ended {
+        let (Ok(mut term), Ok(mut int), Ok(mut hup)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        ) else {
+            tracing::error!("cannot listen for signals");
+            return Ended::Crashed;
+        };
+        let mut requests = self.weir.reload_requests();
+        let mut look = interval(LOOK_AT_FILES_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // Signals first: an end must not wait behind reloads.
+                biased;
+                _ = term.recv() => return self.drain("SIGTERM", &mut term, &mut int).await,
+                _ = int.recv() => return self.drain("SIGINT", &mut term, &mut int).await,
+                _ = hup.recv() => {
+                    let _ = self.reload().await;
+                }
+                Some(request) = next(&mut requests) => {
+                    // Whoever asked may have gone meanwhile.
+                    let _ = request.answer.send(self.reload().await);
+                }
+                _ = look.tick() => {
+                    if self.weir.has_failed() {
+                        tracing::error!("a worker has crashed: ending, so that weir is started anew");
+                        return Ended::Crashed;
+                    }
+                    if self.files_fingerprint() != self.fingerprint {
+                        tracing::info!("a configuration file has changed");
+                        let _ = self.reload().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
+        let outcome = match load(self.files, self.adjust) {
+            Ok((config, warnings)) => self.weir.apply(config, warnings).await,
+            Err(problems) => {
+                let outcome = Err(vec![problems]);
+                self.weir.reloaded(outcome.clone());
+                outcome
+            }
+        };
+        self.fingerprint = self.files_fingerprint();
+        outcome
+    }
+
+    fn files_fingerprint(&self) -> u64 {
+        self.files.fingerprint(&self.weir.config.borrow())
+    }
+
+    async fn drain(&self, why: &str, term: &mut Signal, int: &mut Signal) -> Ended {
+        tracing::info!(signal = why, "draining; a second signal ends at once");
+        tokio::select! {
+            // The second signal first: it is meant.
+            biased;
+            _ = term.recv() => Ended::AtOnce,
+            _ = int.recv() => Ended::AtOnce,
+            in_time = self.weir.drain() => {
+                if !in_time {
+                    tracing::warn!("drain_timeout is over");
+                }
+                Ended::Drained
+            }
+        }
+    }
+}
+
+async fn next(requests: &mut Option<mpsc::Receiver<ReloadRequest>>) -> Option<ReloadRequest> {
+    match requests {
+        Some(requests) => requests.recv().await,
+        None => std::future::pending().await,
+    }
+}

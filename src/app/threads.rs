@@ -1,0 +1,175 @@
+//! One thread per worker, each with its own runtime and its own listening sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::control::Command;
+use crate::ingress::token::Tokens;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::net::{Acceptor, ClientTls, Dialer, Listener, SocketOptions, bind};
+use crate::status::Snapshot;
+use crate::worker::{Parts, Worker};
+
+/// Listening sockets, one of each kind per worker.
+pub(super) struct Sockets {
+    tcp: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
+}
+
+impl Sockets {
+    /// Opens all of them; nothing is accepted yet.
+    ///
+    /// # Errors
+    /// Names the key and the address.
+    pub(super) fn open(config: &Config) -> Result<Self, String> {
+        let open = |key: &str, address: Option<SocketAddr>| match address {
+            None => Ok(Vec::new()),
+            Some(address) => {
+                open_shared(address, config.workers).map_err(|e| format!("{key} = \"{address}\": {e}"))
+            }
+        };
+        Ok(Self {
+            tcp: open("listen.tcp", config.ingress.tcp)?,
+            tls: open("listen.tls", config.ingress.tls)?,
+        })
+    }
+
+    pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.first()?.local_addr().ok()
+    }
+
+    pub(super) fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls.first()?.local_addr().ok()
+    }
+}
+
+/// As many sockets on one address; where the port is 0, all get the one the first was given.
+fn open_shared(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let shared = workers > 1;
+    let first = bind(address, shared)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(bind(address, shared)?);
+    }
+    Ok(sockets)
+}
+
+/// What the threads are made of.
+pub(super) struct Plan {
+    pub(super) config: Arc<Config>,
+    pub(super) sockets: Sockets,
+    pub(super) commands: Vec<mpsc::Receiver<Command>>,
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) client_tls: ClientTls,
+    pub(super) options: SocketOptions,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) metrics: Metrics,
+    pub(super) lifecycle: Lifecycle,
+}
+
+/// Starts one thread per command channel; each returns the last look at its worker.
+pub(super) fn spawn(plan: Plan) -> Result<Vec<JoinHandle<Snapshot>>, String> {
+    let mut tcp = plan.sockets.tcp.into_iter();
+    let mut tls = plan.sockets.tls.into_iter();
+    let mut threads = Vec::with_capacity(plan.commands.len());
+    for (i, commands) in plan.commands.into_iter().enumerate() {
+        let thread = Thread {
+            commands,
+            tcp: tcp.next(),
+            tls: tls.next().zip(plan.acceptor.clone()),
+            config: Arc::clone(&plan.config),
+            client_tls: plan.client_tls.clone(),
+            options: plan.options,
+            tokens: Arc::clone(&plan.tokens),
+            metrics: plan.metrics.clone(),
+            lifecycle: plan.lifecycle.clone(),
+        };
+        let spawned = std::thread::Builder::new()
+            .name(format!("weir-worker-{i}"))
+            .spawn(move || thread.run());
+        threads.push(spawned.map_err(|e| format!("cannot start a worker thread: {e}"))?);
+    }
+    Ok(threads)
+}
+
+struct Thread {
+    commands: mpsc::Receiver<Command>,
+    tcp: Option<TcpListener>,
+    tls: Option<(TcpListener, Acceptor)>,
+    config: Arc<Config>,
+    client_tls: ClientTls,
+    options: SocketOptions,
+    tokens: Arc<Tokens>,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+}
+
+impl Thread {
+    fn run(self) -> Snapshot {
+        let runtime = match Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "a worker cannot start");
+                return Snapshot::default();
+            }
+        };
+        let phase = self.lifecycle.watch();
+        let started = runtime.block_on(async {
+            let (parts, commands) = self.parts()?;
+            let worker = Worker::start(parts);
+            worker.run(commands, phase).await;
+            Ok::<_, io::Error>(worker)
+        });
+        finish(runtime, started)
+    }
+
+    fn parts(self) -> io::Result<(Parts, mpsc::Receiver<Command>)> {
+        let options = self.options;
+        let listener = |socket| Listener::from_std(socket, options);
+        let metrics = self.metrics;
+        let parts = Parts {
+            config: self.config,
+            tcp: self.tcp.map(listener).transpose()?,
+            tls: match self.tls {
+                Some((socket, acceptor)) => Some((listener(socket)?, acceptor)),
+                None => None,
+            },
+            dialer: Dialer::new(self.client_tls, options),
+            tokens: self.tokens,
+            observers: Rc::new(move |group, endpoint| metrics.link(group, endpoint)),
+            unix_ms,
+            seed: fastrand::u64(..),
+        };
+        Ok((parts, self.commands))
+    }
+}
+
+/// Ends all tasks (links give back what is unanswered, gateways' connections are reset), then counts.
+fn finish(runtime: LocalRuntime, started: io::Result<Rc<Worker>>) -> Snapshot {
+    runtime.shutdown_background();
+    match started {
+        Ok(worker) => worker.finish(),
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot start");
+            Snapshot::default()
+        }
+    }
+}
+
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
