@@ -37,6 +37,8 @@ impl Duplex {
 }
 
 impl MemoryIo for Duplex {
+    fn reset_on_close(&mut self) {}
+
     fn abort(&mut self) {
         self.0 = None;
     }
