@@ -281,8 +281,7 @@ impl Pump {
                     parcels,
                     sent_at: now,
                 });
-                self.link.observers.batch_events.record(events as f64);
-                self.link.observers.batch_bytes.record(bytes as f64);
+                self.link.observers.frame_events.record(events as f64);
                 let mut stats = self.link.stats.borrow_mut();
                 stats.frames_sent_total += 1;
                 stats.events_sent_total += events as u64;

@@ -11,36 +11,30 @@ use metrics_exporter_prometheus::formatting::sanitize_label_value;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
 
-use super::table::{
-    ENDPOINT_BATCH_BYTES, ENDPOINT_BATCH_EVENTS, ENDPOINT_DELIVERY_SECONDS, ENDPOINT_REPLY_SECONDS, Read,
-    TABLE,
-};
+use super::table::{ENDPOINT_DELIVERY_SECONDS, ENDPOINT_FRAME_EVENTS, ENDPOINT_REPLY_SECONDS, Read, TABLE};
 use crate::status::Snapshot;
 
 static METADATA: Metadata<'static> = Metadata::new("weir", Level::INFO, None);
 
-/// What a link observes, once per upstream frame (never per event).
+/// What a link observes, once per upstream frame or batch (never per event).
 #[derive(Debug, Clone)]
 pub struct LinkObservers {
-    /// From the last byte of a publish frame written to its reply, in seconds.
+    /// From a publish frame's write to its reply, in seconds.
     pub reply_seconds: Histogram,
-    /// From the acceptance of a batch's first event to the reply that delivers it, in seconds.
+    /// From the acceptance of a batch's first event to its delivery, in seconds.
     pub delivery_seconds: Histogram,
     /// Events in a publish frame.
-    pub batch_events: Histogram,
-    /// Bytes of a publish frame, header included.
-    pub batch_bytes: Histogram,
+    pub frame_events: Histogram,
 }
 
 impl LinkObservers {
-    /// Observers that forget at once.
+    /// Nobody looks: what is recorded is forgotten at once.
     #[must_use]
-    pub fn off() -> Self {
+    pub fn none() -> Self {
         Self {
             reply_seconds: Histogram::noop(),
             delivery_seconds: Histogram::noop(),
-            batch_events: Histogram::noop(),
-            batch_bytes: Histogram::noop(),
+            frame_events: Histogram::noop(),
         }
     }
 }
@@ -91,8 +85,7 @@ impl Held {
         LinkObservers {
             reply_seconds: histogram(ENDPOINT_REPLY_SECONDS),
             delivery_seconds: histogram(ENDPOINT_DELIVERY_SECONDS),
-            batch_events: histogram(ENDPOINT_BATCH_EVENTS),
-            batch_bytes: histogram(ENDPOINT_BATCH_BYTES),
+            frame_events: histogram(ENDPOINT_FRAME_EVENTS),
         }
     }
 

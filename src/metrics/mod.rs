@@ -154,7 +154,7 @@ impl Metrics {
 
     /// Gathers what the histograms were told. Between two calls each observation takes memory: somebody
     /// must call this every second or so (the admin server does). Without an admin port give links
-    /// [`LinkObservers::off`].
+    /// [`LinkObservers::none`].
     pub fn upkeep(&self) {
         self.held.upkeep();
     }

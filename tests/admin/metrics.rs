@@ -161,7 +161,7 @@ fn names_from_a_configuration_cannot_break_the_text() {
     let metrics = Metrics::new();
     metrics
         .link(&look.snapshot.groups[0].name, "tm1.example:9611")
-        .batch_bytes
+        .delivery_seconds
         .record(10.0);
     let text = metrics.render(&look);
     let label = r#"group="a\"b\\c\nd{e=\"f\"} 1""#;
@@ -170,7 +170,7 @@ fn names_from_a_configuration_cannot_break_the_text() {
         "{text}"
     );
     assert!(text.contains(&format!(
-        "weir_endpoint_batch_bytes_count{{{label},endpoint=\"tm1.example:9611\"}} 1\n"
+        "weir_endpoint_delivery_seconds_count{{{label},endpoint=\"tm1.example:9611\"}} 1\n"
     )));
     series(&text);
 }
@@ -180,13 +180,13 @@ fn what_a_reload_removed_is_gone_and_comes_back_with_its_counts() {
     let metrics = Metrics::new();
     let link = metrics.link("west", "tm3.example:9611");
     link.reply_seconds.record(0.02);
-    link.batch_events.record(200.0);
+    link.frame_events.record(200.0);
     let mut smaller = look();
     smaller.snapshot.groups.retain(|g| g.name != "west");
     assert!(
         metrics
             .render(&look())
-            .contains("weir_endpoint_batch_events_sum{group=\"west\"")
+            .contains("weir_endpoint_frame_events_sum{group=\"west\"")
     );
     assert!(!metrics.render(&smaller).contains("west"));
     metrics.upkeep();
