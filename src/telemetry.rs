@@ -4,8 +4,11 @@
 //! begin a new line or steer a terminal: each event is one write, and [`OneLine`] escapes every control
 //! character in it but the last newline. That is also why weir's log has no colours.
 
+mod detached;
+
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -15,22 +18,38 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
+use detached::Detached;
 
 /// Changes the level while weir runs; clones act on the same log.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
     filter: reload::Handle<Targets, Registry>,
     level: Arc<Mutex<String>>,
+    out: Option<Arc<Detached>>,
 }
 
-/// Starts logging to stderr, for the whole process.
+/// Starts logging to stderr, for the whole process, by a thread of its own. Before the process ends somebody
+/// must call [`LogHandle::flush`].
 ///
 /// # Errors
 ///
-/// A level that is none, in a sentence; or that this process logs already.
+/// A level that is none, in a sentence; that this process logs already; that there can be no thread.
 pub fn init(log: &Log) -> Result<LogHandle, String> {
-    let (subscriber, handle) = build(log, io::stderr)?;
+    let notice = match log.format {
+        LogFormat::Text => {
+            |n| format!("WARN {n} lines of the log were lost: nobody reads stderr fast enough\n")
+        }
+        LogFormat::Json => |n| {
+            let message = "lines of the log were lost: nobody reads stderr fast enough";
+            format!("{{\"level\":\"WARN\",\"message\":\"{message}\",\"lost\":{n}}}\n")
+        },
+    };
+    let out =
+        Detached::new(io::stderr(), notice).map_err(|e| format!("cannot start the log's thread: {e}"))?;
+    let out = Arc::new(out);
+    let (subscriber, mut handle) = build(log, Arc::clone(&out))?;
     tracing::subscriber::set_global_default(subscriber).map_err(|e| e.to_string())?;
+    handle.out = Some(out);
     Ok(handle)
 }
 
@@ -54,6 +73,7 @@ where
     let handle = LogHandle {
         filter: filter_handle,
         level: Arc::new(Mutex::new(log.level.clone())),
+        out: None,
     };
     Ok((
         tracing_subscriber::registry().with(layer.with_filter(filter)),
@@ -66,6 +86,13 @@ impl LogHandle {
     #[must_use]
     pub fn level(&self) -> String {
         self.level.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until everything logged so far is written, a second at most.
+    pub fn flush(&self) {
+        if let Some(out) = &self.out {
+            out.flush(Duration::from_secs(1));
+        }
     }
 
     /// Puts another level in force.
