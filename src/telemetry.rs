@@ -1,7 +1,7 @@
 //! The log: lines of text for people or JSON for collectors, on stderr, at a level changed at run time.
 //!
 //! What a peer sends (user names, host names, error texts) reaches the log as fields. No character of it can
-//! begin a new line or steer a terminal: each event is one write, and [`OneLine`] escapes every control
+//! begin a new line or steer a terminal: each event is one write, and `OneLine` escapes every control
 //! character in it but the last newline. That is also why weir's log has no colours.
 
 mod detached;

@@ -68,7 +68,7 @@ pub(super) fn may_change(token: Option<&Secret>, peer: IpAddr, headers: &HeaderM
         return Err(Refusal::Remote);
     }
     match text(headers, &header::HOST) {
-        Some(host) if !is_this_machine(host) => Err(Refusal::HostName),
+        Some(host) if !is_localhost_or_address(host) => Err(Refusal::HostName),
         _ => Ok(()),
     }
 }
@@ -100,7 +100,7 @@ fn shows(headers: &HeaderMap, token: &Secret) -> bool {
 }
 
 /// `localhost`, `127.0.0.1`, `[::1]`, each with or without a port.
-fn is_this_machine(host: &str) -> bool {
+fn is_localhost_or_address(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),

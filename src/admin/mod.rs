@@ -1,5 +1,5 @@
 //! The admin port: metrics, health, status and a page for everybody who may reach it, and the switches for
-//! who may change things ([`guard`]). It runs on a thread of its own and asks the workers by messages, so
+//! who may change things (the rules: `guard`). It runs on a thread of its own and asks the workers by messages, so
 //! whatever happens here costs the relay one snapshot a request, and nothing else.
 //!
 //! | | open to all | |
@@ -18,7 +18,7 @@
 //! | POST | `/endpoints/{group}/{endpoint}/enable`, `…/disable` | switch an endpoint |
 //! | PUT | `/log-level` | body `info` or `weir::egress=debug,info` |
 //!
-//! Limits ([`listener`]): 64 connections, one request each, ten seconds from accept to the last byte of the
+//! Limits (`listener`): 64 connections, one request each, ten seconds from accept to the last byte of the
 //! answer, bodies of 4 KiB. Further connections wait in the kernel.
 
 pub mod client;

@@ -1,4 +1,4 @@
-//! What weir shows to Prometheus: every metric in one [table], and how a scrape is rendered.
+//! What weir shows to Prometheus: every metric in one table, and how a scrape is rendered.
 //!
 //! Most metrics are projected from one [`Look`]: a snapshot in which all numbers belong together, so the
 //! numbers of one scrape add up as those of /status do, and the series of a group or endpoint that a reload
