@@ -44,10 +44,14 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    let end = |code: u8| {
+        log.flush();
+        ExitCode::from(code)
+    };
     let drain_timeout = config.drain_timeout;
     let fingerprint = files.fingerprint(&config);
     let groups: Vec<String> = config.groups.iter().map(|g| g.name.clone()).collect();
-    let weir = match Weir::start(config, warnings, log) {
+    let weir = match Weir::start(config, warnings, log.clone()) {
         Ok(weir) => weir,
         Err(e) => {
             tracing::error!("cannot start: {e}");
@@ -56,7 +60,7 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
             } else {
                 FAILED
             };
-            return ExitCode::from(code);
+            return end(code);
         }
     };
     let at = weir.addresses();
@@ -69,7 +73,7 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => {
             tracing::error!("cannot start: {e}");
-            return ExitCode::from(FAILED);
+            return end(FAILED);
         }
     };
     let mut supervisor = Supervisor {
@@ -80,7 +84,7 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
     };
     let ended = runtime.block_on(supervisor.run());
     let last = supervisor.weir.stop();
-    conclude(ended, &last)
+    end(conclude(ended, &last))
 }
 
 fn load(files: &Files, adjust: &dyn Fn(&mut Config)) -> Result<(Config, Vec<String>), String> {
@@ -97,7 +101,7 @@ enum Ended {
     Crashed,
 }
 
-fn conclude(ended: Ended, last: &Snapshot) -> ExitCode {
+fn conclude(ended: Ended, last: &Snapshot) -> u8 {
     let mut left = 0;
     for group in &last.groups {
         let dropped = group.events.dropped.drain_timeout + group.events.dropped.lost;
@@ -112,9 +116,9 @@ fn conclude(ended: Ended, last: &Snapshot) -> ExitCode {
     }
     tracing::info!(not_delivered = left, "weir has ended");
     if left > 0 || ended == Ended::Crashed {
-        ExitCode::from(FAILED)
+        FAILED
     } else {
-        ExitCode::SUCCESS
+        0
     }
 }
 
