@@ -85,6 +85,9 @@ impl Change {
         listeners_as_before.tcp = ingress.tcp;
         listeners_as_before.tls = ingress.tls;
         let address = |admin: &Option<super::Admin>| admin.as_ref().map(|a| a.listen);
+        let amqp =
+            |decisions: &Option<super::Decisions>| decisions.as_ref().map(|d| (d.listen, d.listen_tls));
+        let same_amqp = amqp(decisions) == amqp(&new.decisions);
         let token = |admin: &Option<super::Admin>| admin.as_ref().and_then(|a| a.token.clone());
         let hot = [
             ("listen limits", listeners_as_before != *ingress),
@@ -106,6 +109,7 @@ impl Change {
                 address(admin) == address(&new.admin) && token(admin) != token(&new.admin),
             ),
             ("log.level", log.level != new.log.level),
+            ("decisions", same_amqp && *decisions != new.decisions),
             ("drain_timeout", *drain_timeout != new.drain_timeout),
         ];
         let restart = [
@@ -113,7 +117,7 @@ impl Change {
             ("listen.tcp", ingress.tcp != new.ingress.tcp),
             ("listen.tls", ingress.tls != new.ingress.tls),
             ("admin.listen", address(admin) != address(&new.admin)),
-            ("decisions", *decisions != new.decisions),
+            ("decisions.listen", !same_amqp),
             ("log.format", log.format != new.log.format),
         ];
         let differing =

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::context::Context;
 use super::problem::{Bad, Place};
-use super::raw::Context;
-use super::throttling::Found;
+use super::url_groups::Found;
 use super::{Config, Policy, Scheme, Url};
 
 /// Names, endpoints and the shape of the groups.
@@ -84,6 +84,10 @@ fn url_warnings(context: &Context<'_>, group: &Found, place: &Place, data: &Url,
 /// Limits that must fit each other.
 pub(super) fn limits(context: &Context<'_>, config: &Config) {
     for group in &config.groups {
+        let keys = ["queue.max_bytes", "listen.frame_max_bytes"];
+        if keys.iter().any(|key| context.noted(key)) {
+            return;
+        }
         if group.queue.bytes_max < config.ingress.frame_max_bytes {
             let own = ["group", group.name.as_str(), "max_bytes"];
             let (path, key) = match context.stands(&own) {
@@ -115,8 +119,9 @@ pub(super) fn addresses(context: &Context<'_>, config: &Config, found: &[Found])
         (&["decisions", "listen"], decisions.and_then(|d| d.listen)),
         (&["decisions", "listen_tls"], decisions.and_then(|d| d.listen_tls)),
     ];
-    let listening: Vec<_> = all
-        .iter()
+    // Where a wrong address was given its default says nothing.
+    let sound = all.iter().filter(|(path, _)| !context.noted(&path.join(".")));
+    let listening: Vec<_> = sound
         .filter_map(|(path, address)| Some((*path, (*address)?)))
         .collect();
     for (n, (path, address)) in listening.iter().enumerate() {

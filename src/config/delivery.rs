@@ -154,12 +154,11 @@ pub(super) fn link(s: &Section<'_>) -> Link {
         }),
     };
     s.finish();
-    if link.backoff_min > link.backoff_max {
-        s.problem(
-            "backoff_min",
-            "is longer than backoff_max",
-            "make it shorter, or backoff_max longer",
-        );
+    if s.sound(&["backoff_min", "backoff_max"]) && link.backoff_min > link.backoff_max {
+        match s.has("backoff_min") {
+            true => s.problem("backoff_min", "is longer than backoff_max", "write a shorter one"),
+            false => s.problem("backoff_max", "is shorter than backoff_min", "write a longer one"),
+        }
     }
     link
 }

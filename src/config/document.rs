@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{self, Place};
+use super::references;
 
 /// Larger files are refused: no configuration is, and everything below may be quadratic in small things.
 const TEXT_MAX_BYTES: usize = 1 << 20;
@@ -189,6 +190,10 @@ fn secrets(node: &Node, secret: bool, spans: &mut Vec<Range<usize>>) {
             }
         }
         Value::Array(items) => items.iter().for_each(|item| secrets(item, secret, spans)),
+        // A value that only refers to a secret is none.
+        Value::Text(text) if references::is_nothing_but(text) => {}
+        // A login inside a URL.
+        Value::Text(text) if text.contains("://") && text.contains('@') => spans.push(node.span.clone()),
         _ if secret => spans.push(node.span.clone()),
         _ => {}
     }

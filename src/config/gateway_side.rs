@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 
+use super::given::Given;
 use super::problem::Bad;
-use super::raw::{Given, Section};
+use super::raw::Section;
 use super::values::{address, count, duration, duration_or_never, flag, secret, size, text, word};
 use super::{Admin, Auth, Ingress, Log, LogFormat, Password, Secret, User};
 
@@ -51,12 +52,20 @@ pub(super) fn listen(s: &Section<'_>) -> Ingress {
             "leave at least one of them on",
         );
     }
-    if ingress.event_max_bytes > ingress.frame_max_bytes {
-        s.problem(
-            "event_max_bytes",
-            "is larger than frame_max_bytes",
-            "an event travels in a frame: make it smaller",
-        );
+    let sound = s.sound(&["event_max_bytes", "frame_max_bytes"]);
+    if sound && ingress.event_max_bytes > ingress.frame_max_bytes {
+        match s.has("event_max_bytes") {
+            true => s.problem(
+                "event_max_bytes",
+                "is larger than frame_max_bytes",
+                "an event travels in a frame",
+            ),
+            false => s.problem(
+                "frame_max_bytes",
+                "is smaller than event_max_bytes",
+                "an event travels in a frame",
+            ),
+        }
     }
     ingress
 }

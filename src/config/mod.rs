@@ -9,10 +9,12 @@
 
 mod change;
 mod checks;
+mod context;
 mod decisions;
 mod delivery;
 mod document;
 mod gateway_side;
+mod given;
 mod keys;
 mod parse;
 mod problem;
@@ -22,6 +24,8 @@ mod references;
 mod secret;
 mod throttling;
 mod tls;
+mod unknown;
+mod url_groups;
 mod values;
 
 pub use change::{Change, GroupChange};

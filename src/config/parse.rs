@@ -5,16 +5,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checks;
+use super::context::Context;
 use super::decisions::decisions;
 use super::delivery::{self, QueueSettings};
-use super::document::Document;
+use super::document::{Document, Syntax};
 use super::gateway_side::{admin, auth, listen, log};
-use super::problem::{Bad, Place, Problems, Warning};
-use super::raw::{Context, Section};
-use super::throttling::{self, Found, Throttling};
+use super::problem::{Bad, Place, Problems, Warning, line_and_column};
+use super::raw::Section;
+use super::throttling::{self, Throttling};
 use super::tls::tls;
+use super::url_groups::Found;
 use super::values::{count, duration, word};
 use super::{Ack, Config, Group};
+
+/// Errors of syntax shown for one file; those after the first are often its echo.
+const SYNTAX_ERRORS_MAX: usize = 5;
 
 /// Everything a configuration is made of, already read; no clock, process or network behind it. (References to
 /// files are followed while parsing.)
@@ -93,14 +98,7 @@ pub fn parse(source: &Source) -> Result<(Config, Vec<Warning>), Problems> {
     let deployment = add(&source.deployment_toml);
     let context = Context::new(source, &files);
     for (file, errors) in syntax.iter().enumerate() {
-        for error in errors {
-            let span = error.span.clone();
-            let bad = Bad {
-                message: error.message.clone(),
-                hint: None,
-            };
-            context.problem(Some(&Place { file, span }), "", bad);
-        }
+        note_syntax(&context, file, errors);
     }
     let broken: Vec<bool> = syntax.iter().map(|errors| !errors.is_empty()).collect();
     // What stands in a half-understood file would give false alarms.
@@ -116,6 +114,26 @@ pub fn parse(source: &Source) -> Result<(Config, Vec<Warning>), Problems> {
             problems: Vec::new(),
             files: Vec::new(),
         }),
+    }
+}
+
+/// Errors of syntax breed: one for each line, and only the first few.
+fn note_syntax(context: &Context<'_>, file: usize, errors: &[Syntax]) {
+    let text = context
+        .files
+        .get(file)
+        .map_or("", |document| document.text.as_str());
+    let mut lines = BTreeSet::new();
+    for error in errors {
+        let (line, _) = line_and_column(text, error.span.start);
+        if lines.len() < SYNTAX_ERRORS_MAX && lines.insert(line) {
+            let span = error.span.clone();
+            let bad = Bad {
+                message: error.message.clone(),
+                hint: None,
+            };
+            context.problem(Some(&Place { file, span }), "", bad);
+        }
     }
 }
 

@@ -211,7 +211,7 @@ pub(super) fn suspects(text: &str) -> Vec<Range<usize>> {
                 .any(names_a_secret)
         });
         if secret {
-            let from = start + line.find('=').unwrap_or(0);
+            let from = start + line.find('=').map_or(0, |equals| equals + 1);
             let many_lines = line.contains("\"\"\"") || line.contains("'''") || line.contains('[');
             let to = if many_lines {
                 text.len()

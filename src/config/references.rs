@@ -35,6 +35,12 @@ pub(super) fn has_reference(text: &str) -> bool {
     pieces(text).iter().any(|p| !matches!(p, Piece::Literal(_)))
 }
 
+/// Whether the text is made of references alone, so that showing it gives nothing away.
+pub(super) fn is_nothing_but(text: &str) -> bool {
+    let harmless = |piece: &Piece<'_>| matches!(piece, Piece::Reference { .. } | Piece::Carbon);
+    pieces(text).iter().all(harmless)
+}
+
 /// Resolves every reference in `text`; `root` is the file it stands in. A text that is one `$ref{}` and nothing
 /// else takes over the other value with its type.
 pub(super) fn resolve(text: &str, root: &Node, source: &Source) -> Result<Scalar, Vec<Bad>> {

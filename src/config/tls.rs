@@ -2,8 +2,9 @@
 //!
 //! Only what can be said without opening the files is checked here; the room `net` opens them.
 
+use super::given::Given;
 use super::problem::Bad;
-use super::raw::{Given, Section};
+use super::raw::Section;
 use super::values::{flag, path, secret, text, word};
 use super::{KeyFile, Tls, Trust, Verify};
 

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::given::Given;
 use super::problem::Bad;
-use super::raw::Given;
 use super::references::Scalar;
 use super::{Scheme, Secret, Url};
 
@@ -72,9 +72,10 @@ pub(super) fn size(given: &Given, min: usize, max: usize) -> Result<usize, Bad> 
     let Some(value) = value.and_then(|n| usize::try_from(n).ok()) else {
         return Err(Bad::new(format!("{} is no size", given.quote()), hint));
     };
-    between(given, value, min, max, |n| match u64::try_from(n) {
-        Ok(n) if n.is_multiple_of(1024) => format!("\"{}\"", bytesize::ByteSize(n)),
-        _ => n.to_string(),
+    between(given, value, min, max, |n| match n {
+        n if n.is_multiple_of(1 << 20) => format!("\"{}MiB\"", n >> 20),
+        n if n.is_multiple_of(1 << 10) => format!("\"{}KiB\"", n >> 10),
+        n => n.to_string(),
     })
 }
 
@@ -204,7 +205,7 @@ pub(super) fn url(given: &Given, text: &str) -> Result<Url, Bad> {
     // Neither is a URL quoted that has a login in it.
     let quote = match given.referred {
         true => given.quote(),
-        false if text.contains('@') => "this".to_owned(),
+        false if text.contains('@') => "the URL".to_owned(),
         false => format!("{text:?}"),
     };
     let bad = |what: &str| Bad::new(format!("{quote} {what}"), hint);
