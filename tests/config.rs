@@ -11,7 +11,11 @@ mod change;
 mod files;
 #[path = "config/meaning.rs"]
 mod meaning;
+#[path = "config/no_panic.rs"]
+mod no_panic;
 #[path = "config/references.rs"]
 mod references;
 #[path = "config/support.rs"]
 mod support;
+#[path = "config/warnings.rs"]
+mod warnings;

@@ -10,7 +10,7 @@ use super::{Config, Policy, Scheme, Url};
 /// Names, endpoints and the shape of the groups.
 pub(super) fn groups(context: &Context<'_>, found: &[Found]) {
     let mut names: Vec<&str> = Vec::new();
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen: Vec<(String, &str)> = Vec::new();
     for group in found {
         let complain = |message: String, hint: &str| {
             context.problem(group.place.as_ref(), &group.key, Bad::new(message, hint));
@@ -22,9 +22,10 @@ pub(super) fn groups(context: &Context<'_>, found: &[Found]) {
             );
         }
         names.push(&group.name);
-        let mut own: Vec<&str> = Vec::new();
+        let mut own: Vec<String> = Vec::new();
         for (endpoint, place) in group.endpoints.iter().zip(&group.places) {
-            let name = endpoint.name.as_str();
+            // Names of hosts know no capitals.
+            let name = endpoint.name.to_lowercase();
             if own.contains(&name) {
                 let bad = Bad::new(
                     format!("{name} is twice in this group"),
@@ -81,28 +82,39 @@ fn url_warnings(context: &Context<'_>, group: &Found, place: &Place, data: &Url,
     }
 }
 
-/// Limits that must fit each other.
+/// A frame enters a queue whole, and each worker's queue is a share of the group's.
 pub(super) fn limits(context: &Context<'_>, config: &Config) {
+    let echo = ["queue.max_bytes", "listen.frame_max_bytes", "workers"];
+    if echo.iter().any(|key| context.noted(key)) {
+        return;
+    }
     for group in &config.groups {
-        let keys = ["queue.max_bytes", "listen.frame_max_bytes"];
-        if keys.iter().any(|key| context.noted(key)) {
-            return;
+        if group.queue.bytes_max / config.workers >= config.ingress.frame_max_bytes {
+            continue;
         }
-        if group.queue.bytes_max < config.ingress.frame_max_bytes {
-            let own = ["group", group.name.as_str(), "max_bytes"];
-            let (path, key) = match context.stands(&own) {
-                true => (own.as_slice(), own.join(".")),
-                false => (["queue", "max_bytes"].as_slice(), "queue.max_bytes".to_owned()),
-            };
-            let bad = Bad::new(
-                format!(
-                    "a frame of listen.frame_max_bytes would not fit into the queue of group {}",
-                    group.name
-                ),
-                "make the queue larger, or frame_max_bytes smaller",
-            );
-            context.problem(context.place(path).as_ref(), &key, bad);
-        }
+        // The most particular setting that was made is the one to show.
+        let paths: [&[&str]; 4] = [
+            &["group", &group.name, "max_bytes"],
+            &["queue", "max_bytes"],
+            &["listen", "frame_max_bytes"],
+            &["workers"],
+        ];
+        let path = paths
+            .into_iter()
+            .find(|path| context.stands(path))
+            .unwrap_or(&["queue"]);
+        let share = match config.workers {
+            1 => String::new(),
+            n => format!(" of each of {n} workers"),
+        };
+        let bad = Bad::new(
+            format!(
+                "a frame of listen.frame_max_bytes would not fit into the queue of group {}{share}",
+                group.name
+            ),
+            "make the queue larger, or frame_max_bytes smaller",
+        );
+        context.problem(context.place(path).as_ref(), &path.join("."), bad);
     }
 }
 

@@ -15,7 +15,6 @@ use super::references;
 const TEXT_MAX_BYTES: usize = 1 << 20;
 
 /// One file.
-#[derive(Debug)]
 pub(super) struct Document {
     /// As given on the command line.
     pub(super) path: PathBuf,
@@ -26,7 +25,6 @@ pub(super) struct Document {
 }
 
 /// A value and the bytes of the file it came from.
-#[derive(Debug)]
 pub(super) struct Node {
     /// Byte range in the text.
     pub(super) span: Range<usize>,
@@ -35,7 +33,6 @@ pub(super) struct Node {
 }
 
 /// A TOML value.
-#[derive(Debug)]
 pub(super) enum Value {
     /// References are not yet resolved.
     Text(String),
@@ -54,7 +51,6 @@ pub(super) enum Value {
 }
 
 /// One key of a table.
-#[derive(Debug)]
 pub(super) struct Entry {
     /// Its name.
     pub(super) key: String,

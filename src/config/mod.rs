@@ -1,8 +1,11 @@
 //! Text → one immutable, already valid [`Config`].
 //!
-//! [`raw`] mirrors the file (unknown keys refused, every value with its place), [`references`] resolves
-//! `$ref{} $env{} $sys{} $secret{} $file{}`, [`parse`] turns both into a [`Config`] or a list of every
-//! problem with line, column, key and a hint, [`change`] says what differs between two configurations.
+//! In the order of the way: `document` parses a file into a tree that knows every place; `references` resolves
+//! `$ref{} $env{} $sys{} $secret{} $file{}`; `raw`, `given`, `unknown` read its tables key by key and `context`
+//! gathers what is wrong; `throttling`, `url_groups`, `receiver_url` read WSO2's block, `gateway_side`, `tls`,
+//! `delivery`, `decisions` weir's own tables, `values` single values; `checks` holds the rules between tables;
+//! [`parse()`] puts it together into a [`Config`], or into [`Problems`]: every one, with line, column, key and a
+//! hint. [`Change`] says what differs between two configurations, [`keys()`] lists every key with its default.
 //! Nothing below this room ever sees an invalid value: the types here carry the proof.
 //!
 //! `None` in a time limit means "never".

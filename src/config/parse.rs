@@ -1,6 +1,7 @@
 //! Files → [`Config`]: reads them, walks every table in turn, and hands back the whole or every problem.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ const SYNTAX_ERRORS_MAX: usize = 5;
 
 /// Everything a configuration is made of, already read; no clock, process or network behind it. (References to
 /// files are followed while parsing.)
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Source {
     /// Path (for messages) and text of weir.toml.
     pub weir_toml: Option<(PathBuf, String)>,
@@ -35,6 +36,21 @@ pub struct Source {
     pub secrets_dir: Option<PathBuf>,
     /// What `$env{}` refers to.
     pub env: BTreeMap<String, String>,
+}
+
+/// Names only: texts and variables hold passwords.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("weir_toml", &self.weir_toml.as_ref().map(|(path, _)| path))
+            .field(
+                "deployment_toml",
+                &self.deployment_toml.as_ref().map(|(path, _)| path),
+            )
+            .field("sys", &self.sys.keys())
+            .field("secrets_dir", &self.secrets_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads the files and takes over the environment of the process (variables that are UTF-8).

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+use serde::{Serialize, Serializer};
 
 /// Bytes of one of the files that were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +39,10 @@ impl Bad {
 }
 
 /// One thing that is wrong, or worth a warning.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file as it was named on the command line; empty when there was none.
+    #[serde(serialize_with = "as_shown")]
     pub file: PathBuf,
     /// Line, from 1; 0 = the file as a whole.
     pub line: usize,
@@ -53,7 +55,13 @@ pub struct Problem {
     /// What to do about it.
     pub hint: Option<String>,
     /// Where to draw the marks.
+    #[serde(skip)]
     pub(super) place: Option<Place>,
+}
+
+/// Paths need not be UTF-8.
+fn as_shown<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 /// A thing worth saying that does not keep weir from starting.

@@ -254,41 +254,6 @@ fn tls_users_and_words_mean_what_they_say() {
 }
 
 #[test]
-fn dangerous_but_legal_settings_are_warned_about() {
-    let split = throttling(
-        "[[apim.throttling.url_group]]\ntype = \"loadbalance\"\ntraffic_manager_urls = [\"tcp://a:9611\", \"tcp://b:9611\"]\n",
-    );
-    assert_eq!(
-        warnings(&split),
-        [
-            "weir.toml:4:1: apim.throttling.url_group[0]: group group1 splits the events over 2 Traffic Managers, so each counts \
-          only its part and a limit is multiplied by 2 (one url_group per Traffic Manager, unless they share distributed (Redis) counters)"
-        ]
-    );
-    for (text, part) in [
-        ("[tls]\nverify = \"chain\"\n", "tls.verify: with \"chain\""),
-        (
-            "[auth]\nallow_plaintext_login = true\n",
-            "auth.allow_plaintext_login: gateways may send",
-        ),
-        ("[admin]\nlisten = \"0.0.0.0:9619\"\n", "admin.listen: everybody"),
-        (
-            "[decisions]\nlisten = \"127.0.0.1:5672\"\nendpoints = [\"tcp://a:5672\"]\n",
-            "decisions.listen: on loopback",
-        ),
-        ("[listen]\ntcp = \"127.0.0.1:0\"\n", "listen.tcp: with port 0"),
-        (
-            "[queue]\noverflow = \"shed\"\nblock_timeout = \"1s\"\n",
-            "queue.block_timeout: has no effect",
-        ),
-    ] {
-        let found = warnings(&with(text));
-        assert!(found.len() == 1 && found[0].contains(part), "{text}: {found:?}");
-    }
-    assert!(warnings(&with("[admin]\nlisten = \"0.0.0.0:9619\"\ntoken = \"0123\"\n")).is_empty());
-}
-
-#[test]
 fn groups_given_twice_are_refused() {
     let source = Source {
         weir_toml: Some(("weir.toml".into(), MINIMAL.into())),
@@ -307,4 +272,12 @@ fn groups_given_twice_are_refused() {
         "{weir_only:?}"
     );
     assert_eq!(lines(&Source::default()).len(), 1);
+}
+
+#[test]
+fn a_source_shows_no_text_and_no_variable() {
+    let mut source = with("[admin]\ntoken = \"hunter2\"\n");
+    source.env = map(&[("PASSWORD", "hunter2")]);
+    source.sys = map(&[("password", "hunter2")]);
+    assert!(!format!("{source:?}").contains("hunter2"), "{source:?}");
 }
