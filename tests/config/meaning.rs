@@ -99,6 +99,29 @@ fn keys_of_wso2_that_weir_does_not_know_are_let_pass_in_its_own_block_only() {
 }
 
 #[test]
+fn groups_may_stand_above_their_table_or_without_it_as_in_the_documentation_of_wso2() {
+    let admin = "[super_admin]\nusername = \"admin\"\npassword = \"p\"\n";
+    let group = "[[apim.throttling.url_group]]\ntraffic_manager_urls=[\"tcp://tm.wso2.com:9614\"]\n";
+    let table = "[apim.throttling]\nservice_url = \"https://tm:${mgt.transport.https.port}/services/\"\nusername= \"$ref{super_admin.username}@carbon.super\"\n";
+    let above = valid(&weir(&format!(
+        "{group}{group2}{table}{admin}",
+        group2 = group.replace("tm.", "tm2.")
+    )));
+    assert_eq!(above.groups.len(), 2);
+    assert_eq!(
+        (
+            above.groups[0].username.as_str(),
+            above.groups[0].password.expose()
+        ),
+        ("admin@carbon.super", "p")
+    );
+    assert_eq!(
+        valid(&weir(&format!("{group}{admin}"))).groups[0].username,
+        "admin"
+    );
+}
+
+#[test]
 fn anything_but_loadbalance_is_failover_and_an_unknown_word_is_worth_a_warning() {
     for (line, policy, warned) in [
         ("", Policy::Failover, false),
