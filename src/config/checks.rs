@@ -5,10 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use super::context::Context;
 use super::problem::{Bad, Place};
 use super::url_groups::Found;
-use super::{Config, Policy, Scheme, Url};
+use super::{Config, GROUPS_MAX, Policy, Scheme, Url};
 
 /// Names, endpoints and the shape of the groups.
 pub(super) fn groups(context: &Context<'_>, found: &[Found]) {
+    if let Some(group) = found.get(GROUPS_MAX) {
+        let bad = Bad::new(
+            format!("{} groups are more than weir can serve", found.len()),
+            format!("name {GROUPS_MAX} groups at most"),
+        );
+        context.problem(group.place.as_ref(), &group.key, bad);
+    }
     let mut names: Vec<&str> = Vec::new();
     let mut seen: Vec<(String, &str)> = Vec::new();
     for group in found {

@@ -3,7 +3,7 @@
 //! The cases stand in two text files: lines of input, then `=> line:column: key: message (hint)` for each problem,
 //! then an empty line.
 
-use weir::config::{Source, load, parse};
+use weir::config::{GROUPS_MAX, Source, load, parse};
 
 use crate::support::{MINIMAL, lines, map, problems, weir, with};
 
@@ -46,6 +46,25 @@ fn every_bad_group_is_named_with_line_column_key_and_advice() {
         let text = format!("[apim.throttling]\nusername = \"u\"\npassword = \"p\"\n{input}");
         assert_eq!(lines(&weir(&text)), expected, "{input}");
     }
+}
+
+#[test]
+fn more_groups_than_weir_can_serve_are_refused() {
+    let group =
+        |n: usize| format!("[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://tm{n}:9611\"]\n");
+    let text = |n| {
+        format!(
+            "[apim.throttling]\nusername = \"u\"\npassword = \"p\"\n{}",
+            (0..n).map(group).collect::<String>()
+        )
+    };
+    assert!(parse(&weir(&text(GROUPS_MAX))).is_ok());
+    assert_eq!(
+        lines(&weir(&text(GROUPS_MAX + 1))),
+        [
+            "weir.toml:132:1: apim.throttling.url_group[64]: 65 groups are more than weir can serve (name 64 groups at most)"
+        ]
+    );
 }
 
 #[test]

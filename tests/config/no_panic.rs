@@ -85,6 +85,13 @@ proptest! {
     }
 
     #[test]
+    fn a_level_that_is_accepted_is_one_the_log_can_take(text in "(info|debug|off|loud|a::b|=|,| |[0-9]|TRACE){0,6}") {
+        if parse(&weir(&format!("[log]\nlevel = {text:?}\n{MINIMAL}"))).is_ok() {
+            prop_assert!(weir::telemetry::parse_level(&text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn any_value_of_any_key_never_panics(index in 0..weir::config::keys().len(), text in any::<String>(), quoted in any::<bool>()) {
         let path = weir::config::keys()[index].path.replace("[]", "").replace("NAME", "group1");
         let value = if quoted { format!("{text:?}") } else { text };
