@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::document::Document;
 use super::parse::Source;
-use super::problem::{Bad, Place, Problem, Problems, Shown, Warning, black_out, line_and_column, suspects};
+use super::problem::{
+    Bad, Place, Problem, Problems, Shown, Warning, black_out, line_and_column, one_line, suspects,
+};
 
 /// Everything one run reads and finds.
 pub(super) struct Context<'a> {
@@ -115,9 +117,9 @@ impl<'a> Context<'a> {
             file: path.to_path_buf(),
             line,
             column,
-            key: key.to_owned(),
-            message: bad.message,
-            hint: bad.hint,
+            key: one_line(key),
+            message: one_line(&bad.message),
+            hint: bad.hint.as_deref().map(one_line),
             place: place.cloned(),
         }
     }

@@ -196,7 +196,8 @@ pub(super) fn names_a_secret(key: &str) -> bool {
         .any(|word| key.contains(word) || strsim::damerau_levenshtein(&key, word) <= 2)
 }
 
-/// `text` with the bytes of `spans` blacked out; line breaks stay, so places stay true.
+/// `text` as it may be shown: the bytes of `spans` blacked out, and nothing in it that steers a terminal. Byte for
+/// byte, and line breaks stay, so places stay true.
 pub(super) fn black_out(text: &str, spans: &[Range<usize>]) -> String {
     let mut bytes = text.as_bytes().to_vec();
     for span in spans {
@@ -205,7 +206,36 @@ pub(super) fn black_out(text: &str, spans: &[Range<usize>]) -> String {
             secret.iter_mut().filter(|b| !quotes(b)).for_each(|b| *b = b'*');
         }
     }
-    String::from_utf8(bytes).unwrap_or_default()
+    let black = String::from_utf8(bytes).unwrap_or_default();
+    let mut out = String::with_capacity(black.len());
+    let mut chars = black.chars().peekable();
+    while let Some(c) = chars.next() {
+        let line_break = c == '\n' || (c == '\r' && chars.peek() == Some(&'\n'));
+        if steers(c) && !line_break && c != '\t' {
+            out.extend(std::iter::repeat_n('?', c.len_utf8()));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A message on one line of harmless characters, whatever it quotes.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if steers(c) {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
+}
+
+/// Whether a character can break a line, steer a terminal, or turn the direction of what follows.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Ranges that may hold secrets in a text that could not be parsed: everything after the `=` on a line that
