@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod egress;
 pub mod ingress;
+pub mod lab;
 pub mod lifecycle;
 pub mod metrics;
 pub mod net;

@@ -1,0 +1,247 @@
+//! The arguments of `weir load` and `weir sink`, and how they become options.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::event::Sizes;
+use crate::config::{Scheme, Tls, Trust, Url, Verify};
+use crate::net::ClientTls;
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object on standard output; nothing else goes there.
+    Json,
+}
+
+/// `weir load`: many gateways at once, each as WSO2's agent.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Where events go: tcp://host:port or ssl://host:port
+    #[arg(long, value_parser = url, default_value = "tcp://127.0.0.1:9611")]
+    pub target: Url,
+    /// Where the login goes; the target itself when not given
+    #[arg(long, value_parser = url)]
+    pub auth: Option<Url>,
+    /// User
+    #[arg(long, default_value = "admin")]
+    pub user: String,
+    /// Password
+    #[arg(
+        long,
+        env = "WEIR_LOAD_PASSWORD",
+        hide_env_values = true,
+        default_value = "admin"
+    )]
+    pub password: String,
+    /// Gateway connections
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+    /// Events in a frame
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub events_per_frame: u64,
+    /// Frames in flight on a connection; WSO2's agent has 1
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub window: u64,
+    /// Events per second over all connections; 0 = as fast as replies come
+    #[arg(long, default_value_t = 0.0)]
+    pub rate: f64,
+    /// How long, e.g. 10s; until Ctrl-C when neither this nor --count is given
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Stop after so many events
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Length of an event in bytes; a mix of 448 to 760, 604 on average, when not given
+    #[arg(long)]
+    pub event_bytes: Option<usize>,
+    /// Give up waiting for a reply after this long
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s")]
+    pub reply_timeout: Duration,
+    /// PEM file with the certificates to trust; the system's when not given
+    #[arg(long, conflicts_with = "pin")]
+    pub ca: Option<PathBuf>,
+    /// SHA-256 of the server's certificate, hexadecimal
+    #[arg(long, value_parser = pin)]
+    pub pin: Option<[u8; 32]>,
+    /// Believe any certificate; for test installations
+    #[arg(long, conflicts_with_all = ["ca", "pin"])]
+    pub insecure: bool,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub report: ReportFormat,
+}
+
+/// `weir sink`: a stand-in Traffic Manager.
+#[derive(Debug, Clone, Args)]
+pub struct SinkArgs {
+    /// Data port
+    #[arg(long, default_value = "127.0.0.1:9611")]
+    pub listen: SocketAddr,
+    /// Login port with TLS and a self-signed certificate; logins are served on the data port, too
+    #[arg(long)]
+    pub auth_listen: Option<SocketAddr>,
+    /// User
+    #[arg(long, default_value = "admin")]
+    pub user: String,
+    /// Password
+    #[arg(
+        long,
+        env = "WEIR_SINK_PASSWORD",
+        hide_env_values = true,
+        default_value = "admin"
+    )]
+    pub password: String,
+    /// Connections served at a time on each port, as the real receiver's threads
+    #[arg(long, default_value_t = 100)]
+    pub connections: usize,
+    /// What a publish frame costs the thread of its connection, e.g. 15us
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub frame_cost: Duration,
+    /// Replies leave this much later
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub delay: Duration,
+    /// Read but never answer publishes
+    #[arg(long)]
+    pub stall: bool,
+    /// How long; until SIGINT or SIGTERM when not given
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub report: ReportFormat,
+}
+
+impl LoadArgs {
+    pub(super) fn sizes(&self) -> Sizes {
+        self.event_bytes.map_or(Sizes::Typical, Sizes::Fixed)
+    }
+
+    /// What TLS trusts. Certificates are only read when there is a TLS URL.
+    pub(super) fn client_tls(&self) -> Result<ClientTls, String> {
+        let ssl = [Some(&self.target), self.auth.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|url| url.scheme == Scheme::Ssl);
+        let (trust, verify) = match (&self.ca, self.pin) {
+            (Some(ca), _) => (Trust::Pem(ca.clone()), Verify::Full),
+            (None, Some(pin)) => (Trust::System, Verify::Pin(vec![pin])),
+            (None, None) => (Trust::System, Verify::Full),
+        };
+        if !ssl {
+            return ClientTls::trusting_nobody().map_err(|e| e.to_string());
+        }
+        if self.insecure {
+            return Err("not yet".into());
+        }
+        let tls = Tls {
+            identity: None,
+            trust,
+            verify,
+        };
+        ClientTls::load(&tls).map_err(|e| e.to_string())
+    }
+}
+
+/// Reads `tcp://host:port` or `ssl://host:port`.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn url(text: &str) -> Result<Url, String> {
+    let (scheme, rest) = text
+        .split_once("://")
+        .ok_or("expected tcp://host:port or ssl://host:port")?;
+    let scheme = match scheme {
+        "tcp" => Scheme::Tcp,
+        "ssl" => Scheme::Ssl,
+        other => return Err(format!("unknown scheme {other}; expected tcp or ssl")),
+    };
+    let (host, port) = rest.rsplit_once(':').ok_or("the port is missing")?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port != 0);
+    match port {
+        Some(port) if !host.is_empty() => Ok(Url {
+            scheme,
+            host: host.into(),
+            port,
+        }),
+        Some(_) => Err("the host is missing".into()),
+        None => Err("the port is no number from 1 to 65535".into()),
+    }
+}
+
+fn pin(text: &str) -> Result<[u8; 32], String> {
+    let digits: String = text.chars().filter(|c| *c != ':').collect();
+    let byte = |i: usize| {
+        digits
+            .get(2 * i..2 * i + 2)
+            .and_then(|d| u8::from_str_radix(d, 16).ok())
+    };
+    let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+    bytes
+        .filter(|_| digits.len() == 64)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| "expected 64 hexadecimal digits".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    enum Cli {
+        Load(LoadArgs),
+        Sink(SinkArgs),
+    }
+
+    #[test]
+    fn the_commands_read_their_arguments() {
+        let cli = Cli::parse_from([
+            "weir",
+            "load",
+            "--target",
+            "ssl://[::1]:9711",
+            "--rate",
+            "5000",
+            "--duration",
+            "10s",
+        ]);
+        let Cli::Load(load) = cli else { panic!() };
+        assert_eq!(load.target.to_string(), "ssl://[::1]:9711");
+        assert_eq!(load.duration, Some(Duration::from_secs(10)));
+        let Cli::Sink(sink) = Cli::parse_from(["weir", "sink", "--frame-cost", "15us", "--report", "json"])
+        else {
+            panic!()
+        };
+        assert_eq!(sink.frame_cost, Duration::from_micros(15));
+        assert_eq!(sink.report, ReportFormat::Json);
+    }
+
+    #[test]
+    fn what_is_no_url_or_pin_is_refused() {
+        for bad in [
+            "host:1",
+            "http://h:1",
+            "tcp://h",
+            "tcp://:1",
+            "tcp://h:0",
+            "tcp://h:99999",
+        ] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+        assert!(pin(&"ab".repeat(32)).is_ok());
+        assert!(pin(&"ab:".repeat(32)).is_ok());
+        assert!(pin(&"xy".repeat(32)).is_err());
+        assert!(pin("ab").is_err());
+    }
+}

@@ -1,0 +1,350 @@
+//! One gateway connection, kept up as WSO2's agent keeps it up.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Shared;
+use super::session::Session;
+use crate::lab::gateway::{DIAL_TIMEOUT, append_frame};
+use crate::lab::histogram::Histogram;
+use crate::net::Stream;
+use crate::wire::reply::{self, Reply};
+
+pub(super) struct Agent {
+    shared: Arc<Shared>,
+    origin: u32,
+    /// The sequence of the next new event.
+    next: u64,
+    /// Open loop: when the next new frame is due.
+    due: Instant,
+    interval: Option<Duration>,
+    inflight: VecDeque<Frame>,
+    /// To be sent again, oldest first.
+    again: VecDeque<Frame>,
+    output: Vec<u8>,
+    input: Vec<u8>,
+    latency: Histogram,
+}
+
+/// Events `first..first + count`; their bytes are made again whenever they are needed.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    first: u64,
+    count: u64,
+    /// From here its reply time counts.
+    due: Instant,
+    /// When it was written last.
+    sent: Instant,
+    session_errors: u32,
+}
+
+/// How a connection came to its end.
+enum End {
+    /// There is nothing more to send.
+    Finished,
+    /// FIN in place of a reply: the agent takes that for ok.
+    Fin,
+    /// Reset or broken: the agent sends again.
+    Reset(io::Error),
+    /// No reply in time: likewise.
+    Late,
+    /// An error that puts the endpoint off for a while.
+    Refused(String),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        End::Reset(error)
+    }
+}
+
+impl Agent {
+    pub(super) fn new(shared: Arc<Shared>, index: u32, start: Instant) -> Self {
+        let options = &shared.options;
+        let connections = f64::from(options.connections.max(1));
+        #[allow(clippy::cast_precision_loss)]
+        let events = options.events_per_frame as f64;
+        let interval = options
+            .rate
+            .filter(|rate| *rate > 0.0)
+            .map(|rate| Duration::from_secs_f64((events * connections / rate).min(86_400.0)));
+        // Connections take turns within one interval.
+        let phase = interval.map_or(Duration::ZERO, |i| i.mul_f64(f64::from(index) / connections));
+        Self {
+            origin: options.origin_first + index,
+            next: 0,
+            due: start + phase,
+            interval,
+            inflight: VecDeque::new(),
+            again: VecDeque::new(),
+            output: Vec::new(),
+            input: Vec::with_capacity(4096),
+            latency: Histogram::default(),
+            shared,
+        }
+    }
+
+    /// Until everything is answered, or `settle` has passed since the last new event.
+    pub(super) async fn live(mut self) -> Histogram {
+        let shared = Arc::clone(&self.shared);
+        let overtime = async {
+            shared.stop.cancelled().await;
+            sleep(shared.options.settle).await;
+        };
+        // Biased towards the end of the work: what is done in time counts as done.
+        tokio::select! {
+            biased;
+            () = self.work() => {}
+            () = overtime => {}
+        }
+        self.latency
+    }
+
+    async fn work(&mut self) {
+        while !self.finished() {
+            match self.connect().await {
+                Ok((stream, session)) => self.connection(stream, session).await,
+                Err(why) => {
+                    self.shared.failed(why);
+                    sleep(self.shared.options.retry_delay).await;
+                }
+            }
+        }
+    }
+
+    fn finished(&self) -> bool {
+        self.shared.exhausted() && self.again.is_empty() && self.inflight.is_empty()
+    }
+
+    async fn connect(&self) -> Result<(Stream, Session), String> {
+        let session = self.shared.session(None).await?;
+        let options = &self.shared.options;
+        match options
+            .dialer
+            .dial(&options.data, DIAL_TIMEOUT, DIAL_TIMEOUT)
+            .await
+        {
+            Ok(stream) => {
+                self.shared.count(|c| c.connections += 1);
+                Ok((stream, session))
+            }
+            Err(e) => {
+                self.shared.count(|c| c.connect_failures += 1);
+                Err(e.to_string())
+            }
+        }
+    }
+
+    async fn connection(&mut self, mut stream: Stream, mut session: Session) {
+        self.output.clear();
+        self.input.clear();
+        let end = match self.pump(&mut stream, &mut session).await {
+            Ok(()) => End::Finished,
+            Err(end) => end,
+        };
+        match end {
+            End::Finished => {
+                // The peer may have been faster.
+                let _ = tokio::time::timeout(DIAL_TIMEOUT, stream.close()).await;
+                return;
+            }
+            End::Fin => {
+                let n = u64::try_from(self.inflight.len()).unwrap_or(0);
+                self.shared.count(|c| c.acked_by_fin += n);
+                while let Some(frame) = self.inflight.pop_front() {
+                    self.acknowledge(frame);
+                }
+                return;
+            }
+            End::Reset(e) => {
+                self.shared.count(|c| c.resets += 1);
+                self.shared.failed(format!("{}: {e}", self.shared.options.data));
+            }
+            End::Late => {
+                self.shared.count(|c| c.reply_timeouts += 1);
+                stream.abort();
+            }
+            End::Refused(why) => self.shared.failed(why),
+        }
+        while let Some(frame) = self.inflight.pop_back() {
+            self.send_again(frame);
+        }
+        sleep(self.shared.options.retry_delay).await;
+    }
+
+    async fn pump(&mut self, stream: &mut Stream, session: &mut Session) -> Result<(), End> {
+        let reply_timeout = self.shared.options.reply_timeout;
+        // Set anew only when it fires: a timer for every frame would cost more than the frame.
+        let mut watchdog = pin!(sleep(reply_timeout));
+        loop {
+            self.fill(session);
+            if !self.output.is_empty() {
+                stream.write_all(&self.output).await?;
+                stream.flush().await?;
+                self.output.clear();
+            }
+            let Some(oldest) = self.inflight.front() else {
+                if self.finished() {
+                    return Ok(());
+                }
+                // Nothing due yet: the next frame, or the end.
+                let stop = self.shared.stop.clone();
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled(), if !stop.is_cancelled() => {}
+                    () = sleep_until(self.due) => {}
+                }
+                continue;
+            };
+            let late = oldest.sent + reply_timeout;
+            let room = self.interval.is_some() && self.inflight.len() < self.shared.options.window;
+            // Biased: a reply that is there is read before the clock is asked.
+            tokio::select! {
+                biased;
+                n = stream.read_buf(&mut self.input) => match n? {
+                    0 => return Err(End::Fin),
+                    _ => self.replies(session).await?,
+                },
+                () = sleep_until(self.due), if room && !self.shared.exhausted() => {}
+                () = watchdog.as_mut() => {
+                    if late <= Instant::now() {
+                        return Err(End::Late);
+                    }
+                    watchdog.as_mut().reset(late);
+                }
+            }
+        }
+    }
+
+    /// Appends frames to the output while the window has room.
+    fn fill(&mut self, session: &Session) {
+        let now = Instant::now();
+        while self.inflight.len() < self.shared.options.window.max(1) {
+            let Some(mut frame) = self.again.pop_front().or_else(|| self.new_frame(now)) else {
+                return;
+            };
+            frame.sent = now;
+            let options = &self.shared.options;
+            if let Some(judge) = &options.judge {
+                let at = judge.now();
+                judge.oracle().issue(self.origin, frame.first, frame.count, at);
+            }
+            append_frame(
+                &mut self.output,
+                &session.id,
+                &options.events,
+                self.origin,
+                frame.first,
+                frame.count,
+            );
+            self.inflight.push_back(frame);
+        }
+    }
+
+    fn new_frame(&mut self, now: Instant) -> Option<Frame> {
+        let due = match self.interval {
+            Some(_) if self.due > now => return None,
+            Some(interval) => {
+                let due = self.due;
+                self.due += interval;
+                due
+            }
+            None => now,
+        };
+        let count = self.shared.take(self.shared.options.events_per_frame);
+        if count == 0 {
+            return None;
+        }
+        let first = self.next;
+        self.next += count;
+        Some(Frame {
+            first,
+            count,
+            due,
+            sent: now,
+            session_errors: 0,
+        })
+    }
+
+    /// Settles every frame whose reply has come.
+    async fn replies(&mut self, session: &mut Session) -> Result<(), End> {
+        let mut input = std::mem::take(&mut self.input);
+        let mut rest = input.as_slice();
+        let mut expired = false;
+        let mut tired = false;
+        while let Some((&first, after)) = rest.split_first() {
+            // A reply nobody asked for: the agent would read it as the next one's.
+            let Some(frame) = self.inflight.front().copied() else {
+                return Err(End::Refused("a reply without a request".into()));
+            };
+            if first == reply::OK {
+                rest = after;
+                self.inflight.pop_front();
+                self.latency.record(frame.due.elapsed());
+                self.acknowledge(frame);
+                continue;
+            }
+            let (class, message, length) = match Reply::decode(rest) {
+                Ok(None) => break,
+                Ok(Some((Reply::Error { class, message }, length))) => (class, message, length),
+                Ok(Some(_)) => return Err(End::Refused("a login reply to a publish".into())),
+                Err(e) => return Err(End::Refused(e.to_string())),
+            };
+            rest = rest.get(length..).unwrap_or_default();
+            match class {
+                reply::SESSION_TIMEOUT => {
+                    self.shared.count(|c| c.session_errors += 1);
+                    self.inflight.pop_front();
+                    expired = true;
+                    // The agent tries once more at once; after that it waits.
+                    tired |= frame.session_errors > 0;
+                    self.send_again(Frame {
+                        session_errors: frame.session_errors + 1,
+                        ..frame
+                    });
+                }
+                reply::UNDEFINED_EVENT_TYPE => {
+                    self.shared.count(|c| c.given_up += 1);
+                    self.inflight.pop_front();
+                }
+                other => {
+                    self.shared.count(|c| c.refused += 1);
+                    return Err(End::Refused(format!("{other}: {message}")));
+                }
+            }
+        }
+        let settled = input.len() - rest.len();
+        input.drain(..settled);
+        self.input = input;
+        if tired {
+            sleep(self.shared.options.retry_delay).await;
+        }
+        if expired {
+            *session = self.shared.session(Some(session)).await.map_err(End::Refused)?;
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&self, frame: Frame) {
+        if let Some(judge) = &self.shared.options.judge {
+            judge.oracle().ack(self.origin, frame.first, frame.count);
+        }
+        self.shared.count(|c| {
+            c.frames_acked += 1;
+            c.events_acked += frame.count;
+        });
+    }
+
+    /// Queues a frame among the others that go again, by age.
+    fn send_again(&mut self, frame: Frame) {
+        self.shared.count(|c| c.events_resent += frame.count);
+        let at = self.again.partition_point(|f| f.first < frame.first);
+        self.again.insert(at, frame);
+    }
+}

@@ -1,0 +1,294 @@
+//! The load generator: many gateways at once, each as WSO2's agent (docs/PROTOCOL.md).
+//!
+//! Each connection keeps up to `window` frames in flight (1 = lock-step, as the agent does), as fast as
+//! replies come (closed loop) or at a given rate (open loop; latency then counts from when a frame was due,
+//! so a stalled peer cannot hide). What is not answered is sent again the way the agent does it.
+
+mod agent;
+mod run;
+mod session;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::agent::Agent;
+use self::session::Sessions;
+use super::event::{Events, Sizes};
+use super::histogram::Histogram;
+use super::oracle::Judge;
+use crate::config::Url;
+use crate::net::Dialer;
+
+pub use run::{Report, run};
+
+/// What a load is.
+#[derive(Clone)]
+pub struct LoadOptions {
+    /// Makes the connections.
+    pub dialer: Dialer,
+    /// Where events go.
+    pub data: Url,
+    /// Where the login goes; `None` = the data port.
+    pub auth: Option<Url>,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: String,
+    /// Gateway connections.
+    pub connections: u32,
+    /// Events in a frame.
+    pub events_per_frame: u64,
+    /// Frames in flight on a connection; the agent has 1.
+    pub window: usize,
+    /// Events per second over all connections; `None` = as fast as replies come.
+    pub rate: Option<f64>,
+    /// No new events after so many, over all connections.
+    pub count: Option<u64>,
+    /// No new events after this long.
+    pub duration: Option<Duration>,
+    /// The events; the judge's, where there is one.
+    pub events: Events,
+    /// The number of the first connection; each is an origin of events of its own.
+    pub origin_first: u32,
+    /// Who hears of every event issued and acknowledged.
+    pub judge: Option<Judge>,
+    /// The agent's: a reply later than this is a failure.
+    pub reply_timeout: Duration,
+    /// After a failure, before the next attempt.
+    pub retry_delay: Duration,
+    /// After the last new event, how long answers are still waited for.
+    pub settle: Duration,
+}
+
+impl LoadOptions {
+    /// One connection, lock-step, single typical events, as fast as replies come, until stopped.
+    #[must_use]
+    pub fn new(dialer: Dialer, data: Url) -> Self {
+        Self {
+            dialer,
+            data,
+            auth: None,
+            user: "admin".into(),
+            password: "admin".into(),
+            connections: 1,
+            events_per_frame: 1,
+            window: 1,
+            rate: None,
+            count: None,
+            duration: None,
+            events: Events::new(Sizes::Typical, 1_700_000_000_000),
+            origin_first: 0,
+            judge: None,
+            reply_timeout: Duration::from_secs(30),
+            retry_delay: Duration::from_millis(50),
+            settle: Duration::from_secs(30),
+        }
+    }
+
+    /// Tells `judge` of every event, and issues the judge's events.
+    #[must_use]
+    pub fn judged_by(mut self, judge: &Judge) -> Self {
+        self.events = judge.oracle().events().clone();
+        self.judge = Some(judge.clone());
+        self
+    }
+}
+
+/// What a load counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LoadCounts {
+    /// Frames answered ok.
+    pub frames_acked: u64,
+    /// Events in them.
+    pub events_acked: u64,
+    /// Frames answered with `SessionTimeoutException`: new login, and the frame again.
+    pub session_errors: u64,
+    /// Frames answered with any other error: the frame again, later.
+    pub refused: u64,
+    /// Frames answered with `UndefinedEventTypeException`: given up, as the agent does.
+    pub given_up: u64,
+    /// Events sent again.
+    pub events_resent: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// Connections that could not be made.
+    pub connect_failures: u64,
+    /// Logins that succeeded.
+    pub logins: u64,
+    /// Logins that failed.
+    pub login_failures: u64,
+    /// Connections that were reset or broke.
+    pub resets: u64,
+    /// Frames taken for sent because the connection ended with FIN in place of their reply.
+    pub acked_by_fin: u64,
+    /// Replies that did not come in time.
+    pub reply_timeouts: u64,
+}
+
+/// The end of a load.
+#[derive(Debug, Clone)]
+pub struct LoadReport {
+    /// Everything counted.
+    pub counts: LoadCounts,
+    /// Reply times.
+    pub latency: Histogram,
+    /// From the first connection to the last answer.
+    pub elapsed: Duration,
+    /// The last thing that went wrong, in words.
+    pub last_error: Option<String>,
+}
+
+/// A running load; dropping it ends it at once.
+pub struct Load {
+    shared: Arc<Shared>,
+    agents: JoinSet<Histogram>,
+    start: Instant,
+}
+
+/// A view on a running load.
+#[derive(Clone)]
+pub struct LoadHandle(Arc<Shared>);
+
+impl LoadHandle {
+    /// Everything counted so far.
+    #[must_use]
+    pub fn counts(&self) -> LoadCounts {
+        self.0.counts()
+    }
+
+    /// No new events from now on; what is unanswered is still seen through.
+    pub fn stop(&self) {
+        self.0.stop.cancel();
+    }
+}
+
+/// What all connections have in common.
+struct Shared {
+    options: LoadOptions,
+    sessions: Sessions,
+    counts: Mutex<LoadCounts>,
+    last_error: Mutex<Option<String>>,
+    /// New events that may still be issued; `u64::MAX` = no limit.
+    left: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl Load {
+    /// Starts all connections on tasks of the current runtime.
+    #[must_use]
+    pub fn start(options: LoadOptions) -> Load {
+        let start = Instant::now();
+        let shared = Arc::new(Shared {
+            left: AtomicU64::new(options.count.unwrap_or(u64::MAX)),
+            sessions: Sessions::default(),
+            counts: Mutex::default(),
+            last_error: Mutex::default(),
+            stop: CancellationToken::new(),
+            options,
+        });
+        let mut agents = JoinSet::new();
+        for i in 0..shared.options.connections {
+            agents.spawn(Agent::new(Arc::clone(&shared), i, start).live());
+        }
+        if let Some(duration) = shared.options.duration {
+            let stop = shared.stop.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep_until(start + duration) => stop.cancel(),
+                }
+            });
+        }
+        Load {
+            shared,
+            agents,
+            start,
+        }
+    }
+
+    /// Everything counted so far.
+    #[must_use]
+    pub fn counts(&self) -> LoadCounts {
+        self.shared.counts()
+    }
+
+    /// To look and to stop while [`Load::finish`] waits.
+    #[must_use]
+    pub fn handle(&self) -> LoadHandle {
+        LoadHandle(Arc::clone(&self.shared))
+    }
+
+    /// No new events from now on; what is unanswered is still seen through.
+    pub fn stop(&self) {
+        self.shared.stop.cancel();
+    }
+
+    /// Waits until every connection has ended: after `count` or `duration` or [`Load::stop`].
+    pub async fn finish(mut self) -> LoadReport {
+        let mut latency = Histogram::default();
+        while let Some(agent) = self.agents.join_next().await {
+            if let Ok(histogram) = agent {
+                latency.merge(&histogram);
+            }
+        }
+        let elapsed = self.start.elapsed();
+        self.shared.log_out().await;
+        let last_error = self
+            .shared
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        LoadReport {
+            counts: self.counts(),
+            latency,
+            elapsed,
+            last_error: last_error.clone(),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl Shared {
+    fn counts(&self) -> LoadCounts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, change: impl FnOnce(&mut LoadCounts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn failed(&self, why: String) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Takes the right to issue up to `events` new events.
+    fn take(&self, events: u64) -> u64 {
+        if self.stop.is_cancelled() {
+            return 0;
+        }
+        let before = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
+                u64::MAX => None,
+                left => Some(left.saturating_sub(events)),
+            });
+        before.map_or(events, |left| left.min(events))
+    }
+
+    /// Whether there will never be a new event again.
+    fn exhausted(&self) -> bool {
+        self.stop.is_cancelled() || self.left.load(Ordering::Relaxed) == 0
+    }
+}

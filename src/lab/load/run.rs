@@ -1,0 +1,148 @@
+//! `weir load`.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::time::{Instant, interval_at};
+
+use super::{Load, LoadCounts, LoadOptions, LoadReport};
+use crate::lab::args::{LoadArgs, ReportFormat};
+use crate::lab::event::Events;
+use crate::lab::{per_second, signalled};
+use crate::net::{Dialer, SocketOptions};
+
+/// What is printed in the end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Everything counted.
+    #[serde(flatten)]
+    pub counts: LoadCounts,
+    /// From the first connection to the last answer.
+    pub elapsed_seconds: f64,
+    /// Events answered ok.
+    pub events_per_second: f64,
+    /// Reply time, median, in microseconds.
+    pub reply_p50_us: u64,
+    /// Reply time, 99 of 100, in microseconds.
+    pub reply_p99_us: u64,
+    /// Longest reply time, in microseconds.
+    pub reply_max_us: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+}
+
+/// Runs until the duration, the count or a signal ends it; a line per second on standard error.
+///
+/// # Errors
+/// The trusted certificates cannot be read, or not one event was answered ok.
+pub async fn run(args: LoadArgs) -> Result<Report, String> {
+    let dialer = Dialer::new(args.client_tls()?, SocketOptions::default());
+    // Events are dated now: newer Traffic Managers drop old ones.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let timestamp_ms = i64::try_from(now.as_millis()).unwrap_or(0);
+    let options = LoadOptions {
+        auth: args.auth.clone(),
+        user: args.user.clone(),
+        password: args.password.clone(),
+        connections: args.connections,
+        events_per_frame: args.events_per_frame,
+        window: usize::try_from(args.window).unwrap_or(1),
+        rate: Some(args.rate).filter(|rate| *rate > 0.0),
+        count: args.count,
+        duration: args.duration,
+        events: Events::new(args.sizes(), timestamp_ms),
+        reply_timeout: args.reply_timeout,
+        ..LoadOptions::new(dialer, args.target.clone())
+    };
+    let load = Load::start(options);
+    let handle = load.handle();
+    let second = Duration::from_secs(1);
+    let mut ticks = interval_at(Instant::now() + second, second);
+    let mut last = 0;
+    let (finish, signalled) = (load.finish(), signalled());
+    tokio::pin!(finish, signalled);
+    let mut stopped = false;
+    let report = loop {
+        // Biased: ends before lines. After a signal, what is unanswered is seen through.
+        tokio::select! {
+            biased;
+            report = &mut finish => break Report::from(report),
+            result = &mut signalled, if !stopped => {
+                result?;
+                stopped = true;
+                handle.stop();
+            }
+            _ = ticks.tick() => {
+                let now = handle.counts();
+                eprintln!(
+                    "{:>10} events/s  {:>12} acked  {:>6} sent again",
+                    now.events_acked - last,
+                    now.events_acked,
+                    now.events_resent
+                );
+                last = now.events_acked;
+            }
+        }
+    };
+    match args.report {
+        ReportFormat::Text => println!("{report}"),
+        ReportFormat::Json => println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?),
+    }
+    if report.counts.events_acked == 0 {
+        let why = report.last_error.as_deref().unwrap_or("nothing was sent");
+        return Err(format!("no event was answered ok by {}: {why}", args.target));
+    }
+    Ok(report)
+}
+
+impl From<LoadReport> for Report {
+    fn from(r: LoadReport) -> Self {
+        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            counts: r.counts,
+            elapsed_seconds: r.elapsed.as_secs_f64(),
+            events_per_second: per_second(r.counts.events_acked, r.elapsed),
+            reply_p50_us: micros(r.latency.p50()),
+            reply_p99_us: micros(r.latency.p99()),
+            reply_max_us: micros(r.latency.max()),
+            last_error: r.last_error,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counts;
+        writeln!(
+            f,
+            "{} events in {:.1} s: {:.0} events/s, {} frames",
+            c.events_acked, self.elapsed_seconds, self.events_per_second, c.frames_acked
+        )?;
+        writeln!(
+            f,
+            "reply p50 {} us, p99 {} us, max {} us",
+            self.reply_p50_us, self.reply_p99_us, self.reply_max_us
+        )?;
+        writeln!(
+            f,
+            "sent again {}, session errors {}, refused {}, given up {}, resets {}, late replies {}, acked by FIN {}",
+            c.events_resent,
+            c.session_errors,
+            c.refused,
+            c.given_up,
+            c.resets,
+            c.reply_timeouts,
+            c.acked_by_fin
+        )?;
+        write!(
+            f,
+            "connections {} (failed {}), logins {} (failed {})",
+            c.connections, c.connect_failures, c.logins, c.login_failures
+        )?;
+        match &self.last_error {
+            Some(error) => write!(f, "\nlast error: {error}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The laboratory: weir's own load generator, stand-in Traffic Manager, fault proxy and oracle.
+//!
+//! Built on [`crate::wire`] and [`crate::net`] alone, so that it shares no mistake with the relay. The
+//! commands `weir load`, `weir sink` and `weir demo` and all tests use it: what the tests trust is what a
+//! user can run.
+//!
+//! [`event`] makes events whose bytes follow from their ids; [`load`] issues them as gateways do, or
+//! [`gateway`] as gateways do on a bad day; [`sink`] takes them as Traffic Managers do, by a [`Behaviour`]
+//! that can change at any time; [`proxy`] sits between any two and breaks the network; the
+//! [`Oracle`] hears both ends and says whether anything was lost ([`verdict`]).
+
+pub mod args;
+mod bits;
+pub mod event;
+pub mod gateway;
+pub mod histogram;
+pub mod load;
+pub mod oracle;
+pub mod proxy;
+pub mod sink;
+#[cfg(test)]
+mod tests;
+pub mod thread;
+pub mod verdict;
+
+pub use event::{Events, Id, Sizes};
+pub use histogram::Histogram;
+pub use load::{Load, LoadOptions, LoadReport};
+pub use oracle::{Judge, Oracle};
+pub use proxy::{Proxy, Trouble};
+pub use sink::{Behaviour, Close, Sink, SinkOptions};
+pub use verdict::{GroupCounts, Verdict, WeirCounts};
+
+/// A quotient for people; 0 when there is nothing to divide by.
+#[allow(clippy::cast_precision_loss)]
+fn per(amount: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { amount as f64 / of as f64 }
+}
+
+fn per_second(amount: u64, over: std::time::Duration) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let amount = amount as f64;
+    if over.is_zero() {
+        0.0
+    } else {
+        amount / over.as_secs_f64()
+    }
+}
+
+/// Ends at SIGINT or SIGTERM.
+async fn signalled() -> Result<(), String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

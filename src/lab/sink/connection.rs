@@ -1,0 +1,369 @@
+//! One connection of a stand-in Traffic Manager: read, decide, answer, in order.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::Shared;
+use super::behaviour::{Answer, Behaviour, Close, Login};
+use super::counts::add;
+use crate::net::Stream;
+use crate::wire::decoder::{Decoded, Decoder, FRAME_MAX_BYTES_LIMIT};
+use crate::wire::reply::{self, Reply};
+use crate::wire::request::Request;
+
+/// As little as the real receiver: it believes any length.
+const DECODER: Decoder = Decoder {
+    frame_max_bytes: FRAME_MAX_BYTES_LIMIT,
+    event_max_bytes: FRAME_MAX_BYTES_LIMIT,
+};
+/// Read at once; larger than what comes, so that one read takes it all.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Costs shorter than this are spent spinning, as a timer is not that exact.
+const SPIN: Duration = Duration::from_millis(2);
+/// After FIN, how long the peer's bytes are still read away: unread ones would turn it into a reset.
+const FIN_LINGER: Duration = Duration::from_secs(5);
+
+/// A number no other connection of this process has.
+pub(super) fn unique_connection() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    stream: Stream,
+    number: u64,
+    /// Received and not yet understood: `buffer[start..end]`.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    replies: Vec<u8>,
+    /// Events of frames that got no answer yet.
+    withheld: Vec<Vec<u8>>,
+    /// The session seen last, and the epoch in which it was good.
+    session: Option<(Vec<u8>, u64)>,
+    /// When all frames so far are paid for.
+    paid: Instant,
+    frames: u64,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The peer closed or reset it, or it broke.
+    Peer,
+    /// By script.
+    Script(Close),
+    /// Its bytes make no sense: a real receiver closes it, too.
+    Garbage,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        End::Peer
+    }
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, stream: Stream, number: u64) -> Self {
+        Self {
+            shared,
+            stream,
+            number,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            replies: Vec::new(),
+            withheld: Vec::new(),
+            session: None,
+            paid: Instant::now(),
+            frames: 0,
+        }
+    }
+
+    /// From the wait for a free thread to the end. `cut` is the count of cuts before this connection.
+    pub(super) async fn live(mut self, behaviour: watch::Receiver<Behaviour>, cut: u64, served: &Semaphore) {
+        let mut watched = behaviour.clone();
+        // Biased: a cut ends the connection however busy it is.
+        let end = tokio::select! {
+            biased;
+            now = watched.wait_for(|b| b.cut.0 != cut) => {
+                now.map_or(End::Peer, |b| End::Script(b.cut.1))
+            }
+            end = async {
+                let _thread = served.acquire().await;
+                match self.serve(behaviour).await {
+                    Ok(()) => End::Peer,
+                    Err(end) => end,
+                }
+            } => end,
+        };
+        for events in std::mem::take(&mut self.withheld) {
+            self.tell(&events, false);
+        }
+        match end {
+            End::Peer => {}
+            End::Garbage => {
+                add(&self.shared.counters.garbage, 1);
+                self.fin().await;
+            }
+            End::Script(how) => {
+                add(&self.shared.counters.cut, 1);
+                match how {
+                    Close::Rst => self.stream.abort(),
+                    Close::Fin => self.fin().await,
+                }
+            }
+        }
+    }
+
+    async fn fin(mut self) {
+        let linger = async {
+            self.stream.shutdown().await?;
+            let mut sink = [0_u8; 4096];
+            while self.stream.read(&mut sink).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Ended either way.
+        let _ = timeout(FIN_LINGER, linger).await;
+    }
+
+    async fn serve(&mut self, mut behaviour: watch::Receiver<Behaviour>) -> Result<(), End> {
+        loop {
+            let now = behaviour.borrow_and_update().clone();
+            if now.answer != Answer::Stall && !self.withheld.is_empty() {
+                for events in std::mem::take(&mut self.withheld) {
+                    self.answer_ok(&events);
+                }
+            }
+            let result = self.frames(&now).await;
+            if !self.replies.is_empty() {
+                self.flush(&now).await?;
+            }
+            result?;
+            if !now.reading {
+                let _ = behaviour.changed().await;
+                continue;
+            }
+            let free = self.buffer.get_mut(self.end..).unwrap_or_default();
+            // Biased: the behaviour in force when bytes arrive is the one that answers them.
+            let n = tokio::select! {
+                biased;
+                _ = behaviour.changed() => continue,
+                n = self.stream.read(free) => n?,
+            };
+            if n == 0 {
+                return Ok(());
+            }
+            self.end += n;
+            add(&self.shared.counters.bytes, u64::try_from(n).unwrap_or(0));
+        }
+    }
+
+    /// Answers every whole frame in the buffer.
+    async fn frames(&mut self, now: &Behaviour) -> Result<(), End> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let result = loop {
+            let bytes = buffer.get(self.start..self.end).unwrap_or_default();
+            match DECODER.decode(bytes) {
+                Ok(Decoded::Incomplete { needed }) => break Ok(needed),
+                Ok(Decoded::Frame {
+                    request: Ok(request),
+                    length,
+                }) => {
+                    self.start += length;
+                    if let Err(end) = self.request(&request, now).await {
+                        break Err(end);
+                    }
+                }
+                Ok(Decoded::Frame { request: Err(_), .. }) | Err(_) => break Err(End::Garbage),
+            }
+        };
+        self.buffer = buffer;
+        let needed = result?.max(BUFFER_BYTES);
+        self.make_room();
+        if needed > self.buffer.len() {
+            self.buffer.resize(needed, 0);
+        }
+        Ok(())
+    }
+
+    /// Moves what is left to the front.
+    fn make_room(&mut self) {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+    }
+
+    async fn request(&mut self, request: &Request<'_>, now: &Behaviour) -> Result<(), End> {
+        match request {
+            Request::Login { user, password } => self.login(user, password, now.login).await,
+            Request::Logout { session } => {
+                self.shared.sessions().remove(*session);
+                self.session = None;
+                add(&self.shared.counters.logouts, 1);
+                self.replies.push(reply::OK);
+                Ok(())
+            }
+            Request::Publish { session, batch } => {
+                self.publish(session, batch.bytes(), batch.events(), now).await
+            }
+        }
+    }
+
+    async fn login(&mut self, user: &str, password: &str, rule: Login) -> Result<(), End> {
+        let right = user == self.shared.user && password == self.shared.password;
+        match rule {
+            Login::Silent => {
+                let mut ignored = [0_u8; 4096];
+                while self.stream.read(&mut ignored).await? > 0 {}
+                return Err(End::Peer);
+            }
+            Login::Check if right => {
+                add(&self.shared.counters.logins_ok, 1);
+                let session = self.shared.open_session();
+                Reply::LoginOk { session: &session }.encode(&mut self.replies);
+            }
+            Login::Check | Login::Refuse => {
+                add(&self.shared.counters.logins_refused, 1);
+                let refusal = Reply::Error {
+                    class: reply::AUTHENTICATION,
+                    message: "wrong userName or password".into(),
+                };
+                refusal.encode(&mut self.replies);
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(
+        &mut self,
+        session: &[u8],
+        events: &[u8],
+        count: usize,
+        now: &Behaviour,
+    ) -> Result<(), End> {
+        self.pay(now).await?;
+        let shared = Arc::clone(&self.shared);
+        let counters = &shared.counters;
+        if count == 0 {
+            add(&counters.zero_event_frames, 1);
+        } else {
+            add(&counters.frames, 1);
+            add(&counters.events, u64::try_from(count).unwrap_or(0));
+        }
+        if !self.session_is_good(session) {
+            add(&counters.session_errors, 1);
+            self.error(
+                reply::SESSION_TIMEOUT,
+                &format!("{} expired", String::from_utf8_lossy(session)),
+            );
+            self.tell(events, false);
+            return Ok(());
+        }
+        self.frames += 1;
+        // Behind a frame that waits for its answer every other must wait, or the replies would shift.
+        let answer = if self.withheld.is_empty() {
+            now.next_answer(count)
+        } else {
+            Answer::Stall
+        };
+        match answer {
+            Answer::Ok => self.answer_ok(events),
+            Answer::Stall => self.withheld.push(events.to_vec()),
+            Answer::Error { class, message } => {
+                add(&counters.frames_error, 1);
+                self.error(&class, &message);
+                self.tell(events, false);
+            }
+            Answer::Raw(bytes) => {
+                self.replies.extend_from_slice(&bytes);
+                self.tell(events, false);
+            }
+            Answer::CloseBeforeOk(how) => {
+                self.tell(events, false);
+                return Err(End::Script(how));
+            }
+            Answer::CloseAfterOk(how) => {
+                self.answer_ok(events);
+                return Err(End::Script(how));
+            }
+        }
+        match now.close_after_frames {
+            Some((frames, how)) if self.frames >= frames => Err(End::Script(how)),
+            _ => Ok(()),
+        }
+    }
+
+    fn session_is_good(&mut self, session: &[u8]) -> bool {
+        let epoch = self.shared.sessions_epoch.load(Ordering::Acquire);
+        if let Some((known, when)) = &self.session
+            && *when == epoch
+            && known == session
+        {
+            return true;
+        }
+        let good = self.shared.sessions().contains(session);
+        self.session = good.then(|| (session.to_vec(), epoch));
+        good
+    }
+
+    fn answer_ok(&mut self, events: &[u8]) {
+        self.replies.push(reply::OK);
+        if !events.is_empty() {
+            add(&self.shared.counters.frames_ok, 1);
+        }
+        self.tell(events, true);
+    }
+
+    fn error(&mut self, class: &str, message: &str) {
+        let message = message.to_owned();
+        Reply::Error { class, message }.encode(&mut self.replies);
+    }
+
+    fn tell(&self, events: &[u8], answered_ok: bool) {
+        if let Some((judge, group)) = self.shared.judge.as_ref().filter(|_| !events.is_empty()) {
+            let now = judge.now();
+            judge.oracle().take(*group, self.number, events, answered_ok, now);
+        }
+    }
+
+    /// Charges one frame; when the debt has grown longer than a spin, answers what is paid and sleeps.
+    async fn pay(&mut self, now: &Behaviour) -> Result<(), End> {
+        if now.frame_cost.is_zero() {
+            return Ok(());
+        }
+        let present = Instant::now();
+        if self.paid > present + SPIN {
+            if !self.replies.is_empty() {
+                self.flush(now).await?;
+            }
+            sleep_until(self.paid).await;
+        }
+        self.paid = self.paid.max(present) + now.frame_cost;
+        Ok(())
+    }
+
+    async fn flush(&mut self, now: &Behaviour) -> Result<(), End> {
+        if !now.frame_cost.is_zero() {
+            if self.paid > Instant::now() + SPIN {
+                sleep_until(self.paid).await;
+            }
+            while Instant::now() < self.paid {
+                std::hint::spin_loop();
+            }
+        }
+        if !now.delay.is_zero() {
+            sleep(now.delay).await;
+        }
+        self.stream.write_all(&self.replies).await?;
+        self.stream.flush().await?;
+        self.replies.clear();
+        Ok(())
+    }
+}

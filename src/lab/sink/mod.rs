@@ -1,0 +1,352 @@
+//! A stand-in Traffic Manager: listens, lets gateways log in, takes publishes and answers them, by a
+//! [`Behaviour`] that can be replaced at any time.
+//!
+//! In good health it does what the real receiver does (docs/PROTOCOL.md): one at a time and in order on
+//! each connection, sessions known on both ports, a limit of connections that are served. It reads in bulk
+//! and answers once per read, so it serves as the far end of a performance test too.
+
+mod behaviour;
+mod connection;
+mod counts;
+mod run;
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::connection::{Connection, unique_connection};
+use self::counts::{Counters, add};
+use super::oracle::Judge;
+use crate::net::{Acceptor, Listener, SocketOptions, Stream, bind, out_of_descriptors};
+
+pub use behaviour::{Answer, Behaviour, Close, Login};
+pub use counts::Counts;
+pub use run::{Report, run};
+
+/// Opens a listener; called again when a killed sink is revived, and must then open the same address.
+pub type Opener = Box<dyn FnMut() -> io::Result<Listener> + Send>;
+
+/// A TCP address; port 0 is chosen once and kept.
+#[must_use]
+pub fn tcp(mut address: SocketAddr) -> Opener {
+    Box::new(move || {
+        let listener = Listener::from_std(bind(address, false)?, SocketOptions::default())?;
+        address = listener.local_addr()?;
+        Ok(listener)
+    })
+}
+
+/// What a sink is.
+pub struct SinkOptions {
+    /// The data port, in clear.
+    pub data: Opener,
+    /// The login port, with its certificate.
+    pub auth: Option<(Opener, Acceptor)>,
+    /// The one user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+    /// Connections served at a time on each port; the next ones are accepted and wait (the real one: 100).
+    pub served_max: usize,
+    /// From the start.
+    pub behaviour: Behaviour,
+    /// Who hears of every event, as which group.
+    pub judge: Option<(Judge, usize)>,
+}
+
+impl SinkOptions {
+    /// On a free port of the loopback, without a login port, in good health; user and password `admin`.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            data: tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            auth: None,
+            user: "admin".into(),
+            password: "admin".into(),
+            served_max: 100,
+            behaviour: Behaviour::default(),
+            judge: None,
+        }
+    }
+
+    /// Tells `judge` of every event as the endpoint of its `group`-th group.
+    #[must_use]
+    pub fn judged_by(mut self, judge: &Judge, group: usize) -> Self {
+        self.judge = Some((judge.clone(), group));
+        self
+    }
+}
+
+/// A running sink; dropping it resets its connections and closes its ports.
+pub struct Sink {
+    shared: Arc<Shared>,
+    data: SocketAddr,
+    auth: Option<SocketAddr>,
+    ports: usize,
+}
+
+/// What listeners and connections have in common.
+struct Shared {
+    user: String,
+    password: String,
+    judge: Option<(Judge, usize)>,
+    sessions: Mutex<HashSet<Vec<u8>>>,
+    /// Raised when sessions expire, so that connections look again.
+    sessions_epoch: AtomicU64,
+    counters: Counters,
+    behaviour: watch::Sender<Behaviour>,
+    /// Open ports and open connections.
+    open: watch::Sender<(usize, usize)>,
+    stop: CancellationToken,
+}
+
+impl Sink {
+    /// Opens the ports and serves them on tasks of the current runtime.
+    ///
+    /// # Errors
+    /// A port cannot be opened.
+    pub fn start(options: SinkOptions) -> io::Result<Sink> {
+        let shared = Arc::new(Shared {
+            user: options.user,
+            password: options.password,
+            judge: options.judge,
+            sessions: Mutex::default(),
+            sessions_epoch: AtomicU64::new(0),
+            counters: Counters::default(),
+            behaviour: watch::Sender::new(options.behaviour),
+            open: watch::Sender::new((0, 0)),
+            stop: CancellationToken::new(),
+        });
+        let open = |mut opener: Opener, tls| -> io::Result<(SocketAddr, Port)> {
+            let listener = opener()?;
+            let address = listener.local_addr()?;
+            shared.open.send_modify(|(ports, _)| *ports += 1);
+            let port = Port {
+                shared: Arc::clone(&shared),
+                opener,
+                listener: Some(listener),
+                tls,
+                served: Arc::new(Semaphore::new(options.served_max.min(Semaphore::MAX_PERMITS))),
+            };
+            Ok((address, port))
+        };
+        let (data, data_port) = open(options.data, None)?;
+        let auth = options
+            .auth
+            .map(|(opener, tls)| open(opener, Some(tls)))
+            .transpose()?;
+        tokio::spawn(data_port.serve());
+        let auth = auth.map(|(address, port)| {
+            tokio::spawn(port.serve());
+            address
+        });
+        let ports = 1 + usize::from(auth.is_some());
+        Ok(Sink {
+            shared,
+            data,
+            auth,
+            ports,
+        })
+    }
+
+    /// Where events go.
+    #[must_use]
+    pub fn data_address(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// Where logins go with TLS.
+    #[must_use]
+    pub fn auth_address(&self) -> Option<SocketAddr> {
+        self.auth
+    }
+
+    /// Everything counted so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.shared.counters.look()
+    }
+
+    /// Connections open now, both ports.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.shared.open.borrow().1
+    }
+
+    /// Changes the behaviour; connections notice at once.
+    pub fn set(&self, change: impl FnOnce(&mut Behaviour)) {
+        self.shared.behaviour.send_modify(change);
+    }
+
+    /// Every session so far is unknown from now on.
+    pub fn expire_sessions(&self) {
+        self.shared.sessions().clear();
+        self.shared.sessions_epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// Ends all connections; the ports stay open.
+    pub fn cut(&self, how: Close) {
+        self.set(|b| b.cut = (b.cut.0 + 1, how));
+    }
+
+    /// Closes the ports and ends all connections; returns when that has happened.
+    pub async fn kill(&self, how: Close) {
+        self.set(|b| {
+            b.listening = false;
+            b.cut = (b.cut.0 + 1, how);
+        });
+        self.settled(|(ports, connections)| ports == 0 && connections == 0)
+            .await;
+    }
+
+    /// Closes the ports and leaves the connections; returns when nobody can connect any more.
+    pub async fn refuse(&self) {
+        self.set(|b| b.listening = false);
+        self.settled(|(ports, _)| ports == 0).await;
+    }
+
+    /// Opens the ports again, forgetting all sessions as a restarted Traffic Manager does.
+    pub async fn revive(&self) {
+        self.expire_sessions();
+        self.set(|b| b.listening = true);
+        let all = self.ports;
+        self.settled(|(ports, _)| ports == all).await;
+    }
+
+    /// Dies and lives again, `times` times, `down` and `up` long.
+    pub async fn flap(&self, times: u32, down: Duration, up: Duration) {
+        for _ in 0..times {
+            self.kill(Close::Rst).await;
+            tokio::time::sleep(down).await;
+            self.revive().await;
+            tokio::time::sleep(up).await;
+        }
+    }
+
+    async fn settled(&self, is: impl Fn((usize, usize)) -> bool) {
+        let mut open = self.shared.open.subscribe();
+        // The sender lives as long as `self`: this cannot fail.
+        let _ = open.wait_for(|now| is(*now)).await;
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new session id of the shape a Traffic Manager uses.
+    fn open_session(&self) -> Vec<u8> {
+        let (a, b) = (fastrand::u64(..), fastrand::u64(..));
+        let id = format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            a >> 32,
+            a >> 16 & 0xffff,
+            a & 0xffff,
+            b >> 48,
+            b & 0xffff_ffff_ffff
+        )
+        .into_bytes();
+        self.sessions().insert(id.clone());
+        id
+    }
+}
+
+/// One listening port.
+struct Port {
+    shared: Arc<Shared>,
+    opener: Opener,
+    listener: Option<Listener>,
+    tls: Option<Acceptor>,
+    served: Arc<Semaphore>,
+}
+
+/// Between two attempts to open a port, or to accept when the process is out of descriptors.
+const RETRY: Duration = Duration::from_millis(20);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Port {
+    async fn serve(mut self) {
+        let mut behaviour = self.shared.behaviour.subscribe();
+        let stop = self.shared.stop.clone();
+        loop {
+            let listening = behaviour.borrow_and_update().listening;
+            self.open_or_close(listening);
+            // Biased: a port that is to be closed accepts nobody more.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = behaviour.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if listening && self.listener.is_none() => {}
+                stream = accept(&mut self.listener) => match stream {
+                    Ok(raw) => self.spawn(raw),
+                    Err(e) if out_of_descriptors(&e) => tokio::time::sleep(RETRY).await,
+                    Err(_) => {}
+                },
+            }
+        }
+    }
+
+    fn open_or_close(&mut self, listening: bool) {
+        if listening && self.listener.is_none() {
+            // The address may still be in use for a moment: the caller tries again.
+            if let Ok(listener) = (self.opener)() {
+                self.listener = Some(listener);
+                self.shared.open.send_modify(|(ports, _)| *ports += 1);
+            }
+        } else if !listening && self.listener.take().is_some() {
+            self.shared.open.send_modify(|(ports, _)| *ports -= 1);
+        }
+    }
+
+    fn spawn(&self, raw: crate::net::Raw) {
+        let shared = Arc::clone(&self.shared);
+        let (tls, served) = (self.tls.clone(), Arc::clone(&self.served));
+        add(&shared.counters.connections, 1);
+        shared.open.send_modify(|(_, connections)| *connections += 1);
+        // From here on: a cut that comes before the task's first turn counts for it too.
+        let behaviour = shared.behaviour.subscribe();
+        let before = behaviour.borrow().cut.0;
+        tokio::spawn(async move {
+            let work = async {
+                let stream = match tls {
+                    None => Stream::Plain(raw),
+                    Some(tls) => match tls.handshake(raw, HANDSHAKE_TIMEOUT).await {
+                        Ok(stream) => stream,
+                        Err(_) => return,
+                    },
+                };
+                let number = unique_connection();
+                Connection::new(Arc::clone(&shared), stream, number)
+                    .live(behaviour, before, &served)
+                    .await;
+            };
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => {}
+                () = work => {}
+            }
+            add(&shared.counters.ended, 1);
+            shared.open.send_modify(|(_, connections)| *connections -= 1);
+        });
+    }
+}
+
+async fn accept(listener: &mut Option<Listener>) -> io::Result<crate::net::Raw> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(raw, _)| raw),
+        None => std::future::pending().await,
+    }
+}

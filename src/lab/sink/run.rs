@@ -1,0 +1,129 @@
+//! `weir sink`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, interval_at};
+
+use super::{Answer, Behaviour, Counts, Sink, SinkOptions, tcp};
+use crate::config::{Tls, Trust, Verify};
+use crate::lab::args::{ReportFormat, SinkArgs};
+use crate::lab::{per_second, signalled};
+use crate::net::{Acceptor, ServerTls};
+
+/// What is printed in the end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Everything counted.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Since the ports were opened.
+    pub elapsed_seconds: f64,
+    /// On average.
+    pub events_per_second: f64,
+    /// How well the peer coalesces.
+    pub events_per_frame: f64,
+}
+
+/// Serves until the duration or a signal ends it; a line per second on standard error.
+///
+/// # Errors
+/// A port cannot be opened.
+pub async fn run(args: SinkArgs) -> Result<Report, String> {
+    let auth = match args.auth_listen {
+        None => None,
+        Some(address) => {
+            let own = Tls {
+                identity: None,
+                trust: Trust::System,
+                verify: Verify::Full,
+            };
+            let tls = ServerTls::load(&own).map_err(|e| e.to_string())?;
+            if let Some(notice) = tls.notice() {
+                eprintln!("{notice}");
+            }
+            Some((tcp(address), Acceptor::new(&tls, false)))
+        }
+    };
+    let sink = Sink::start(SinkOptions {
+        data: tcp(args.listen),
+        auth,
+        user: args.user,
+        password: args.password,
+        served_max: args.connections,
+        behaviour: Behaviour {
+            answer: if args.stall { Answer::Stall } else { Answer::Ok },
+            delay: args.delay,
+            frame_cost: args.frame_cost,
+            ..Behaviour::default()
+        },
+        judge: None,
+    })
+    .map_err(|e| e.to_string())?;
+    let start = Instant::now();
+    eprintln!("listening on {}", sink.data_address());
+    if let Some(address) = sink.auth_address() {
+        eprintln!("listening on {address} (TLS)");
+    }
+    let second = Duration::from_secs(1);
+    let mut ticks = interval_at(start + second, second);
+    let (mut last, mut last_frames) = (0, 0);
+    let signalled = signalled();
+    let end = async {
+        match args.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(signalled, end);
+    loop {
+        // Biased: ends before lines.
+        tokio::select! {
+            biased;
+            result = &mut signalled => { result?; break; }
+            () = &mut end => break,
+            _ = ticks.tick() => {
+                let now = sink.counts();
+                let (events, frames) = (now.events - last, now.frames - last_frames);
+                eprintln!("{events:>10} events/s  {frames:>9} frames/s  {:>5} connections", sink.open_connections());
+                (last, last_frames) = (now.events, now.frames);
+            }
+        }
+    }
+    let (counts, elapsed) = (sink.counts(), start.elapsed());
+    let report = Report {
+        counts,
+        elapsed_seconds: elapsed.as_secs_f64(),
+        events_per_second: per_second(counts.events, elapsed),
+        events_per_frame: counts.events_per_frame(),
+    };
+    match args.report {
+        ReportFormat::Text => println!("{report}"),
+        ReportFormat::Json => println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?),
+    }
+    Ok(report)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counts;
+        writeln!(
+            f,
+            "{} events in {:.1} s: {:.0} events/s, {} frames, {:.1} events a frame",
+            c.events, self.elapsed_seconds, self.events_per_second, c.frames, self.events_per_frame
+        )?;
+        write!(
+            f,
+            "zero-event frames {}, errors {}, session errors {}, logins {} (refused {}), logouts {}, connections {}, garbage {}",
+            c.zero_event_frames,
+            c.frames_error,
+            c.session_errors,
+            c.logins_ok,
+            c.logins_refused,
+            c.logouts,
+            c.connections,
+            c.garbage
+        )
+    }
+}
