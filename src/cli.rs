@@ -60,7 +60,14 @@ pub enum Command {
     /// Managers, in which order. Changes nothing and opens no port.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    // The commands of the lab (demo, load, sink) join here, with arguments from `crate::lab::args`.
+    /// Publish as many gateways at once do, to a weir or a Traffic Manager
+    #[command(
+        after_help = "Example:\n  weir load --target tcp://weir:9611 --auth ssl://weir:9711 --ca weir.pem --duration 10s"
+    )]
+    Load(crate::lab::args::LoadArgs),
+    /// Be a Traffic Manager that counts what it is sent
+    #[command(after_help = "Example:\n  weir sink --listen 127.0.0.1:9611 --auth-listen 127.0.0.1:9711")]
+    Sink(crate::lab::args::SinkArgs),
     /// Commands to a running weir.
     #[command(flatten)]
     Admin(AdminCommand),

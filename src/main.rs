@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::{Builder, LocalOptions};
 use weir::app::{self, Files};
 use weir::cli::{self, Cli, Command, ConfigArgs, RunArgs};
 
@@ -11,6 +12,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => weir::check::run(&files(&args.config)),
+        Command::Load(args) => lab(weir::lab::load::run(args)),
+        Command::Sink(args) => lab(weir::lab::sink::run(args)),
         Command::Admin(command) => weir::admin::client::run(&command),
         Command::Completions { shell } => print(cli::completions(shell, &mut io::stdout())),
         Command::Man => print(cli::man(&mut io::stdout())),
@@ -28,6 +31,23 @@ fn run(args: &RunArgs) -> ExitCode {
             config.log.format = format.into();
         }
     })
+}
+
+/// Runs a command of the laboratory on this thread.
+fn lab<R>(command: impl Future<Output = Result<R, String>>) -> ExitCode {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let ended = runtime
+        .map_err(|e| e.to_string())
+        .and_then(|runtime| runtime.block_on(command));
+    match ended {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn files(args: &ConfigArgs) -> Files {

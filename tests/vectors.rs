@@ -18,7 +18,9 @@ const BLOCKING: &str = "org.wso2.blocking.request.stream:1.0.0";
 const EVERY_TYPE: &str = "weir.every.type:1.0.0";
 
 fn capture(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors")
+        .join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -32,7 +34,12 @@ fn requests(bytes: &[u8]) -> Vec<Request<'_>> {
                 length,
             }) => {
                 encode(&mut written, &request);
-                assert_eq!(written, &bytes[..bytes.len() - rest.len() + length], "frame {}", found.len());
+                assert_eq!(
+                    written,
+                    &bytes[..bytes.len() - rest.len() + length],
+                    "frame {}",
+                    found.len()
+                );
                 found.push(request);
                 rest = &rest[length..];
             }
@@ -139,7 +146,10 @@ fn the_publish_captures_hold_607_events_of_three_streams() {
             }
         }
         assert_eq!(streams.values().sum::<usize>(), 607, "{streams:?}");
-        assert_eq!(streams.keys().collect::<Vec<_>>(), [BLOCKING, THROTTLE, EVERY_TYPE]);
+        assert_eq!(
+            streams.keys().collect::<Vec<_>>(),
+            [BLOCKING, THROTTLE, EVERY_TYPE]
+        );
         assert_eq!((streams[BLOCKING], streams[EVERY_TYPE]), (1, 1));
         if version == "5.4.9" {
             assert_eq!(largest, 169);
@@ -151,7 +161,10 @@ fn the_publish_captures_hold_607_events_of_three_streams() {
 
 #[test]
 fn every_split_of_a_capture_yields_the_same_frames() {
-    for name in ["agent-5.4.9-login.client.bin", "receiver-5.4.9-pipelined-ok-expired-ok.request.bin"] {
+    for name in [
+        "agent-5.4.9-login.client.bin",
+        "receiver-5.4.9-pipelined-ok-expired-ok.request.bin",
+    ] {
         let bytes = capture(name);
         for cut in 0..=bytes.len() {
             let mut frames = 0;
@@ -169,11 +182,18 @@ fn every_split_of_a_capture_yields_the_same_frames() {
                     Decoded::Incomplete { .. } => break,
                 }
             }
-            assert_eq!((frames, at), (requests(&bytes).len(), bytes.len()), "cut at {cut}");
+            assert_eq!(
+                (frames, at),
+                (requests(&bytes).len(), bytes.len()),
+                "cut at {cut}"
+            );
         }
     }
     // The large ones: at every byte of their first frames, where a cut can hit each kind of field.
-    for name in ["agent-5.4.9-publish.client.bin", "agent-6.1.72-publish.client.bin"] {
+    for name in [
+        "agent-5.4.9-publish.client.bin",
+        "agent-6.1.72-publish.client.bin",
+    ] {
         let bytes = capture(name);
         let Ok(Decoded::Frame { length, .. }) = DECODER.decode(&bytes) else {
             panic!()
@@ -209,7 +229,9 @@ fn a_real_receiver_says_what_its_capture_is_called() {
 
     let (asked, answered) = files("login-ok");
     assert!(matches!(requests(&asked)[..], [Request::Login { .. }]));
-    let [reply] = &replies(&answered)[..] else { panic!() };
+    let [reply] = &replies(&answered)[..] else {
+        panic!()
+    };
     session(reply);
 
     let (asked, answered) = files("login-wrong-password");
