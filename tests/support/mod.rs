@@ -1,0 +1,268 @@
+//! A test bed: stand-in Traffic Managers with an oracle, and a whole weir between them and the gateways.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::{Instant, sleep, timeout};
+use weir::app::Weir;
+use weir::config::{Config, Log, LogFormat, Scheme, Source, Url, parse};
+use weir::lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions, Sizes, Verdict, WeirCounts};
+use weir::net::{ClientTls, Dialer, SocketOptions};
+use weir::status::{Group, Snapshot};
+use weir::telemetry;
+
+/// Runs a story on a runtime of its own; a story that hangs fails.
+pub fn story<F: Future>(work: F) -> F::Output {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        timeout(Duration::from_secs(120), work)
+            .await
+            .expect("the story hangs")
+    })
+}
+
+/// What a bed is made of. The texts are the insides of the tables of weir.toml.
+#[derive(Default)]
+pub struct Plan {
+    /// Name, policy, number of Traffic Managers.
+    pub groups: Vec<(&'static str, &'static str, usize)>,
+    pub top: &'static str,
+    pub listen: &'static str,
+    pub auth: &'static str,
+    pub queue: &'static str,
+    pub link: &'static str,
+    /// Whole tables.
+    pub tables: String,
+    pub sizes: Option<Sizes>,
+}
+
+impl Plan {
+    /// One group of one Traffic Manager each.
+    pub fn groups(names: &[&'static str]) -> Self {
+        Self {
+            groups: names.iter().map(|n| (*n, "failover", 1)).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+pub struct Bed {
+    pub judge: Judge,
+    pub names: Vec<&'static str>,
+    /// By group, then by endpoint.
+    pub sinks: Vec<Vec<Sink>>,
+    pub weir: Weir,
+    pub config: Config,
+}
+
+impl Bed {
+    /// Starts Traffic Managers and weir; every link is up when it returns.
+    pub async fn start(plan: Plan) -> Self {
+        let bed = Self::start_cold(plan).await;
+        bed.until("every link is up", |s| {
+            s.groups
+                .iter()
+                .all(|g| g.endpoints.iter().all(|e| e.links_up == 1))
+        })
+        .await;
+        bed
+    }
+
+    /// The same without waiting for links.
+    pub async fn start_cold(plan: Plan) -> Self {
+        let names: Vec<&'static str> = plan.groups.iter().map(|g| g.0).collect();
+        let judge = Judge::new(Oracle::new(
+            Events::new(plan.sizes.unwrap_or(Sizes::Typical), 0),
+            &names,
+            true,
+        ));
+        let mut sinks = Vec::new();
+        let mut blocks = String::new();
+        for (i, (name, policy, count)) in plan.groups.iter().enumerate() {
+            let group: Vec<Sink> = (0..*count)
+                .map(|_| Sink::start(SinkOptions::local().judged_by(&judge, i)).unwrap())
+                .collect();
+            let urls: Vec<String> = group
+                .iter()
+                .map(|s| format!("\"tcp://{}\"", s.data_address()))
+                .collect();
+            blocks += &url_group(name, policy, &urls.join(", "));
+            sinks.push(group);
+        }
+        let config = config(&toml(&plan, &blocks));
+        let weir = Weir::start(config.clone(), Vec::new(), quiet_log()).unwrap_or_else(|e| panic!("{e}"));
+        Self {
+            judge,
+            names,
+            sinks,
+            weir,
+            config,
+        }
+    }
+
+    /// Gateways that publish to this weir, judged.
+    pub fn load(&self) -> LoadOptions {
+        LoadOptions {
+            settle: Duration::from_secs(40),
+            ..LoadOptions::new(dialer(), self.url()).judged_by(&self.judge)
+        }
+    }
+
+    pub fn url(&self) -> Url {
+        url(self.weir.addresses().tcp.unwrap())
+    }
+
+    pub async fn snapshot(&self) -> Snapshot {
+        let snapshot = self.weir.control().snapshot().await;
+        for group in &snapshot.groups {
+            assert!(group.events.balanced(), "the law is broken: {group:?}");
+        }
+        snapshot
+    }
+
+    pub async fn group(&self, name: &str) -> Group {
+        let snapshot = self.snapshot().await;
+        snapshot.groups.into_iter().find(|g| g.name == name).unwrap()
+    }
+
+    /// Waits until weir says so; the law is checked at every look.
+    pub async fn until(&self, what: &str, is: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let snapshot = self.snapshot().await;
+            if is(&snapshot) {
+                return snapshot;
+            }
+            assert!(Instant::now() < deadline, "never: {what}: {snapshot:#?}");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until nothing is queued or in flight, then lets the oracle judge, and holds /metrics against
+    /// the snapshot.
+    pub async fn verdict(&self) -> Verdict {
+        let snapshot = self
+            .until("everything has ended", |s| {
+                s.groups.iter().all(|g| g.events.queued + g.events.inflight == 0)
+            })
+            .await;
+        self.metrics_agree(&snapshot);
+        self.judge.verdict(Some(&WeirCounts::from(&snapshot)))
+    }
+
+    /// The scrape says what the snapshot says, once nothing moves.
+    pub fn metrics_agree(&self, snapshot: &Snapshot) {
+        let Some(admin) = self.weir.addresses().admin else {
+            return;
+        };
+        let scrape = scrape(admin);
+        for g in &snapshot.groups {
+            let e = &g.events;
+            for (metric, value) in [
+                ("weir_events_accepted_total", e.accepted),
+                ("weir_events_delivered_total", e.delivered),
+                ("weir_events_rejected_total", e.rejected),
+                ("weir_events_queued", e.queued),
+                ("weir_events_inflight", e.inflight),
+            ] {
+                let series = format!("{metric}{{group=\"{}\"}}", g.name);
+                assert_eq!(scrape.get(&series).copied(), Some(value as f64), "{series}");
+            }
+            let dropped: f64 = scrape
+                .iter()
+                .filter(|(s, _)| s.starts_with(&format!("weir_events_dropped_total{{group=\"{}\"", g.name)))
+                .map(|(_, v)| v)
+                .sum();
+            assert_eq!(dropped, e.dropped.total() as f64, "dropped of {}", g.name);
+        }
+    }
+
+    /// Everything accepted was delivered to every group, once, in order.
+    pub async fn assert_clean(&self, acked: u64) {
+        let verdict = self.verdict().await;
+        assert!(verdict.ok(), "{verdict}");
+        assert_eq!(verdict.acked, acked);
+        for group in &verdict.groups {
+            assert_eq!((group.distinct, group.copies), (acked, acked), "{verdict}");
+        }
+    }
+}
+
+pub fn url_group(name: &str, policy: &str, urls: &str) -> String {
+    format!(
+        "[[apim.throttling.url_group]]\nname = \"{name}\"\ntype = \"{policy}\"\n\
+         traffic_manager_urls = [{urls}]\ntraffic_manager_auth_urls = [{urls}]\n"
+    )
+}
+
+/// weir.toml with these url groups.
+pub fn toml(plan: &Plan, blocks: &str) -> String {
+    format!(
+        "{}\n[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{blocks}\n\
+         [listen]\ntcp = \"127.0.0.1:0\"\ntls = \"off\"\n{}\n[auth]\nallow_plaintext_login = true\n{}\n\
+         [queue]\n{}\n[link]\nbackoff_min = \"20ms\"\nbackoff_max = \"200ms\"\n{}\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n{}\n",
+        plan.top, plan.listen, plan.auth, plan.queue, plan.link, plan.tables
+    )
+}
+
+pub fn config(toml: &str) -> Config {
+    let source = Source {
+        weir_toml: Some(("weir.toml".into(), toml.to_owned())),
+        ..Source::default()
+    };
+    parse(&source).unwrap_or_else(|problems| panic!("{problems}")).0
+}
+
+pub fn dialer() -> Dialer {
+    Dialer::new(ClientTls::trusting_nobody().unwrap(), SocketOptions::default())
+}
+
+pub fn url(address: SocketAddr) -> Url {
+    Url {
+        scheme: Scheme::Tcp,
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
+}
+
+/// A log that nobody reads.
+pub fn quiet_log() -> telemetry::LogHandle {
+    let log = Log {
+        level: "info".into(),
+        format: LogFormat::Text,
+    };
+    telemetry::build(&log, std::io::sink).unwrap().1
+}
+
+/// GET over HTTP/1.0: the body of a 200.
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"),
+        "{head}"
+    );
+    body.to_owned()
+}
+
+/// Every series of /metrics with its value.
+pub fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
+    let text = get(address, "/metrics");
+    let lines = text.lines().filter(|l| !l.starts_with('#'));
+    lines
+        .filter_map(|l| l.rsplit_once(' '))
+        .map(|(s, v)| (s.to_owned(), v.parse().unwrap()))
+        .collect()
+}
