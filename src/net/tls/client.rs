@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::unchecked::Unchecked;
 use super::verify::Verifier;
 use super::{Current, TlsError, explain, provider};
 use crate::config::{Tls, Url, Verify};
@@ -47,12 +49,24 @@ impl ClientTls {
         ClientTls::with(Verifier::new(Verify::Full, nobody())?)
     }
 
+    /// Believes any certificate: `weir load --insecure` and tests, never weir itself.
+    ///
+    /// # Errors
+    /// None in practice: the provider lacks a TLS version.
+    pub fn insecure_for_lab() -> Result<ClientTls, TlsError> {
+        ClientTls::checked_by(Arc::new(Unchecked::new()), 0)
+    }
+
     fn with(verifier: Verifier) -> Result<ClientTls, TlsError> {
         let anchors = verifier.anchors();
+        ClientTls::checked_by(Arc::new(verifier), anchors)
+    }
+
+    fn checked_by(verifier: Arc<dyn ServerCertVerifier>, anchors: usize) -> Result<ClientTls, TlsError> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
         let config = Arc::new(config);
         Ok(ClientTls {

@@ -7,6 +7,7 @@ mod selfsigned;
 mod server;
 #[cfg(test)]
 mod tests;
+mod unchecked;
 mod verify;
 
 use std::fmt;
