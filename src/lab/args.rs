@@ -138,7 +138,7 @@ impl LoadArgs {
             return ClientTls::trusting_nobody().map_err(|e| e.to_string());
         }
         if self.insecure {
-            return Err("not yet".into());
+            return ClientTls::insecure_for_lab().map_err(|e| e.to_string());
         }
         let tls = Tls {
             identity: None,

@@ -1,1 +1,449 @@
+//! What sinks, proxies and gateways do on a bad day, and that load and oracle see it as it is.
 
+use super::*;
+use crate::config::{Tls, Trust, Verify};
+use crate::lab::gateway::{self, Answer as Got, Gateway, frame};
+use crate::lab::sink::{Answer, Login, tcp};
+use crate::lab::thread::until;
+use crate::net::{Acceptor, ServerTls};
+use crate::wire::reply::{AUTHENTICATION, SESSION_TIMEOUT, UNDEFINED_EVENT_TYPE};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs a load while `fault` happens to the sink, then stops it and judges.
+async fn troubled<F: Future<Output = ()>>(fault: impl FnOnce(Sink) -> F) -> (LoadReport, Verdict) {
+    let judge = judge(&["tm"]);
+    let sink = sink(&judge);
+    let options = LoadOptions {
+        connections: 3,
+        count: None,
+        reply_timeout: Duration::from_millis(300),
+        ..load(&judge, sink.data_address(), 0)
+    };
+    let load = Load::start(options);
+    until("the load runs", LIMIT, || load.counts().events_acked > 20)
+        .await
+        .unwrap();
+    within(fault(sink)).await;
+    load.stop();
+    let report = within(load.finish()).await;
+    (report, judge.verdict(None))
+}
+
+/// After the fault new events must get through; keeps the sink alive until they have.
+async fn recovers(sink: &Sink) {
+    let before = sink.counts().frames_ok;
+    until("new events arrive", LIMIT, || {
+        sink.counts().frames_ok > before + 20
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_reset_before_the_ok_is_sent_again_and_counts_twice() {
+    let held = std::cell::RefCell::new(None);
+    let (report, verdict) = troubled(|sink| async {
+        sink.set(|b| b.answer_times(Answer::CloseBeforeOk(Close::Rst), 3));
+        until("three cuts", LIMIT, || sink.counts().cut == 3)
+            .await
+            .unwrap();
+        recovers(&sink).await;
+        held.replace(Some(sink));
+    })
+    .await;
+    assert_eq!((report.counts.resets, report.counts.events_resent), (3, 3));
+    assert_eq!(verdict.groups[0].duplicated.count, 3);
+    assert!(verdict.ok(), "{verdict}");
+}
+
+#[tokio::test]
+async fn a_fin_before_the_ok_is_taken_for_ok_as_the_agent_does() {
+    let held = std::cell::RefCell::new(None);
+    let (report, verdict) = troubled(|sink| async {
+        sink.set(|b| b.answer_times(Answer::CloseBeforeOk(Close::Fin), 2));
+        until("two cuts", LIMIT, || sink.counts().cut == 2).await.unwrap();
+        recovers(&sink).await;
+        held.replace(Some(sink));
+    })
+    .await;
+    assert_eq!((report.counts.acked_by_fin, report.counts.events_resent), (2, 0));
+    assert!(verdict.ok(), "{verdict}");
+}
+
+#[tokio::test]
+async fn expired_sessions_cost_one_login_and_nothing_else() {
+    let held = std::cell::RefCell::new(None);
+    let (report, verdict) = troubled(|sink| async {
+        sink.expire_sessions();
+        until("session errors", LIMIT, || sink.counts().session_errors > 0)
+            .await
+            .unwrap();
+        recovers(&sink).await;
+        held.replace(Some(sink));
+    })
+    .await;
+    assert_eq!(report.counts.logins, 2);
+    assert!(
+        (1..=3).contains(&report.counts.session_errors),
+        "{:?}",
+        report.counts
+    );
+    assert_eq!(report.counts.events_resent, report.counts.session_errors);
+    assert!(verdict.ok(), "{verdict}");
+}
+
+#[tokio::test]
+async fn a_killed_sink_comes_back_on_the_same_port() {
+    let held = std::cell::RefCell::new(None);
+    let (report, verdict) = troubled(|sink| async {
+        let address = sink.data_address();
+        sink.kill(Close::Rst).await;
+        assert!(gateway::probe(&dialer(), &tcp_url(address)).await.is_err());
+        sink.revive().await;
+        recovers(&sink).await;
+        sink.refuse().await;
+        recovers(&sink).await;
+        assert!(gateway::probe(&dialer(), &tcp_url(address)).await.is_err());
+        sink.revive().await;
+        held.replace(Some(sink));
+    })
+    .await;
+    assert!(report.counts.resets >= 3, "{:?}", report.counts);
+    assert!(verdict.ok(), "{verdict}");
+}
+
+#[tokio::test]
+async fn a_stalled_sink_answers_what_it_held_back_in_order() {
+    let judge = judge(&["tm"]);
+    let sink = sink(&judge);
+    let mut gateway = Gateway::connect(&dialer(), &tcp_url(sink.data_address()))
+        .await
+        .unwrap();
+    let Got::Session(session) = gateway.login("admin", "admin", LIMIT).await else {
+        panic!()
+    };
+    sink.set(|b| b.answer(Answer::Stall));
+    let events = judge.oracle().events().clone();
+    for i in 0..3 {
+        judge.oracle().issue(0, i, 1, Duration::ZERO);
+        gateway.send(&frame(&session, &events, 0, i, 1)).await.unwrap();
+    }
+    until("frames", LIMIT, || sink.counts().frames == 3)
+        .await
+        .unwrap();
+    assert_eq!(gateway.answer(Duration::from_millis(20)).await, Got::Nothing);
+    assert_eq!(judge.oracle().received(0), 0);
+    sink.set(|b| b.answer(Answer::Ok));
+    for _ in 0..3 {
+        assert_eq!(gateway.answer(LIMIT).await, Got::Ok);
+    }
+    assert_eq!(judge.oracle().received(0), 3);
+}
+
+#[tokio::test]
+async fn a_late_reply_is_a_failure() {
+    let held = std::cell::RefCell::new(None);
+    let (report, verdict) = troubled(|sink| async {
+        sink.set(|b| b.reading = false);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        sink.set(|b| b.reading = true);
+        recovers(&sink).await;
+        held.replace(Some(sink));
+    })
+    .await;
+    assert_eq!(report.counts.reply_timeouts, 3);
+    assert!(verdict.ok(), "{verdict}");
+}
+
+#[tokio::test]
+async fn errors_are_what_they_are_to_the_agent() {
+    let held = std::cell::RefCell::new(None);
+    let (report, verdict) = troubled(|sink| async {
+        for (class, times) in [(UNDEFINED_EVENT_TYPE, 4), ("java.lang.IllegalStateException", 2)] {
+            let (class, message) = (class.to_owned(), "défaut".to_owned());
+            let before = sink.counts().frames_error;
+            sink.set(|b| b.answer_times(Answer::Error { class, message }, times));
+            until("errors", LIMIT, || sink.counts().frames_error == before + times)
+                .await
+                .unwrap();
+            recovers(&sink).await;
+        }
+        held.replace(Some(sink));
+    })
+    .await;
+    // The message is not ASCII: a byte of it is left over and ends the connection as a reply to nothing.
+    assert_eq!(report.counts.given_up, 4);
+    assert_eq!(report.counts.refused, 2);
+    assert!(verdict.ok(), "{verdict}");
+}
+
+#[tokio::test]
+async fn logins_are_checked_refused_or_never_answered() {
+    let sink = Sink::start(SinkOptions::local()).unwrap();
+    let url = tcp_url(sink.data_address());
+    let refused = Got::Error {
+        class: AUTHENTICATION.into(),
+        message: "wrong userName or password".into(),
+    };
+    let mut gateway = Gateway::connect(&dialer(), &url).await.unwrap();
+    assert_eq!(gateway.login("admin", "wrong", LIMIT).await, refused);
+    sink.set(|b| b.login = Login::Refuse);
+    assert_eq!(gateway.login("admin", "admin", LIMIT).await, refused);
+    sink.set(|b| b.login = Login::Silent);
+    assert_eq!(
+        gateway.login("admin", "admin", Duration::from_millis(20)).await,
+        Got::Nothing
+    );
+    sink.set(|b| b.login = Login::Check);
+    let mut gateway = Gateway::connect(&dialer(), &url).await.unwrap();
+    assert!(matches!(gateway.login("admin", "admin", LIMIT).await, Got::Session(id) if id.len() == 36));
+    let events = Events::new(Sizes::Typical, 0);
+    let expired = Got::Error {
+        class: SESSION_TIMEOUT.into(),
+        message: "nobody expired".into(),
+    };
+    assert_eq!(
+        gateway.ask(&frame(b"nobody", &events, 0, 0, 1), LIMIT).await,
+        expired
+    );
+}
+
+#[tokio::test]
+async fn the_login_port_speaks_tls_and_only_some_connections_are_served() {
+    let own = Tls {
+        identity: None,
+        trust: Trust::System,
+        verify: Verify::Full,
+    };
+    let acceptor = Acceptor::new(&ServerTls::load(&own).unwrap(), false);
+    let sink = Sink::start(SinkOptions {
+        auth: Some((tcp(SocketAddr::from(([127, 0, 0, 1], 0))), acceptor)),
+        served_max: 1,
+        ..SinkOptions::local()
+    })
+    .unwrap();
+    let ssl = Url {
+        scheme: Scheme::Ssl,
+        ..tcp_url(sink.auth_address().unwrap())
+    };
+    let dialer = Dialer::new(ClientTls::insecure_for_lab().unwrap(), SocketOptions::default());
+    let options = LoadOptions {
+        auth: Some(ssl.clone()),
+        count: Some(50),
+        ..LoadOptions::new(dialer.clone(), tcp_url(sink.data_address()))
+    };
+    assert_eq!(
+        within(Load::start(options).finish()).await.counts.events_acked,
+        50
+    );
+
+    let leaked = gateway::zero_probe(&dialer, &ssl).await.unwrap();
+    until("the zeros are no frame", LIMIT, || sink.counts().garbage == 1)
+        .await
+        .unwrap();
+    leaked.abort();
+    let url = tcp_url(sink.data_address());
+    let served = Gateway::connect(&dialer, &url).await.unwrap();
+    let mut waiting = Gateway::connect(&dialer, &url).await.unwrap();
+    assert_eq!(
+        waiting.login("admin", "admin", Duration::from_millis(50)).await,
+        Got::Nothing
+    );
+    served.close().await;
+    assert!(matches!(waiting.answer(LIMIT).await, Got::Session(_)));
+}
+
+#[tokio::test]
+async fn a_gateway_gone_at_any_byte_leaves_nothing_behind() {
+    let judge = judge(&["tm"]);
+    let sink = sink(&judge);
+    let url = tcp_url(sink.data_address());
+    let mut first = Gateway::connect(&dialer(), &url).await.unwrap();
+    let Got::Session(session) = first.login("admin", "admin", LIMIT).await else {
+        panic!()
+    };
+    let events = judge.oracle().events().clone();
+    let whole = frame(&session, &events, 0, 0, 1);
+    for bytes in (0..whole.len()).step_by(7) {
+        let gateway = Gateway::connect(&dialer(), &url).await.unwrap();
+        gateway.gone_after(&whole, bytes, bytes % 2 == 0).await;
+    }
+    gateway::probe(&dialer(), &url).await.unwrap();
+    until("all are gone", LIMIT, || sink.open_connections() == 1)
+        .await
+        .unwrap();
+    assert_eq!(sink.counts().frames, 0);
+
+    sink.set(|b| b.close_after_frames = Some((2, Close::Fin)));
+    judge.oracle().issue(0, 0, 3, Duration::ZERO);
+    for i in 0..2 {
+        assert_eq!(
+            first.ask(&frame(&session, &events, 0, i, 1), LIMIT).await,
+            Got::Ok
+        );
+    }
+    assert_eq!(first.answer(LIMIT).await, Got::Fin);
+    assert_eq!(judge.oracle().received(0), 2);
+}
+
+#[tokio::test]
+async fn a_sink_that_does_not_read_fills_the_buffers_and_ends_there() {
+    let sink = Sink::start(SinkOptions::local()).unwrap();
+    sink.set(|b| b.reading = false);
+    let mut gateway = Gateway::connect(&dialer(), &tcp_url(sink.data_address()))
+        .await
+        .unwrap();
+    let events = Events::new(Sizes::Fixed(100_000), 0);
+    let sent = within(gateway.flood(&frame(b"s", &events, 0, 0, 10), Duration::from_millis(200))).await;
+    assert!(sent < 64 << 20, "{sent}");
+}
+
+#[tokio::test]
+async fn a_frame_cost_slows_a_sink_to_what_one_thread_can_do() {
+    let judge = judge(&["tm"]);
+    let sink = sink(&judge);
+    sink.set(|b| b.frame_cost = Duration::from_millis(5));
+    let options = LoadOptions {
+        window: 10,
+        ..load(&judge, sink.data_address(), 40)
+    };
+    let report = within(Load::start(options).finish()).await;
+    assert!(
+        report.elapsed >= Duration::from_millis(190),
+        "{:?}",
+        report.elapsed
+    );
+    assert!(judge.verdict(None).ok());
+}
+
+/// A load through a proxy with a fault in it.
+async fn proxied(count: u64, trouble: impl FnOnce(&Proxy)) -> (LoadReport, Verdict, proxy::ProxyCounts) {
+    let judge = judge(&["tm"]);
+    let sink = sink(&judge);
+    let proxy = Proxy::start(dialer(), tcp_url(sink.data_address())).unwrap();
+    trouble(&proxy);
+    let options = LoadOptions {
+        auth: Some(tcp_url(sink.data_address())),
+        connections: 2,
+        reply_timeout: Duration::from_millis(200),
+        ..load(&judge, proxy.address(), count)
+    };
+    let load = Load::start(options);
+    let handle = load.handle();
+    let calm = async {
+        // Trouble lasts until it has happened, then the rest must get through.
+        until("the fault", LIMIT, || {
+            let c = proxy.counts();
+            handle.counts().events_acked >= count || c.cuts + c.vanished_bytes + c.corrupted_bytes > 0
+        })
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        proxy.forth(|t| *t = Trouble::default());
+        proxy.back(|t| *t = Trouble::default());
+    };
+    let (report, ()) = within(async { tokio::join!(load.finish(), calm) }).await;
+    (report, judge.verdict(None), proxy.counts())
+}
+
+#[tokio::test]
+async fn slices_latency_and_bandwidth_change_nothing_but_time() {
+    for trouble in [
+        Trouble {
+            slice_bytes: Some(1),
+            ..Trouble::default()
+        },
+        Trouble {
+            latency: Duration::from_millis(10),
+            ..Trouble::default()
+        },
+        Trouble {
+            bandwidth: Some(200_000),
+            ..Trouble::default()
+        },
+    ] {
+        let (report, verdict, counts) = proxied(40, |proxy| {
+            proxy.forth(|t| *t = trouble.clone());
+            proxy.back(|t| *t = trouble.clone());
+        })
+        .await;
+        assert!(
+            verdict.ok() && report.counts.events_resent == 0,
+            "{trouble:?}: {verdict}"
+        );
+        assert_eq!((verdict.acked, counts.connections), (40, 2));
+        if !trouble.latency.is_zero() {
+            assert!(
+                report.latency.p50() >= Duration::from_millis(20),
+                "{:?}",
+                report.latency.p50()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cut_at_any_byte_of_either_direction_loses_nothing() {
+    for at in [0, 1, 4, 5, 40, 600, 1_500] {
+        let (_, verdict, counts) =
+            proxied(40, |proxy| proxy.forth(|t| t.cut_at = Some((at, Close::Rst)))).await;
+        let verdict = verdict.witness("cuts", counts.cuts);
+        assert!(verdict.ok() && verdict.acked == 40, "{at}: {verdict}");
+    }
+    let (_, verdict, counts) = proxied(40, |proxy| proxy.back(|t| t.cut_at = Some((1, Close::Rst)))).await;
+    let verdict = verdict.witness("cuts", counts.cuts);
+    assert!(verdict.ok() && verdict.acked == 40, "{verdict}");
+}
+
+#[tokio::test]
+async fn a_fin_in_the_middle_of_a_frame_is_caught_as_a_loss() {
+    let (report, verdict, _) = proxied(40, |proxy| proxy.forth(|t| t.cut_at = Some((900, Close::Fin)))).await;
+    assert!(report.counts.acked_by_fin > 0);
+    assert!(
+        verdict.violations.iter().any(|v| v.contains("missing")),
+        "{verdict}"
+    );
+}
+
+#[tokio::test]
+async fn a_flipped_byte_on_the_way_is_found() {
+    let (_, verdict, counts) = proxied(40, |proxy| proxy.forth(|t| t.corrupt_at = Some(500))).await;
+    assert!(counts.corrupted_bytes > 0);
+    assert!(
+        verdict.violations.iter().any(|v| v.contains("corrupted")),
+        "{verdict}"
+    );
+}
+
+#[tokio::test]
+async fn a_black_hole_is_left_by_the_reply_timeout() {
+    let (report, verdict, counts) = proxied(40, |proxy| proxy.forth(|t| t.black_hole = true)).await;
+    assert!(report.counts.reply_timeouts > 0);
+    let verdict = verdict.witness("vanished", counts.vanished_bytes);
+    assert!(verdict.ok() && verdict.acked == 40, "{verdict}");
+}
+
+#[tokio::test]
+async fn a_half_open_connection_never_hears_of_the_end() {
+    let sink = Sink::start(SinkOptions::local()).unwrap();
+    let proxy = Proxy::start(dialer(), tcp_url(sink.data_address())).unwrap();
+    proxy.forth(|t| t.half_open = true);
+    let mut gateway = Gateway::connect(&dialer(), &tcp_url(proxy.address()))
+        .await
+        .unwrap();
+    assert!(matches!(
+        gateway.login("admin", "admin", LIMIT).await,
+        Got::Session(_)
+    ));
+    gateway.abort();
+    until("the end is kept", LIMIT, || proxy.counts().half_opens == 1)
+        .await
+        .unwrap();
+    assert_eq!(sink.open_connections(), 1);
+    proxy.cut(Close::Rst);
+    until("the cut is heard", LIMIT, || sink.open_connections() == 0)
+        .await
+        .unwrap();
+    assert_eq!(proxy.counts().cuts, 1);
+}
