@@ -14,6 +14,7 @@ mod bits;
 pub mod event;
 pub mod gateway;
 pub mod histogram;
+pub mod judge;
 pub mod load;
 pub mod oracle;
 pub mod proxy;
@@ -25,8 +26,9 @@ pub mod verdict;
 
 pub use event::{Events, Id, Sizes};
 pub use histogram::Histogram;
+pub use judge::Judge;
 pub use load::{Load, LoadOptions, LoadReport};
-pub use oracle::{Judge, Oracle};
+pub use oracle::Oracle;
 pub use proxy::{Proxy, Trouble};
 pub use sink::{Behaviour, Close, Sink, SinkOptions};
 pub use verdict::{GroupCounts, Verdict, WeirCounts};

@@ -3,13 +3,10 @@
 //! Load generators tell it what they issue ([`Oracle::issue`], before the bytes leave) and what was answered
 //! ok ([`Oracle::ack`]); stand-in Traffic Managers tell it what they read ([`Oracle::take`]), group by
 //! group. [`Oracle::verdict`] then compares that with what weir says of itself ([`super::verdict`] has the
-//! rules). A bit per event and fact; time is an argument. [`Judge`] shares one oracle between threads.
+//! rules). A bit per event and fact; time is an argument. [`Judge`](super::Judge) shares one oracle between threads.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use super::bits::Bits;
 use super::event::{Corrupt, Events, Id};
@@ -271,40 +268,5 @@ impl Group {
         }
         found.examples.truncate(verdict::EXAMPLES_MAX);
         found
-    }
-}
-
-/// One oracle for many threads, with the clock of the run.
-#[derive(Debug, Clone)]
-pub struct Judge {
-    oracle: Arc<Mutex<Oracle>>,
-    start: Instant,
-}
-
-impl Judge {
-    /// The run begins now.
-    #[must_use]
-    pub fn new(oracle: Oracle) -> Self {
-        Self {
-            oracle: Arc::new(Mutex::new(oracle)),
-            start: Instant::now(),
-        }
-    }
-
-    /// The oracle, locked: keep it for a frame, never across an await.
-    pub fn oracle(&self) -> MutexGuard<'_, Oracle> {
-        self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Since the start of the run.
-    #[must_use]
-    pub fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// [`Oracle::verdict`].
-    #[must_use]
-    pub fn verdict(&self, weir: Option<&WeirCounts>) -> Verdict {
-        self.oracle().verdict(weir)
     }
 }

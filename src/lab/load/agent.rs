@@ -14,38 +14,37 @@ use super::session::Session;
 use crate::lab::gateway::{DIAL_TIMEOUT, append_frame};
 use crate::lab::histogram::Histogram;
 use crate::net::Stream;
-use crate::wire::reply::{self, Reply};
 
 pub(super) struct Agent {
-    shared: Arc<Shared>,
-    origin: u32,
+    pub(super) shared: Arc<Shared>,
+    pub(super) origin: u32,
     /// The sequence of the next new event.
     next: u64,
     /// Open loop: when the next new frame is due.
     due: Instant,
     interval: Option<Duration>,
-    inflight: VecDeque<Frame>,
+    pub(super) inflight: VecDeque<Frame>,
     /// To be sent again, oldest first.
-    again: VecDeque<Frame>,
+    pub(super) again: VecDeque<Frame>,
     output: Vec<u8>,
-    input: Vec<u8>,
-    latency: Histogram,
+    pub(super) input: Vec<u8>,
+    pub(super) latency: Histogram,
 }
 
 /// Events `first..first + count`; their bytes are made again whenever they are needed.
 #[derive(Debug, Clone, Copy)]
-struct Frame {
-    first: u64,
-    count: u64,
+pub(super) struct Frame {
+    pub(super) first: u64,
+    pub(super) count: u64,
     /// From here its reply time counts.
-    due: Instant,
+    pub(super) due: Instant,
     /// When it was written last.
-    sent: Instant,
-    session_errors: u32,
+    pub(super) sent: Instant,
+    pub(super) session_errors: u32,
 }
 
 /// How a connection came to its end.
-enum End {
+pub(super) enum End {
     /// There is nothing more to send.
     Finished,
     /// FIN in place of a reply: the agent takes that for ok.
@@ -270,81 +269,5 @@ impl Agent {
             sent: now,
             session_errors: 0,
         })
-    }
-
-    /// Settles every frame whose reply has come.
-    async fn replies(&mut self, session: &mut Session) -> Result<(), End> {
-        let mut input = std::mem::take(&mut self.input);
-        let mut rest = input.as_slice();
-        let mut expired = false;
-        let mut tired = false;
-        while let Some((&first, after)) = rest.split_first() {
-            // A reply nobody asked for: the agent would read it as the next one's.
-            let Some(frame) = self.inflight.front().copied() else {
-                return Err(End::Refused("a reply without a request".into()));
-            };
-            if first == reply::OK {
-                rest = after;
-                self.inflight.pop_front();
-                self.latency.record(frame.due.elapsed());
-                self.acknowledge(frame);
-                continue;
-            }
-            let (class, message, length) = match Reply::decode(rest) {
-                Ok(None) => break,
-                Ok(Some((Reply::Error { class, message }, length))) => (class, message, length),
-                Ok(Some(_)) => return Err(End::Refused("a login reply to a publish".into())),
-                Err(e) => return Err(End::Refused(e.to_string())),
-            };
-            rest = rest.get(length..).unwrap_or_default();
-            match class {
-                reply::SESSION_TIMEOUT => {
-                    self.shared.count(|c| c.session_errors += 1);
-                    self.inflight.pop_front();
-                    expired = true;
-                    // The agent tries once more at once; after that it waits.
-                    tired |= frame.session_errors > 0;
-                    self.send_again(Frame {
-                        session_errors: frame.session_errors + 1,
-                        ..frame
-                    });
-                }
-                reply::UNDEFINED_EVENT_TYPE => {
-                    self.shared.count(|c| c.given_up += 1);
-                    self.inflight.pop_front();
-                }
-                other => {
-                    self.shared.count(|c| c.refused += 1);
-                    return Err(End::Refused(format!("{other}: {message}")));
-                }
-            }
-        }
-        let settled = input.len() - rest.len();
-        input.drain(..settled);
-        self.input = input;
-        if tired {
-            sleep(self.shared.options.retry_delay).await;
-        }
-        if expired {
-            *session = self.shared.session(Some(session)).await.map_err(End::Refused)?;
-        }
-        Ok(())
-    }
-
-    fn acknowledge(&self, frame: Frame) {
-        if let Some(judge) = &self.shared.options.judge {
-            judge.oracle().ack(self.origin, frame.first, frame.count);
-        }
-        self.shared.count(|c| {
-            c.frames_acked += 1;
-            c.events_acked += frame.count;
-        });
-    }
-
-    /// Queues a frame among the others that go again, by age.
-    fn send_again(&mut self, frame: Frame) {
-        self.shared.count(|c| c.events_resent += frame.count);
-        let at = self.again.partition_point(|f| f.first < frame.first);
-        self.again.insert(at, frame);
     }
 }

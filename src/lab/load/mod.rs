@@ -7,6 +7,7 @@
 mod agent;
 mod run;
 mod session;
+mod settle;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use self::agent::Agent;
 use self::session::Sessions;
 use super::event::{Events, Sizes};
 use super::histogram::Histogram;
-use super::oracle::Judge;
+use super::judge::Judge;
 use crate::config::Url;
 use crate::net::Dialer;
 

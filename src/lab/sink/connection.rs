@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::behaviour::{Answer, Behaviour, Close, Login};
@@ -24,8 +24,6 @@ const DECODER: Decoder = Decoder {
 };
 /// Read at once; larger than what comes, so that one read takes it all.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Costs shorter than this are spent spinning, as a timer is not that exact.
-const SPIN: Duration = Duration::from_millis(2);
 /// After FIN, how long the peer's bytes are still read away: unread ones would turn it into a reset.
 const FIN_LINGER: Duration = Duration::from_secs(5);
 
@@ -36,25 +34,25 @@ pub(super) fn unique_connection() -> u64 {
 }
 
 pub(super) struct Connection {
-    shared: Arc<Shared>,
-    stream: Stream,
-    number: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: Stream,
+    pub(super) number: u64,
     /// Received and not yet understood: `buffer[start..end]`.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    replies: Vec<u8>,
+    pub(super) replies: Vec<u8>,
     /// Events of frames that got no answer yet.
-    withheld: Vec<Vec<u8>>,
+    pub(super) withheld: Vec<Vec<u8>>,
     /// The session seen last, and the epoch in which it was good.
-    session: Option<(Vec<u8>, u64)>,
+    pub(super) session: Option<(Vec<u8>, u64)>,
     /// When all frames so far are paid for.
-    paid: Instant,
-    frames: u64,
+    pub(super) paid: Instant,
+    pub(super) frames: u64,
 }
 
 /// Why a connection ended.
-enum End {
+pub(super) enum End {
     /// The peer closed or reset it, or it broke.
     Peer,
     /// By script.
@@ -238,132 +236,6 @@ impl Connection {
                 refusal.encode(&mut self.replies);
             }
         }
-        Ok(())
-    }
-
-    async fn publish(
-        &mut self,
-        session: &[u8],
-        events: &[u8],
-        count: usize,
-        now: &Behaviour,
-    ) -> Result<(), End> {
-        self.pay(now).await?;
-        let shared = Arc::clone(&self.shared);
-        let counters = &shared.counters;
-        if count == 0 {
-            add(&counters.zero_event_frames, 1);
-        } else {
-            add(&counters.frames, 1);
-            add(&counters.events, u64::try_from(count).unwrap_or(0));
-        }
-        if !self.session_is_good(session) {
-            add(&counters.session_errors, 1);
-            self.error(
-                reply::SESSION_TIMEOUT,
-                &format!("{} expired", String::from_utf8_lossy(session)),
-            );
-            self.tell(events, false);
-            return Ok(());
-        }
-        self.frames += 1;
-        // Behind a frame that waits for its answer every other must wait, or the replies would shift.
-        let answer = if self.withheld.is_empty() {
-            now.next_answer(count)
-        } else {
-            Answer::Stall
-        };
-        match answer {
-            Answer::Ok => self.answer_ok(events),
-            Answer::Stall => self.withheld.push(events.to_vec()),
-            Answer::Error { class, message } => {
-                add(&counters.frames_error, 1);
-                self.error(&class, &message);
-                self.tell(events, false);
-            }
-            Answer::Raw(bytes) => {
-                self.replies.extend_from_slice(&bytes);
-                self.tell(events, false);
-            }
-            Answer::CloseBeforeOk(how) => {
-                self.tell(events, false);
-                return Err(End::Script(how));
-            }
-            Answer::CloseAfterOk(how) => {
-                self.answer_ok(events);
-                return Err(End::Script(how));
-            }
-        }
-        match now.close_after_frames {
-            Some((frames, how)) if self.frames >= frames => Err(End::Script(how)),
-            _ => Ok(()),
-        }
-    }
-
-    fn session_is_good(&mut self, session: &[u8]) -> bool {
-        let epoch = self.shared.sessions_epoch.load(Ordering::Acquire);
-        if let Some((known, when)) = &self.session
-            && *when == epoch
-            && known == session
-        {
-            return true;
-        }
-        let good = self.shared.sessions().contains(session);
-        self.session = good.then(|| (session.to_vec(), epoch));
-        good
-    }
-
-    fn answer_ok(&mut self, events: &[u8]) {
-        self.replies.push(reply::OK);
-        if !events.is_empty() {
-            add(&self.shared.counters.frames_ok, 1);
-        }
-        self.tell(events, true);
-    }
-
-    fn error(&mut self, class: &str, message: &str) {
-        let message = message.to_owned();
-        Reply::Error { class, message }.encode(&mut self.replies);
-    }
-
-    fn tell(&self, events: &[u8], answered_ok: bool) {
-        if let Some((judge, group)) = self.shared.judge.as_ref().filter(|_| !events.is_empty()) {
-            let now = judge.now();
-            judge.oracle().take(*group, self.number, events, answered_ok, now);
-        }
-    }
-
-    /// Charges one frame; when the debt has grown longer than a spin, answers what is paid and sleeps.
-    async fn pay(&mut self, now: &Behaviour) -> Result<(), End> {
-        if now.frame_cost.is_zero() {
-            return Ok(());
-        }
-        let present = Instant::now();
-        if self.paid > present + SPIN {
-            if !self.replies.is_empty() {
-                self.flush(now).await?;
-            }
-            sleep_until(self.paid).await;
-        }
-        self.paid = self.paid.max(present) + now.frame_cost;
-        Ok(())
-    }
-
-    async fn flush(&mut self, now: &Behaviour) -> Result<(), End> {
-        if !now.frame_cost.is_zero() {
-            if self.paid > Instant::now() + SPIN {
-                sleep_until(self.paid).await;
-            }
-            while Instant::now() < self.paid {
-                std::hint::spin_loop();
-            }
-        }
-        if !now.delay.is_zero() {
-            sleep(now.delay).await;
-        }
-        self.stream.write_all(&self.replies).await?;
-        self.stream.flush().await?;
-        self.replies.clear();
         Ok(())
     }
 }

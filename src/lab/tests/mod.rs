@@ -1,7 +1,10 @@
 //! The laboratory tests itself: an honest run is found honest, every planted lie is found.
 
+mod commands;
+mod events;
 mod faults;
 mod lies;
+mod networks;
 mod runs;
 
 use std::future::Future;

@@ -94,3 +94,37 @@ async fn a_run_without_its_witness_does_not_count() {
     assert!(verdict.violations.is_empty() && !verdict.ok());
     assert!(verdict.to_string().contains("VOID"));
 }
+
+#[tokio::test]
+async fn a_frame_cost_slows_a_sink_to_what_one_thread_can_do() {
+    let judge = judge(&["tm"]);
+    let sink = sink(&judge);
+    sink.set(|b| b.frame_cost = Duration::from_millis(5));
+    let options = LoadOptions {
+        window: 10,
+        ..load(&judge, sink.data_address(), 40)
+    };
+    let report = within(Load::start(options).finish()).await;
+    assert!(
+        report.elapsed >= Duration::from_millis(190),
+        "{:?}",
+        report.elapsed
+    );
+    assert!(judge.verdict(None).ok());
+}
+
+#[tokio::test]
+async fn a_sink_that_does_not_read_fills_the_buffers_and_ends_there() {
+    let sink = Sink::start(SinkOptions::local()).unwrap();
+    sink.set(|b| b.reading = false);
+    let mut flooding = gateway::Gateway::connect(&dialer(), &tcp_url(sink.data_address()))
+        .await
+        .unwrap();
+    let events = Events::new(Sizes::Fixed(100_000), 0);
+    let sent = within(flooding.flood(
+        &gateway::frame(b"s", &events, 0, 0, 10),
+        Duration::from_millis(200),
+    ))
+    .await;
+    assert!(sent < 64 << 20, "{sent}");
+}
