@@ -24,8 +24,8 @@ const DECODER: Decoder = Decoder {
 };
 /// Read at once; larger than what comes, so that one read takes it all.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// After FIN, how long the peer's bytes are still read away: unread ones would turn it into a reset.
-const FIN_LINGER: Duration = Duration::from_secs(5);
+/// For what is still to be written when a connection is closed in good order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A number no other connection of this process has.
 pub(super) fn unique_connection() -> u64 {
@@ -108,27 +108,16 @@ impl Connection {
             End::Peer => {}
             End::Garbage => {
                 add(&self.shared.counters.garbage, 1);
-                self.fin().await;
+                close(self.stream).await;
             }
             End::Script(how) => {
                 add(&self.shared.counters.cut, 1);
                 match how {
                     Close::Rst => self.stream.abort(),
-                    Close::Fin => self.fin().await,
+                    Close::Fin => close(self.stream).await,
                 }
             }
         }
-    }
-
-    async fn fin(mut self) {
-        let linger = async {
-            self.stream.shutdown().await?;
-            let mut sink = [0_u8; 4096];
-            while self.stream.read(&mut sink).await? > 0 {}
-            io::Result::Ok(())
-        };
-        // Ended either way.
-        let _ = timeout(FIN_LINGER, linger).await;
     }
 
     async fn serve(&mut self, mut behaviour: watch::Receiver<Behaviour>) -> Result<(), End> {
@@ -238,4 +227,9 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+async fn close(stream: Stream) {
+    // Ended either way.
+    let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
 }
