@@ -6,7 +6,7 @@
 //!
 //! [`event`] makes events whose bytes follow from their ids; [`load`] issues them as gateways do, or
 //! [`gateway`] as gateways do on a bad day; [`sink`] takes them as Traffic Managers do, by a [`Behaviour`]
-//! that can change at any time; [`proxy`] sits between any two and breaks the network; the
+//! that can change at any time; [`network`] is a network in memory, [`proxy`] sits between any two and breaks the network; the
 //! [`Oracle`] hears both ends and says whether anything was lost ([`verdict`]).
 
 pub mod args;
@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod histogram;
 pub mod judge;
 pub mod load;
+pub mod network;
 pub mod oracle;
 pub mod proxy;
 pub mod sink;
@@ -27,7 +28,8 @@ pub mod verdict;
 pub use event::{Events, Id, Sizes};
 pub use histogram::Histogram;
 pub use judge::Judge;
-pub use load::{Load, LoadOptions, LoadReport};
+pub use load::{Load, LoadCounts, LoadOptions, LoadReport};
+pub use network::Network;
 pub use oracle::Oracle;
 pub use proxy::{Proxy, Trouble};
 pub use sink::{Behaviour, Close, Sink, SinkOptions};
@@ -55,7 +57,9 @@ async fn signalled() -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
+    // Biased for want of a reason to choose.
     tokio::select! {
+        biased;
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }

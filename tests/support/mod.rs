@@ -1,5 +1,11 @@
 //! A test bed: stand-in Traffic Managers with an oracle, and a whole weir between them and the gateways.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::collections::BTreeMap;
 use std::future::Future;

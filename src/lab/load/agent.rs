@@ -192,7 +192,7 @@ impl Agent {
                 if self.finished() {
                     return Ok(());
                 }
-                // Nothing due yet: the next frame, or the end.
+                // Nothing due yet: the next frame, or the end, which comes first (biased).
                 let stop = self.shared.stop.clone();
                 tokio::select! {
                     biased;

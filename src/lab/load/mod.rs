@@ -200,6 +200,7 @@ impl Load {
         if let Some(duration) = shared.options.duration {
             let stop = shared.stop.clone();
             tokio::spawn(async move {
+                // Biased: an earlier stop makes the clock pointless.
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => {}

@@ -120,6 +120,7 @@ impl Proxy {
                     }
                 }
             };
+            // Biased: after the end nobody is taken.
             tokio::select! {
                 biased;
                 () = own.stop.cancelled() => {}
@@ -199,12 +200,15 @@ async fn connection(shared: Arc<Shared>, near: Raw, before: u64) {
     let both = async {
         let (forth, back) = (forth.run(), back.run());
         tokio::pin!(forth, back);
-        // Either may end first; an end that is not a mere FIN ends both.
+        // Either may end first; an end that is not a mere FIN ends both. Biased so that a simulated run can
+        // be replayed.
         tokio::select! {
+            biased;
             end = &mut forth => match end { End::Passed => back.await, over @ End::Over(_) => over },
             end = &mut back => match end { End::Passed => forth.await, over @ End::Over(_) => over },
         }
     };
+    // Biased: what is told from outside comes first.
     let how = tokio::select! {
         biased;
         () = shared.stop.cancelled() => Close::Rst,

@@ -80,6 +80,7 @@ impl Port {
                     .live(behaviour, before, &served)
                     .await;
             };
+            // Biased: a dropped sink answers nothing more.
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => {}

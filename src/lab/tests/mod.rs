@@ -6,6 +6,7 @@ mod faults;
 mod lies;
 mod networks;
 mod runs;
+mod simulated;
 
 use std::future::Future;
 use std::net::SocketAddr;
