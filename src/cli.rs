@@ -60,6 +60,11 @@ pub enum Command {
     /// Managers, in which order. Changes nothing and opens no port.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// See it work: gateways, a weir and Traffic Managers in one process, trouble, and a verdict
+    #[command(
+        after_help = "Examples:\n  weir demo\n  weir demo --duration 60s --gateways 64 --rate 20000\n\nExit code 1 when anything was lost"
+    )]
+    Demo(crate::demo::DemoArgs),
     /// Publish as many gateways at once do, to a weir or a Traffic Manager
     #[command(
         after_help = "Example:\n  weir load --target tcp://weir:9611 --auth ssl://weir:9711 --ca weir.pem --duration 10s"

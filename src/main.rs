@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => weir::check::run(&files(&args.config)),
+        Command::Demo(args) => weir::demo::run(&args),
         Command::Load(args) => lab(weir::lab::load::run(args)),
         Command::Sink(args) => lab(weir::lab::sink::run(args)),
         Command::Admin(command) => weir::admin::client::run(&command),

@@ -1,0 +1,181 @@
+//! Who takes part: four Traffic Managers in two groups on a thread of their own, a weir on its threads,
+//! gateways on another.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+
+use super::DemoArgs;
+use crate::app::Weir;
+use crate::config::{Log, LogFormat, Scheme, Source, Tls, Trust, Url, Verify, parse};
+use crate::lab::load::LoadHandle;
+use crate::lab::sink::tcp;
+use crate::lab::thread::{Room, room};
+use crate::lab::{Events, Judge, Load, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes};
+use crate::net::{Acceptor, ClientTls, Dialer, ServerTls, SocketOptions};
+use crate::telemetry;
+
+/// Name, policy and size of each group.
+pub(super) const GROUPS: [(&str, &str, usize); 2] =
+    [("shared", "loadbalance", 2), ("standby", "failover", 2)];
+
+/// Everybody.
+pub(super) struct Cast {
+    pub(super) judge: Judge,
+    /// By group, then by endpoint.
+    pub(super) managers: Vec<Vec<Sink>>,
+    pub(super) weir: Weir,
+    gateways: Option<(LoadHandle, Room<LoadReport>)>,
+    _managers_room: Room<()>,
+}
+
+impl Cast {
+    /// Traffic Managers and weir; the gateways come last.
+    pub(super) fn assemble(args: &DemoArgs) -> Result<Self, String> {
+        let names = GROUPS.map(|(name, _, _)| name);
+        let judge = Judge::new(Oracle::new(Events::new(Sizes::Typical, now_ms()), &names, true));
+        let identity = Tls {
+            identity: None,
+            trust: Trust::System,
+            verify: Verify::Full,
+        };
+        let certificate = ServerTls::load(&identity).map_err(|e| e.to_string())?;
+        let pin = certificate.certificate().pin();
+        let (managers, managers_room) = managers(&judge, &certificate)?;
+        let weir = weir(&managers, &pin, args)?;
+        Ok(Self {
+            judge,
+            managers,
+            weir,
+            gateways: None,
+            _managers_room: managers_room,
+        })
+    }
+
+    /// Gateways log in over TLS and begin to publish.
+    pub(super) fn open_gateways(&mut self, args: &DemoArgs) -> Result<(), String> {
+        let at = self.weir.addresses();
+        let (Some(data), Some(auth)) = (at.tcp, at.tls) else {
+            return Err("weir has no ports".into());
+        };
+        let tls = ClientTls::insecure_for_lab().map_err(|e| e.to_string())?;
+        let dialer = Dialer::new(tls, SocketOptions::default());
+        let options = LoadOptions {
+            auth: Some(url(Scheme::Ssl, auth)),
+            connections: args.gateways,
+            events_per_frame: args.events_per_frame,
+            rate: Some(args.rate).filter(|rate| *rate > 0.0),
+            ..LoadOptions::new(dialer, url(Scheme::Tcp, data)).judged_by(&self.judge)
+        };
+        let (handle, known) = mpsc::sync_channel(1);
+        let room = room("gateways", move |_leave| async move {
+            let load = Load::start(options);
+            // The other end waits for it below.
+            let _ = handle.send(load.handle());
+            load.finish().await
+        });
+        let room = room.map_err(|e| e.to_string())?;
+        let handle = known.recv().map_err(|_| "the gateways have failed")?;
+        self.gateways = Some((handle, room));
+        Ok(())
+    }
+
+    /// No new events; waits for the answers to those under way.
+    pub(super) fn close_gateways(&mut self) -> Option<LoadReport> {
+        let (handle, room) = self.gateways.take()?;
+        handle.stop();
+        room.leave()
+    }
+}
+
+type Managers = Vec<Vec<Sink>>;
+
+fn managers(judge: &Judge, certificate: &ServerTls) -> Result<(Managers, Room<()>), String> {
+    let (ready, known) = mpsc::sync_channel(1);
+    let (judge, certificate) = (judge.clone(), certificate.clone());
+    let room = room("managers", move |leave| async move {
+        let start = |group: usize| {
+            let local = SinkOptions::local().judged_by(&judge, group);
+            let auth = tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+            Sink::start(SinkOptions {
+                auth: Some((auth, Acceptor::new(&certificate, false))),
+                ..local
+            })
+        };
+        let all = GROUPS.iter().enumerate();
+        let sinks = all
+            .map(|(i, (_, _, size))| (0..*size).map(|_| start(i)).collect())
+            .collect();
+        // The other end waits for it below.
+        let _ = ready.send(sinks);
+        let _ = leave.await;
+    });
+    let room = room.map_err(|e| e.to_string())?;
+    let sinks: Result<Managers, std::io::Error> =
+        known.recv().map_err(|_| "the Traffic Managers have failed")?;
+    Ok((
+        sinks.map_err(|e| format!("a Traffic Manager cannot listen: {e}"))?,
+        room,
+    ))
+}
+
+/// A weir configured as users configure theirs: by text.
+fn weir(managers: &[Vec<Sink>], pin: &str, args: &DemoArgs) -> Result<Weir, String> {
+    let text = toml(managers, pin, args);
+    let source = Source {
+        weir_toml: Some(("demo.toml".into(), text)),
+        ..Source::default()
+    };
+    let (config, _) = parse(&source).map_err(|problems| problems.to_string())?;
+    let log = Log {
+        level: "error".into(),
+        format: LogFormat::Text,
+    };
+    let (_, log) = telemetry::build(&log, std::io::sink)?;
+    Weir::start(config, Vec::new(), log).map_err(|e| e.to_string())
+}
+
+fn toml(managers: &[Vec<Sink>], pin: &str, args: &DemoArgs) -> String {
+    let mut groups = String::new();
+    for ((name, policy, _), sinks) in GROUPS.iter().zip(managers) {
+        let list = |urls: Vec<String>| urls.join(", ");
+        let data = list(
+            sinks
+                .iter()
+                .map(|s| format!("\"tcp://{}\"", s.data_address()))
+                .collect(),
+        );
+        let auth = list(
+            sinks
+                .iter()
+                .filter_map(Sink::auth_address)
+                .map(|a| format!("\"ssl://{a}\""))
+                .collect(),
+        );
+        groups += &format!(
+            "[[apim.throttling.url_group]]\nname = \"{name}\"\ntype = \"{policy}\"\n\
+             traffic_manager_urls = [{data}]\ntraffic_manager_auth_urls = [{auth}]\n\n"
+        );
+    }
+    let connections = args.gateways + 100;
+    format!(
+        "[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n\n{groups}\
+         [listen]\ntcp = \"127.0.0.1:0\"\ntls = \"127.0.0.1:0\"\nmax_connections = {connections}\n\n\
+         [link]\nfailback_after = \"1s\"\n\n[tls]\nverify = \"pin\"\npins = [\"{pin}\"]\n\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n"
+    )
+}
+
+fn url(scheme: Scheme, address: SocketAddr) -> Url {
+    Url {
+        scheme,
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(0)
+}

@@ -1,0 +1,139 @@
+//! `weir demo`: gateways, a weir and Traffic Managers in one process, trouble in the middle, and the
+//! oracle's verdict at the end. The weir is the real one, on real sockets; the rest is the [`crate::lab`].
+
+mod cast;
+mod report;
+mod script;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::runtime::Builder;
+use tokio::time::{Instant, sleep};
+
+use self::cast::Cast;
+use crate::lab::WeirCounts;
+use crate::status::Snapshot;
+
+/// Arguments of `weir demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How long gateways publish; trouble comes in the middle third
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "15s")]
+    pub duration: Duration,
+    /// Gateways, each with one connection, lock-step as WSO2's agent
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub gateways: u32,
+    /// Events per second over all gateways; 0 = as fast as replies come
+    #[arg(long, default_value_t = 5_000.0)]
+    pub rate: f64,
+    /// Events in a gateway's frame
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub events_per_frame: u64,
+    /// Let everybody live: no Traffic Manager is killed, no session expires
+    #[arg(long)]
+    pub calm: bool,
+}
+
+/// How often the progress line is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// How long queues may take to run empty at the end.
+const REST: Duration = Duration::from_secs(30);
+
+/// Runs the demo; exit code 1 when anything is lost.
+#[must_use]
+pub fn run(args: &DemoArgs) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let played = runtime
+        .map_err(|e| e.to_string())
+        .and_then(|runtime| runtime.block_on(play(args)));
+    match played {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether nothing was lost, and everything happened that should have.
+async fn play(args: &DemoArgs) -> Result<bool, String> {
+    let mut cast = Cast::assemble(args)?;
+    report::introduce(args, &cast);
+    let bar = bar(args.duration);
+    let start = Instant::now();
+    cast.open_gateways(args)?;
+    let witnesses = {
+        let script = script::play(args, &cast, &bar, start);
+        tokio::pin!(script);
+        let mut played = None;
+        while start.elapsed() < args.duration || played.is_none() {
+            tokio::select! {
+                // The script first: it is what the drawing is about.
+                biased;
+                done = &mut script, if played.is_none() => played = Some(done),
+                () = sleep(DRAW_EVERY) => draw(&bar, start, &cast).await,
+            }
+        }
+        played.unwrap_or_default()
+    };
+    let load = cast.close_gateways().ok_or("the gateways have failed")?;
+    bar.set_message("delivering what is queued");
+    let last = rest(&cast).await;
+    bar.finish_and_clear();
+    let mut verdict = cast.judge.verdict(Some(&WeirCounts::from(&last)));
+    verdict = verdict.witness("events answered ok", load.counts.events_acked);
+    for (what, count) in witnesses {
+        verdict = verdict.witness(what, count);
+    }
+    report::conclude(&verdict, &last, &load);
+    Ok(verdict.ok() && verdict.groups.iter().all(|g| g.missing.count == 0))
+}
+
+/// Waits until nothing is queued or in flight.
+async fn rest(cast: &Cast) -> Snapshot {
+    let deadline = Instant::now() + REST;
+    loop {
+        let snapshot = cast.weir.control().snapshot().await;
+        let busy = snapshot
+            .groups
+            .iter()
+            .any(|g| g.events.queued + g.events.inflight > 0);
+        if !busy || Instant::now() >= deadline {
+            return snapshot;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn bar(duration: Duration) -> ProgressBar {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let bar = ProgressBar::with_draw_target(Some(millis), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:24.cyan/blue} {elapsed:>4} {msg}");
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("━━─"));
+    }
+    bar
+}
+
+async fn draw(bar: &ProgressBar, start: Instant, cast: &Cast) {
+    let snapshot = cast.weir.control().snapshot().await;
+    let mut parts = Vec::new();
+    for group in &snapshot.groups {
+        let up = group.endpoints.iter().filter(|e| e.links_up > 0).count();
+        parts.push(format!(
+            "{}: {}/{} up, {} delivered, {} queued",
+            group.name,
+            up,
+            group.endpoints.len(),
+            group.events.delivered,
+            group.events.queued + group.events.inflight
+        ));
+    }
+    bar.set_position(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+    bar.set_message(parts.join(" · "));
+}

@@ -1,0 +1,67 @@
+//! What goes wrong, and when: a Traffic Manager of each group dies and comes back, a session expires.
+
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::DemoArgs;
+use super::cast::Cast;
+use crate::lab::Close;
+use crate::status::Snapshot;
+
+/// How long a change may take to show.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What had to happen, with how often it did.
+pub(super) type Witnesses = Vec<(&'static str, u64)>;
+
+/// Plays the middle third; returns when everything is well again.
+pub(super) async fn play(args: &DemoArgs, cast: &Cast, bar: &ProgressBar, start: Instant) -> Witnesses {
+    if args.calm {
+        return Vec::new();
+    }
+    let at = |twelfths: u32| sleep_until(start + args.duration * twelfths / 12);
+    let say = |what: &str| {
+        // Where there is no terminal there is no bar, and a bar that is hidden prints nothing.
+        bar.suspend(|| println!("{:>5.1}s  {what}", start.elapsed().as_secs_f64()));
+    };
+    let (shared, standby) = (&cast.managers[0], &cast.managers[1]);
+
+    at(3).await;
+    say("a Traffic Manager of \"shared\" is killed, and the first one of \"standby\"");
+    shared[0].kill(Close::Rst).await;
+    standby[0].kill(Close::Rst).await;
+    let down = until(cast, |s| s.groups.iter().all(|g| g.endpoints[0].links_up == 0)).await;
+
+    at(6).await;
+    say("both live again; they know no session from before");
+    shared[0].revive().await;
+    standby[0].revive().await;
+    let up = until(cast, |s| s.groups.iter().all(|g| g.endpoints[0].links_up == 1)).await;
+
+    at(8).await;
+    say("the session of a Traffic Manager of \"shared\" expires");
+    shared[1].expire_sessions();
+    let relogin = until(cast, |s| s.groups[0].endpoints[1].connects_total >= 2).await;
+    let expired = shared[1].counts().session_errors;
+    say("weir has logged in again");
+    vec![
+        ("links down while Traffic Managers were dead", down),
+        ("links up again", up),
+        ("frames refused for an expired session", expired),
+        ("logins after the expiry", relogin),
+    ]
+}
+
+/// 1 when weir says so in time.
+async fn until(cast: &Cast, is: impl Fn(&Snapshot) -> bool) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if is(&cast.weir.control().snapshot().await) {
+            return 1;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    0
+}
