@@ -29,6 +29,8 @@ use crate::net::{Acceptor, Listener, SocketOptions, bind};
 
 pub use behaviour::{Answer, Behaviour, Close, Login};
 pub use counts::Counts;
+#[cfg(test)]
+pub(super) use run::serve;
 pub use run::{Report, run};
 
 /// Opens a listener; called again when a killed sink is revived, and must then open the same address.

@@ -31,6 +31,11 @@ pub struct Report {
 /// # Errors
 /// A port cannot be opened.
 pub async fn run(args: SinkArgs) -> Result<Report, String> {
+    serve(args, |_| {}).await
+}
+
+/// The same; `opened` is shown the sink when its ports are open.
+pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) -> Result<Report, String> {
     let auth = match args.auth_listen {
         None => None,
         Some(address) => {
@@ -66,6 +71,7 @@ pub async fn run(args: SinkArgs) -> Result<Report, String> {
     if let Some(address) = sink.auth_address() {
         eprintln!("listening on {address} (TLS)");
     }
+    opened(&sink);
     let second = Duration::from_secs(1);
     let mut ticks = interval_at(start + second, second);
     let (mut last, mut last_frames) = (0, 0);

@@ -11,57 +11,54 @@ enum Cli {
     Sink(SinkArgs),
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 #[tokio::test]
 async fn the_two_commands_agree_on_what_was_sent() {
-    let (data, auth) = (free_port(), free_port());
-    let listen = [format!("127.0.0.1:{data}"), format!("127.0.0.1:{auth}")];
+    let free = "127.0.0.1:0";
     let Cli::Sink(sink) = Cli::parse_from([
         "weir",
         "sink",
         "--listen",
-        &listen[0],
+        free,
         "--auth-listen",
-        &listen[1],
+        free,
         "--duration",
         "3s",
     ]) else {
         panic!()
     };
-    let urls = [
-        format!("tcp://127.0.0.1:{data}"),
-        format!("ssl://127.0.0.1:{auth}"),
-    ];
-    let Cli::Load(load) = Cli::parse_from([
-        "weir",
-        "load",
-        "--target",
-        &urls[0],
-        "--auth",
-        &urls[1],
-        "--insecure",
-        "--connections",
-        "4",
-        "--events-per-frame",
-        "5",
-        "--window",
-        "2",
-        "--count",
-        "1000",
-        "--report",
-        "json",
-    ]) else {
-        panic!()
+    let (opened, ports) = tokio::sync::oneshot::channel();
+    let serving = sink::serve(sink, |sink| {
+        opened
+            .send((sink.data_address(), sink.auth_address().unwrap()))
+            .unwrap();
+    });
+    let loading = async {
+        let (data, auth) = ports.await.unwrap();
+        let (target, auth) = (format!("tcp://{data}"), format!("ssl://{auth}"));
+        let Cli::Load(load) = Cli::parse_from([
+            "weir",
+            "load",
+            "--target",
+            &target,
+            "--auth",
+            &auth,
+            "--insecure",
+            "--connections",
+            "4",
+            "--events-per-frame",
+            "5",
+            "--window",
+            "2",
+            "--count",
+            "1000",
+            "--report",
+            "json",
+        ]) else {
+            panic!()
+        };
+        load::run(load).await
     };
-    let (sunk, loaded) = within(async { tokio::join!(sink::run(sink), load::run(load)) }).await;
+    let (sunk, loaded) = within(async { tokio::join!(serving, loading) }).await;
     let (sunk, loaded) = (sunk.unwrap(), loaded.unwrap());
     assert_eq!((sunk.counts.events, loaded.counts.events_acked), (1_000, 1_000));
     assert_eq!(
@@ -76,7 +73,8 @@ async fn the_two_commands_agree_on_what_was_sent() {
 
 #[tokio::test]
 async fn a_load_that_reaches_nobody_says_why() {
-    let target = format!("tcp://127.0.0.1:{}", free_port());
+    // Nobody listens on port 1.
+    let target = "tcp://127.0.0.1:1".to_owned();
     let Cli::Load(load) = Cli::parse_from(["weir", "load", "--target", &target, "--duration", "100ms"])
     else {
         panic!()
