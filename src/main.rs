@@ -7,12 +7,16 @@ use clap::Parser;
 use tokio::runtime::{Builder, LocalOptions};
 use weir::app::{self, Files};
 use weir::cli::{self, Cli, Command, ConfigArgs, RunArgs};
+use weir::{check, demo};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
-        Command::Check(args) => weir::check::run(&files(&args.config)),
-        Command::Demo(args) => weir::demo::run(&args),
+        Command::Check(args) => {
+            let (connect, json) = (args.connect, args.json);
+            check::run(&files(&args.config), check::Options { connect, json })
+        }
+        Command::Demo(args) => demo::run(&args),
         Command::Load(args) => lab(weir::lab::load::run(args)),
         Command::Sink(args) => lab(weir::lab::sink::run(args)),
         Command::Admin(command) => weir::admin::client::run(&command),

@@ -101,6 +101,7 @@ impl Worker {
                 changed = phase.changed() => {
                     let now = *phase.borrow_and_update();
                     if changed.is_err() || now == Phase::Stopped {
+                        self.gate.resets_all();
                         return;
                     }
                     self.gate.set_draining(matches!(now, Phase::Draining { .. }));

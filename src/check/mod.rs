@@ -1,28 +1,111 @@
-//! `weir check`: is this configuration valid, and what does it mean?
+//! `weir check`: is this configuration valid, what does it mean, and (with `--connect`) does it work from here?
+//!
+//! [`check`] makes a [`Report`]: problems, or the fan-out in facts ([`fanout`]) and words ([`words`]), and what was
+//! tried over the network ([`connect`]): each Traffic Manager ([`probe`]) and what weir itself needs of this host
+//! ([`own`]). A report knows its exit code and is printed as tables ([`table`]) or as JSON. It never holds a secret.
 
+mod certificates;
+mod connect;
+mod fanout;
+mod own;
+mod probe;
+mod report;
+mod table;
+mod talk;
 mod words;
 
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::app::Files;
+use crate::config::Config;
+use crate::net::{ClientTls, ServerTls};
 
-/// The configuration is wrong.
-const INVALID: u8 = 2;
+pub use certificates::Certificate;
+pub use connect::Connect;
+pub use fanout::FanOut;
+pub use report::{Finding, Outcome, Report, Row, Section, Step};
 
-/// Prints every problem, or the effective fan-out in words.
+/// How `weir check` was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Also try every endpoint.
+    pub connect: bool,
+    /// JSON instead of text.
+    pub json: bool,
+}
+
+/// Checks and prints: the result on stdout, problems and warnings on stderr (with JSON all of it on stdout).
+///
+/// The exit code: 0 all fine, 1 something could not be reached or verified, 2 invalid.
 #[must_use]
-pub fn run(files: &Files) -> ExitCode {
-    match files.load() {
+pub fn run(files: &Files, options: Options) -> ExitCode {
+    let report = check(files, options.connect);
+    // A reader that went away (`weir check | head`) changes nothing about the result.
+    let _ = print(&report, options);
+    ExitCode::from(report.exit_code)
+}
+
+fn print(report: &Report, options: Options) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if options.json {
+        let json = serde_json::to_string_pretty(report)?;
+        return writeln!(out, "{json}");
+    }
+    write!(io::stderr(), "{}", table::complaints(report))?;
+    write!(out, "{}", table::text(report))
+}
+
+/// Reads the configuration and every file it names; with `connect` also tries everything it points to, which
+/// takes at most the sum of the deadlines in `[link]` and a few seconds.
+#[must_use]
+pub fn check(files: &Files, connect: bool) -> Report {
+    let (config, warnings) = match files.load() {
+        Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
-            ExitCode::from(INVALID)
+            let shown = problems.render(io::stderr().is_terminal());
+            return Report::invalid(problems.list().iter().map(Finding::of).collect(), shown);
         }
-        Ok((config, warnings)) => {
-            for warning in &warnings {
-                eprintln!("{warning}");
+    };
+    let warnings: Vec<Finding> = warnings.iter().map(Finding::of).collect();
+    let keys = match Keys::load(&config) {
+        Ok(keys) => keys,
+        Err(problems) => {
+            let shown: Vec<String> = problems.iter().map(|p| format!("error: {p}")).collect();
+            return Report {
+                warnings,
+                ..Report::invalid(problems, shown.join("\n"))
+            };
+        }
+    };
+    let fan_out = FanOut::of(&config);
+    let connect = connect.then(|| connect::connect(&config, &keys));
+    Report::valid(warnings, fan_out, connect)
+}
+
+/// What the files behind `[tls]` hold: as `weir run` would read them.
+struct Keys {
+    client: ClientTls,
+    /// `None`: no TLS listener, and weir would not look.
+    server: Option<ServerTls>,
+}
+
+impl Keys {
+    fn load(config: &Config) -> Result<Self, Vec<Finding>> {
+        let wanted = config.ingress.tls.is_some()
+            || config
+                .decisions
+                .as_ref()
+                .is_some_and(|decisions| decisions.listen_tls.is_some());
+        let client = ClientTls::load(&config.tls);
+        let server = wanted.then(|| ServerTls::load(&config.tls)).transpose();
+        match (client, server) {
+            (Ok(client), Ok(server)) => Ok(Self { client, server }),
+            (client, server) => {
+                let errors = [client.err(), server.err()];
+                let finding = |e: crate::net::TlsError| Finding::about("tls", e.to_string());
+                Err(errors.into_iter().flatten().map(finding).collect())
             }
-            print!("{}", words::fanout(&config));
-            ExitCode::SUCCESS
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Logging in at a Traffic Manager: one short connection to its auth URL.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -24,8 +26,21 @@ pub async fn login(
     let mut stream = dialer
         .dial(auth, times.connect_timeout, times.tls_timeout)
         .await?;
-    let within = times.login_timeout;
-    match timeout(within, exchange(&mut stream, auth, username, password)).await {
+    login_over(&mut stream, auth, username, password, times.login_timeout).await
+}
+
+/// [`login`] over a connection that stands, which stays open. `auth` is for messages.
+///
+/// # Errors
+/// As [`login`].
+pub async fn login_over(
+    stream: &mut Stream,
+    auth: &config::Url,
+    username: &str,
+    password: &config::Secret,
+    within: Duration,
+) -> Result<Vec<u8>, Failure> {
+    match timeout(within, exchange(stream, auth, username, password)).await {
         Ok(result) => result,
         Err(_) => {
             let text = format!(

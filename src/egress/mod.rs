@@ -17,5 +17,5 @@ mod state;
 
 pub use backoff::Backoff;
 pub use group::{Context, Group, ObserverSource};
-pub use login::login;
+pub use login::{login, login_over};
 pub use state::Failure;

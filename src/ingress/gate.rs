@@ -129,6 +129,12 @@ impl Gate {
         }
     }
 
+    /// The runtime is about to end, and every open connection with it.
+    pub fn resets_all(&self) {
+        let open = self.open_connections();
+        self.stats.borrow_mut().reset_drain_total += open;
+    }
+
     /// The gateways' side of a snapshot.
     #[must_use]
     pub fn status(&self) -> status::Ingress {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use super::info::CertificateInfo;
+
 /// The kind of failure; [`DialClass::as_str`] gives the label of `status::FAILURES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DialClass {
@@ -49,12 +51,18 @@ pub struct DialError {
     pub class: DialClass,
     /// One line: what was tried, what happened, and what mends it where weir can know that.
     pub message: String,
+    /// What the server showed, where its certificate was refused.
+    pub certificate: Option<Box<CertificateInfo>>,
 }
 
 impl DialError {
     pub(super) fn new(class: DialClass, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { class, message }
+        Self {
+            class,
+            message,
+            certificate: None,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 pub use error::{DialClass, DialError};
 pub use info::{CertificateInfo, hex, sha256};
 pub use stream::{LINGER, MemoryIo, Raw, Stream};
-pub use tcp::{Listener, MemoryListener, SocketOptions, bind, connect, out_of_descriptors};
+pub use tcp::{Listener, MemoryListener, SocketOptions, bind, connect, out_of_descriptors, resolve};
 pub use tls::{Acceptor, ClientTls, ServerTls, TlsError};
 
 use crate::config::{Scheme, Url};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::{DialClass, DialError};
 use super::stream::{MemoryIo, Raw};
@@ -189,7 +189,7 @@ pub fn out_of_descriptors(error: &io::Error) -> bool {
 /// No address, or what each address answered; the class is that of the first.
 pub async fn connect(url: &Url, options: &SocketOptions, within: Duration) -> Result<TcpStream, DialError> {
     let deadline = Instant::now() + within;
-    let addresses = resolve(url, deadline, within).await?;
+    let addresses = resolve(url, within).await?;
     let mut failures: Vec<(DialClass, String)> = Vec::new();
     for (i, addr) in addresses.iter().enumerate() {
         let now = Instant::now();
@@ -212,10 +212,14 @@ pub async fn connect(url: &Url, options: &SocketOptions, within: Duration) -> Re
     ))
 }
 
-async fn resolve(url: &Url, deadline: Instant, within: Duration) -> Result<Vec<SocketAddr>, DialError> {
+/// The addresses of a URL's host, each once, in the order they are tried.
+///
+/// # Errors
+/// Class `dns`: no address, or no answer in time.
+pub async fn resolve(url: &Url, within: Duration) -> Result<Vec<SocketAddr>, DialError> {
     let host = &url.host;
     let lookup = tokio::net::lookup_host((host.as_str(), url.port));
-    let mut addresses: Vec<SocketAddr> = match timeout_at(deadline, lookup).await {
+    let mut addresses: Vec<SocketAddr> = match timeout(within, lookup).await {
         Ok(Ok(found)) => found.collect(),
         Ok(Err(e)) => {
             let text = format!("cannot connect to {url}: the name {host} has no address: {e}");

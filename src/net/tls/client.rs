@@ -102,7 +102,11 @@ impl ClientTls {
             Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
             Ok(Err(e)) => {
                 let text = format!("TLS with {url} failed: {}", explain::client(&e));
-                Err(DialError::new(DialClass::Tls, text))
+                let certificate = explain::refused(&e).map(Box::new);
+                Err(DialError {
+                    certificate,
+                    ..DialError::new(DialClass::Tls, text)
+                })
             }
             Err(_) => {
                 let text = format!(

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::verify::Refusal;
+use crate::net::info::CertificateInfo;
 use tokio_rustls::rustls::{AlertDescription as Alert, CertificateError, Error, PeerIncompatible};
 
 /// Why a handshake with a server failed.
@@ -29,6 +31,16 @@ pub(super) fn client(e: &io::Error) -> String {
             "the server asks for a client certificate, which weir does not present".into()
         }
         _ => e.to_string(),
+    }
+}
+
+/// The certificate that was refused, if that is why a handshake with a server failed.
+pub(super) fn refused(e: &io::Error) -> Option<CertificateInfo> {
+    match inner(e)? {
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            Some(other.0.downcast_ref::<Refusal>()?.certificate.clone())
+        }
+        _ => None,
     }
 }
 

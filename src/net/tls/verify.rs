@@ -264,13 +264,16 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A message for people, carried through rustls.
+/// A message for people and the certificate it is about, carried through rustls.
 #[derive(Debug)]
-pub(super) struct Refusal(String);
+pub(super) struct Refusal {
+    text: String,
+    pub(super) certificate: CertificateInfo,
+}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -278,7 +281,9 @@ impl std::error::Error for Refusal {}
 
 fn refuse<T>(info: &CertificateInfo, problem: &str, remedy: &str) -> Result<T, Error> {
     let text = format!("the server's certificate is refused: {problem}. {remedy}. The certificate: {info}");
-    Err(CertificateError::Other(OtherError(Arc::new(Refusal(text)))).into())
+    let certificate = info.clone();
+    let refusal = Refusal { text, certificate };
+    Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
 }
 
 /// What to paste.

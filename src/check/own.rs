@@ -1,0 +1,136 @@
+//! What weir itself needs of this host: its ports, and its certificate.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::Keys;
+use super::certificates::{DAYS_LEFT_NOTE, days_left};
+use super::report::{Row, Section, Step};
+use crate::admin::client::http::{self, Target};
+use crate::config::Config;
+use crate::net::{ServerTls, bind};
+
+/// How long a weir that runs here may take to say so.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The ports.
+pub(super) async fn section(config: &Config, keys: &Keys) -> Section {
+    let ports = ports(config);
+    // Each socket closes before the next one opens, and before anything can connect for long.
+    let tried: Vec<io::Result<()>> = ports.iter().map(|(_, at)| bind(*at, false).map(drop)).collect();
+    let taken = tried
+        .iter()
+        .any(|tried| matches!(tried, Err(e) if e.kind() == io::ErrorKind::AddrInUse));
+    let running = match (&config.admin, taken) {
+        (Some(admin), true) => running_weir(admin.listen).await,
+        _ => None,
+    };
+    let rows = ports.iter().zip(tried);
+    let rows = rows.map(|((key, at), tried)| port(key, *at, tried, running.as_deref()));
+    let mut section = Section {
+        title: "This host",
+        rows: rows.collect(),
+    };
+    if keys.client.anchors() == 0 && matches!(config.tls.verify, crate::config::Verify::Pin(_)) {
+        // Pins need no anchors.
+        return section;
+    }
+    if keys.client.anchors() == 0 {
+        let step = Step::ok("state", "empty");
+        let mut row = Row::new(None, "tls.trust", vec![Step::skipped("at", "-"), step]);
+        row.notes.push(
+            "no certificate is trusted, so no ssl:// URL can work: set tls.trust, or install ca-certificates"
+                .into(),
+        );
+        section.rows.push(row);
+    }
+    section
+}
+
+/// Every address weir would listen on, and the key that sets it.
+fn ports(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let decisions = config.decisions.as_ref();
+    let all = [
+        ("listen.tcp", config.ingress.tcp),
+        ("listen.tls", config.ingress.tls),
+        ("decisions.listen", decisions.and_then(|d| d.listen)),
+        ("decisions.listen_tls", decisions.and_then(|d| d.listen_tls)),
+        ("admin.listen", config.admin.as_ref().map(|a| a.listen)),
+    ];
+    all.into_iter().filter_map(|(key, at)| Some((key, at?))).collect()
+}
+
+/// `running`: the ports of a weir that runs on this host.
+fn port(key: &'static str, at: SocketAddr, tried: io::Result<()>, running: Option<&[u16]>) -> Row {
+    let mut notes = Vec::new();
+    let state = match tried {
+        Ok(()) => Step::ok("state", "free"),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => match running {
+            Some(ports) if ports.contains(&at.port()) => {
+                notes.push("a weir is running here and listens on this port".to_owned());
+                Step::ok("state", "taken by weir")
+            }
+            _ => Step::failed("state", "taken", e.to_string()),
+        },
+        Err(e) => Step::failed("state", "other", e.to_string()),
+    };
+    let mut row = Row::new(None, key, vec![Step::ok("at", at.to_string()), state]);
+    row.notes = notes;
+    row
+}
+
+/// The ports a weir on this host says it listens on, `None` when none answers at the admin port.
+async fn running_weir(admin: SocketAddr) -> Option<Vec<u16>> {
+    let ip = match admin.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let target = Target::parse(&format!("http://{}", SocketAddr::new(ip, admin.port()))).ok()?;
+    let ask = tokio::task::spawn_blocking(move || http::call(&target, None, "GET", "/status", ""));
+    let reply = timeout(ADMIN_TIMEOUT, ask).await.ok()?.ok()?.ok()?;
+    let status: Value = serde_json::from_str(&reply.body).ok()?;
+    let told = status.get("config")?.as_object()?;
+    let listens = ["tcp", "tls", "decisions", "decisions_tls"].iter();
+    let listens = listens.filter_map(|key| told.get(*key)?.as_str()?.parse::<SocketAddr>().ok());
+    Some(listens.map(|at| at.port()).chain([admin.port()]).collect())
+}
+
+/// Weir's own certificate, which is good: an expired or weak one is a problem of the configuration. `now` in Unix
+/// seconds.
+pub(super) fn certificate(server: &ServerTls, now: i64) -> Row {
+    let info = server.certificate();
+    let days = days_left(info, now);
+    let found = match server.notice() {
+        Some(_) => "made at start".to_owned(),
+        None => format!("{days} days left"),
+    };
+    let mut row = Row::new(
+        None,
+        "tls certificate",
+        vec![Step::skipped("at", "-"), Step::ok("state", found)],
+    );
+    let note = if server.notice().is_some() {
+        Some(
+            "neither tls.certificate nor tls.keystore is set: weir makes a self-signed certificate at every start, and \
+             gateways must trust it anew each time; for more than a trial set one of them"
+                .to_owned(),
+        )
+    } else if info.subject == info.issuer {
+        Some("it is self-signed: gateways must have it in their client-truststore.jks".to_owned())
+    } else {
+        None
+    };
+    row.notes.extend(note);
+    if days <= DAYS_LEFT_NOTE {
+        row.notes.push(format!(
+            "it ends on {}, in {days} days: renew it",
+            info.last_day()
+        ));
+    }
+    row
+}

@@ -1,0 +1,102 @@
+//! What a check says to a Traffic Manager after the login: one heartbeat, and goodbye.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::config::Url;
+use crate::egress::Failure;
+use crate::net::Stream;
+use crate::wire::reply::{Reply, short_class};
+use crate::wire::request;
+
+/// For each goodbye: the logout and its answer, a close.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A publish of zero events, which a Traffic Manager answers ok.
+pub(super) async fn heartbeat(
+    stream: &mut Stream,
+    url: &Url,
+    session: &[u8],
+    within: Duration,
+) -> Result<(), Failure> {
+    let mut frame = Vec::new();
+    request::encode_publish_header(&mut frame, session, 0, 0);
+    let failure = |class, message| Err(Failure { class, message });
+    match timeout(within, ask(stream, &frame)).await {
+        Ok(Ok(Answer::Ok)) => Ok(()),
+        Ok(Ok(Answer::Error(text))) => failure("protocol", format!("{url} answered a publish with {text}")),
+        Ok(Err(e)) => failure(
+            "closed",
+            format!("{url} ended the connection instead of answering a publish: {e}"),
+        ),
+        Err(_) => failure(
+            "timeout",
+            format!(
+                "{url} accepted the connection but did not answer a publish within {within:?} (all its receiver threads may be taken)"
+            ),
+        ),
+    }
+}
+
+enum Answer {
+    Ok,
+    /// In words.
+    Error(String),
+}
+
+/// Writes a frame and reads its reply.
+async fn ask(stream: &mut Stream, frame: &[u8]) -> std::io::Result<Answer> {
+    stream.write_all(frame).await?;
+    stream.flush().await?;
+    let mut bytes = Vec::new();
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        return Ok(match Reply::decode(&bytes) {
+            Ok(None) => continue,
+            Ok(Some((Reply::Ok, _))) => Answer::Ok,
+            Ok(Some((Reply::Error { class, message }, _))) => {
+                Answer::Error(format!("{}: {message:?}", short_class(class)))
+            }
+            Ok(Some((Reply::LoginOk { .. }, _))) => Answer::Error("the answer to a login".into()),
+            Err(e) => Answer::Error(format!("no reply: {e} (does a Traffic Manager listen there?)")),
+        });
+    }
+}
+
+/// Ends the session where there is one, and the connection.
+pub(super) async fn leave(stream: Option<Stream>, session: Option<&[u8]>) -> Result<(), String> {
+    let Some(mut stream) = stream else {
+        return Ok(());
+    };
+    let mut left = Ok(());
+    if let Some(session) = session {
+        let mut frame = Vec::new();
+        request::encode_logout(&mut frame, session);
+        left = match timeout(GOODBYE, ask(&mut stream, &frame)).await {
+            Ok(Ok(Answer::Ok)) => Ok(()),
+            Ok(Ok(Answer::Error(text))) => Err(text),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(_) => Err("no answer".into()),
+        }
+        .map_err(|why| {
+            format!("the logout was not answered ok ({why}): the session of this check ends by itself")
+        });
+    }
+    end(Some(stream), true).await;
+    left
+}
+
+/// In good order where nothing is in flight; else by a reset, since an end of stream under a waiting publish
+/// looks like success to some.
+pub(super) async fn end(stream: Option<Stream>, nothing_in_flight: bool) {
+    match stream {
+        // Whether the other side says goodbye in time changes nothing.
+        Some(stream) if nothing_in_flight => drop(timeout(GOODBYE, stream.close()).await),
+        Some(stream) => stream.abort(),
+        None => {}
+    }
+}
