@@ -1,5 +1,31 @@
 //! Weir: a relay between WSO2 API Manager gateways and Traffic Managers.
-#![doc = ""]
+//!
+//! This page is the map of the crate, in the order in which things happen.
+//!
+//! **Before anything runs.** [`cli`] reads the command line. [`config`] turns files into one `Config` that is
+//! already valid; nothing after it ever sees a wrong value. [`app`] is the composition root: it builds every
+//! room, watches signals and files, reloads, drains, and takes everything down again. [`telemetry`] is the log.
+//!
+//! **The way of an event.** A [`worker`] is one thread with everything on it: listeners, queues, links. A
+//! gateway's bytes come in through [`net`] (sockets, TLS, keystores: the only room that names them), and
+//! [`ingress`] serves its connection: login, session, publish, and an answer or a reset in every case. [`wire`]
+//! finds the frames in the bytes; it is pure. [`relay`] is the heart: a frame enters every group's queue or
+//! none, its events are copied once into a batch that all groups share, and a batch leaves a queue as a parcel
+//! that ends exactly once. [`egress`] has one link for each Traffic Manager; a link pulls parcels, merges them
+//! into few large frames, sends ahead of the answers, and gives back what was not answered when its connection
+//! ends. Ingress and egress do not know each other.
+//!
+//! **Looking and switching.** Each worker keeps plain counters and fills a [`status`] snapshot between two turns of
+//! its loop. [`control`] is the door to the workers: messages, each with a place for its answer. [`metrics`] shows a
+//! snapshot to Prometheus. [`admin`] is the HTTP port, its page, and the commands that talk to it.
+//! [`lifecycle`] holds the phase that everybody watches: starting, ready, draining, stopped.
+//!
+//! **Beside it.** [`check`] is `weir check`. [`lab`] is the laboratory: load generator, stand-in Traffic Manager,
+//! fault proxy and the oracle that says whether anything was lost; `weir demo`, `weir load`, `weir sink` and the
+//! tests are made of it.
+//!
+//! Which room may use which is a table in `tests/tidy/layering.rs`, and a test. `docs/ARCHITECTURE.md` tells the
+//! same story at length.
 
 pub mod admin;
 pub mod app;

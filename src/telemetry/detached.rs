@@ -38,6 +38,10 @@ impl Detached {
     }
 
     /// Waits until what was logged is written, `timeout` at most; says whether it is.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "called by plain threads, outside of any runtime"
+    )]
     pub(super) fn flush(&self, timeout: Duration) -> bool {
         const TRY_AGAIN: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + timeout;

@@ -2,6 +2,8 @@
 
 // All of it is test; clippy knows only the functions marked so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// These tests have a real clock and threads of their own.
+#![allow(clippy::disallowed_methods)]
 
 mod commands;
 mod fixture;

@@ -1,0 +1,176 @@
+//! Which room may know which. Dependencies point one way; a room that needs a new one has its row changed here,
+//! where everybody sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tree::{File, files, none};
+
+const EVERYTHING: &[&str] = &["*"];
+
+/// Who may use whom.
+const MAY_USE: &[(&str, &[&str])] = &[
+    // Words that everybody may say, and that know nobody.
+    ("wire", &[]),
+    ("config", &[]),
+    ("lifecycle", &[]),
+    ("status", &[]),
+    // Doors, and what is shown.
+    ("control", &["config", "status"]),
+    ("metrics", &["control", "lifecycle", "status"]),
+    ("telemetry", &["config"]),
+    // The way of an event. Ingress and egress meet in the relay and nowhere else.
+    ("net", &["config"]),
+    ("relay", &["config", "status", "wire"]),
+    (
+        "ingress",
+        &["config", "lifecycle", "metrics", "net", "relay", "status", "wire"],
+    ),
+    (
+        "egress",
+        &["config", "lifecycle", "metrics", "net", "relay", "status", "wire"],
+    ),
+    (
+        "worker",
+        &[
+            "config",
+            "control",
+            "egress",
+            "ingress",
+            "lifecycle",
+            "net",
+            "relay",
+            "status",
+        ],
+    ),
+    // The return leg is a house of its own.
+    ("decisions", &["config", "lifecycle", "metrics", "net"]),
+    // Around them.
+    (
+        "admin",
+        &["config", "control", "lifecycle", "metrics", "status", "telemetry"],
+    ),
+    ("app", EVERYTHING),
+    // `weir check` logs in as a link does, and greets brokers as the return leg does.
+    ("check", &["app", "config", "decisions", "egress", "net", "wire"]),
+    ("cli", &["admin", "config", "lab", "telemetry"]),
+    // The laboratory judges the relay, so it may use all of it.
+    ("lab", EVERYTHING),
+    ("main", &["admin", "app", "check", "cli", "lab"]),
+];
+
+/// The room a file belongs to: the folder or file below `src`.
+fn room(file: &File) -> &str {
+    let below = file.path.strip_prefix("src/").unwrap();
+    let first = below.split('/').next().unwrap();
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// Every room that a line names behind `crate::` or, in main.rs, `weir::`.
+fn named(line: &str, prefix: &str) -> Vec<String> {
+    let mut rooms = Vec::new();
+    for (at, _) in line.match_indices(prefix) {
+        // `my_crate::` is not `crate::`.
+        let before = line.get(..at).unwrap().chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = line.get(at + prefix.len()..).unwrap();
+        match rest.strip_prefix('{') {
+            None => rooms.push(word(rest)),
+            Some(list) => rooms.extend(list.split(',').map(|part| word(part.trim_start()))),
+        }
+    }
+    rooms.retain(|room| !room.is_empty() && room != "self");
+    rooms
+}
+
+fn word(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .collect()
+}
+
+/// For each room whom it uses, and where.
+fn used() -> BTreeMap<(String, String), String> {
+    let mut used = BTreeMap::new();
+    for file in files("src", &[".rs"]).iter().filter(|f| !f.is_test()) {
+        let prefix = if file.path == "src/main.rs" {
+            "weir::"
+        } else {
+            "crate::"
+        };
+        for (n, line) in file.code() {
+            for other in named(line, prefix)
+                .into_iter()
+                .filter(|other| other != room(file))
+            {
+                let place = format!("{}:{n}", file.path);
+                used.entry((room(file).to_owned(), other)).or_insert(place);
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn every_room_uses_only_whom_it_may() {
+    let table: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for ((room, other), place) in used() {
+        let may = table.get(room.as_str()).copied().unwrap_or_default();
+        if may != EVERYTHING && !may.contains(&other.as_str()) {
+            wrong.push(format!("{place}: {room} uses {other}"));
+        }
+    }
+    none(
+        &wrong,
+        "the table in tests/tidy/layering.rs says who may use whom",
+    );
+}
+
+#[test]
+fn the_table_names_every_room() {
+    let rooms: BTreeSet<String> = files("src", &[".rs"])
+        .iter()
+        .map(|file| room(file).to_owned())
+        .filter(|room| room != "lib")
+        .collect();
+    let named: BTreeSet<String> = MAY_USE.iter().map(|(room, _)| (*room).to_owned()).collect();
+    let unnamed: Vec<&String> = rooms.difference(&named).collect();
+    assert!(unnamed.is_empty(), "rooms without a row: {unnamed:?}");
+}
+
+#[test]
+fn names_are_found_however_they_are_written() {
+    assert_eq!(named("use crate::net::Stream;", "crate::"), ["net"]);
+    assert_eq!(
+        named("use crate::{net::Stream, wire};", "crate::"),
+        ["net", "wire"]
+    );
+    assert_eq!(named("    let x: crate::relay::Full = y;", "crate::"), ["relay"]);
+    assert_eq!(named("pub(crate) fn f() {}", "crate::"), Vec::<String>::new());
+    assert_eq!(named("use other_crate::net;", "crate::"), Vec::<String>::new());
+}
+
+/// Files outside of `net` that may name a library of the network, with the reason.
+const NETWORK_BESIDES: &[(&str, &str)] = &[(
+    "src/admin/listener.rs",
+    "the HTTP library wants a listener of tokio's own",
+)];
+
+#[test]
+fn only_net_names_sockets_and_tls() {
+    let libraries = ["tokio::net", "socket2", "rustls"];
+    let mut wrong = Vec::new();
+    for file in files("src", &[".rs"]) {
+        if file.path.starts_with("src/net/") || NETWORK_BESIDES.iter().any(|(path, _)| *path == file.path) {
+            continue;
+        }
+        for (n, line) in file.code() {
+            if libraries.iter().any(|library| line.contains(library)) {
+                wrong.push(format!("{}:{n}: {}", file.path, line.trim()));
+            }
+        }
+    }
+    none(&wrong, "sockets and TLS belong into src/net");
+}
