@@ -146,15 +146,18 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn the_contents_page_names_every_chapter() {
-    let contents = read("docs/README.md");
-    let chapters = files("docs", &[".md"]);
-    let unnamed: Vec<String> = chapters
-        .iter()
-        .map(|file| file.path.trim_start_matches("docs/").to_owned())
-        .filter(|path| path != "README.md" && !contents.contains(path.as_str()))
-        .collect();
-    none(&unnamed, "docs/README.md does not name these");
+fn the_contents_page_of_a_folder_names_every_chapter() {
+    let mut wrong = Vec::new();
+    for folder in ["docs", "docs/adr"] {
+        let contents = read(&format!("{folder}/README.md"));
+        for file in files(folder, &[".md"]) {
+            let name = file.path.trim_start_matches(&format!("{folder}/"));
+            if !name.contains('/') && name != "README.md" && !contents.contains(name) {
+                wrong.push(file.path);
+            }
+        }
+    }
+    none(&wrong, "the README.md of their folder does not name these");
 }
 
 /// Targets of `[text](target)`, code blocks left out.

@@ -22,25 +22,6 @@ const LONGER: &[(&str, usize, &str)] = &[
         400,
         "one poll, whose halves share one state",
     ),
-    ("src/lab/event.rs", 400, "events and the proof of their bytes"),
-    (
-        "src/lab/load/agent.rs",
-        350,
-        "one gateway's life from login to logout",
-    ),
-    ("src/lab/oracle.rs", 315, "one judge, who must see all of a run"),
-    ("src/lab/proxy.rs", 370, "every fault a network has, side by side"),
-    (
-        "src/lab/sink/connection.rs",
-        370,
-        "every misdeed of a Traffic Manager, side by side",
-    ),
-    (
-        "src/lab/sink/mod.rs",
-        355,
-        "the stand-in Traffic Manager and its options",
-    ),
-    ("src/lab/verdict.rs", 365, "one report, in text and JSON"),
 ];
 
 #[test]
