@@ -21,8 +21,8 @@
 //! [`lifecycle`] holds the phase that everybody watches: starting, ready, draining, stopped.
 //!
 //! **Beside it.** [`check`] is `weir check`. [`lab`] is the laboratory: load generator, stand-in Traffic Manager,
-//! fault proxy and the oracle that says whether anything was lost; `weir demo`, `weir load`, `weir sink` and the
-//! tests are made of it.
+//! fault proxy and the oracle that says whether anything was lost; `weir load`, `weir sink` and the tests are made
+//! of it, and [`demo`], which plays it all in one process.
 //!
 //! Which room may use which is a table in `tests/tidy/layering.rs`, and a test. `docs/ARCHITECTURE.md` tells the
 //! same story at length.

@@ -3,7 +3,6 @@
 //! `tests/vectors/README.md` says where they come from and what is in them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 // Clippy takes the helpers of a test for production code.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -51,11 +51,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("app", EVERYTHING),
     // `weir check` logs in as a link does, and greets brokers as the return leg does.
-    ("check", &["app", "config", "decisions", "egress", "net", "wire"]),
-    ("cli", &["admin", "config", "lab", "telemetry"]),
+    (
+        "check",
+        &["admin", "app", "config", "decisions", "egress", "net", "wire"],
+    ),
+    ("cli", &["admin", "config", "demo", "lab", "telemetry"]),
+    // The demo is a user of weir and of the laboratory.
+    ("demo", &["app", "config", "lab", "net", "status", "telemetry"]),
     // The laboratory judges the relay, so it may use all of it.
     ("lab", EVERYTHING),
-    ("main", &["admin", "app", "check", "cli", "lab"]),
+    ("main", &["admin", "app", "check", "cli", "demo", "lab"]),
 ];
 
 /// The room a file belongs to: the folder or file below `src`.
