@@ -1,0 +1,36 @@
+# syntax=docker/dockerfile:1
+# Weir in a small image: docker build -t weir .
+
+FROM rust:1-slim-bookworm AS build
+# aws-lc-rs is built from C; this image has a compiler.
+WORKDIR /src
+# What of the tree: .dockerignore.
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bin weir \
+    && install -D --strip target/release/weir /out/weir
+
+# The C library and the CA certificates of Debian, a user without rights, and no shell.
+FROM gcr.io/distroless/cc-debian12:nonroot
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="weir" \
+      org.opencontainers.image.description="A relay between WSO2 API Manager gateways and Traffic Managers" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
+COPY --from=build /out/weir /usr/local/bin/weir
+COPY LICENSE /usr/share/doc/weir/LICENSE
+USER 65532:65532
+# Mount the configuration here. Logs go to stderr; nothing is written to disk.
+ENV WEIR_CONFIG=/etc/weir/weir.toml
+# Events and logins; decisions (only with [decisions]); metrics and health (only where admin.listen is not loopback).
+EXPOSE 9611 9711 5672 9619
+STOPSIGNAL SIGTERM
+# Asks the admin port, as /livez does, whether all workers answer. Set WEIR_ADMIN where admin.listen is not the default.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["/usr/local/bin/weir", "status"]
+ENTRYPOINT ["/usr/local/bin/weir"]
+CMD ["run"]
