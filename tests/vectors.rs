@@ -1,8 +1,9 @@
 //! Captured bytes of the real Java client and server, read and written back by weir's wire.
 //!
 //! `tests/vectors/README.md` says where they come from and what is in them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 // Clippy takes the helpers of a test for production code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
