@@ -50,7 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["config", "control", "lifecycle", "metrics", "status", "telemetry"],
     ),
     ("app", EVERYTHING),
-    // `weir check` logs in as a link does, and greets brokers as the return leg does.
+    // `weir check` logs in as a link does, greets brokers as the return leg does, and asks a weir that runs here.
     (
         "check",
         &["admin", "app", "config", "decisions", "egress", "net", "wire"],
