@@ -1,4 +1,4 @@
-//! The routes that change something, behind the [`guard`](super::guard). Each change is a line in the log.
+//! The routes that change something, behind the [`guard`]. Each change is a line in the log.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The composition root: builds every room in flow order, and takes them down again.
 //!
-//! [`Weir::start`] opens the ports, starts one thread per worker and one for the admin port. [`run`] is
+//! [`Weir::start`] opens the ports, starts one thread per worker and one for the admin port. [`run()`] is
 //! `weir run`: it adds configuration files, signals and exit codes. Nothing else in the crate knows both
 //! ends of anything.
 

@@ -1,6 +1,6 @@
 //! Gateways → batches.
 //!
-//! A [`Listener`] accepts, each connection is one session task: read, act, reply, in order. [`auth`] knows
+//! A [`listener`] accepts, each connection is one session task: read, act, reply, in order. [`auth`] knows
 //! who may log in, [`token`] signs sessions. What all sessions of a worker share is the [`Gate`].
 
 mod act;
