@@ -1,8 +1,9 @@
 //! The book says what the code does: every metric and every key with its words, and links that lead somewhere.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use weir::config::{Key, keys};
+use weir::config::{Key, Source, keys, parse};
 use weir::metrics::{Metric, Metrics};
 
 use super::tree::{files, none, root};
@@ -108,6 +109,78 @@ fn operations_lists_every_metric_as_it_is() {
         &wrong,
         "docs/OPERATIONS.md, metrics: these rows are missing or differ",
     );
+}
+
+#[test]
+fn what_the_readme_says_to_put_into_weir_toml_is_valid() {
+    let readme = read("README.md");
+    // Indented below the step they belong to.
+    let blocks: Vec<String> = readme
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```"))
+        .map(|(block, _)| block.to_owned())
+        .collect();
+    let [weir, gateway] = blocks.as_slice() else {
+        panic!(
+            "{} blocks of TOML, 2 expected: weir.toml and deployment.toml",
+            blocks.len()
+        );
+    };
+    let variable = |name: &str| (name.to_owned(), "secret".to_owned());
+    let env = BTreeMap::from([variable("TM_PASSWORD"), variable("KEYSTORE_PASSWORD")]);
+    let source = Source {
+        weir_toml: Some(("weir.toml".into(), weir.clone())),
+        env: env.clone(),
+        ..Source::default()
+    };
+    let (config, warnings) = parse(&source).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config.groups.len(), 2);
+    // As another weir would read the gateway's file, but for credentials, which stand elsewhere in it.
+    let credentials = "[super_admin]\nusername = \"admin\"\npassword = \"admin\"\n";
+    let source = Source {
+        weir_toml: Some((
+            "weir.toml".into(),
+            "listen = { tcp = \"off\", tls = \"0.0.0.0:1\" }".into(),
+        )),
+        deployment_toml: Some(("deployment.toml".into(), format!("{credentials}{gateway}"))),
+        ..Source::default()
+    };
+    let (gateway, _) = parse(&source).unwrap_or_else(|problems| panic!("{problems}"));
+    let listen = &config.ingress;
+    let endpoint = &gateway.groups[0].endpoints[0];
+    assert_eq!(
+        Some(endpoint.data.port),
+        listen.tcp.map(|at| at.port()),
+        "the gateway publishes to weir"
+    );
+    assert_eq!(
+        Some(endpoint.auth.port),
+        listen.tls.map(|at| at.port()),
+        "and logs in at weir"
+    );
+}
+
+#[test]
+fn every_test_that_the_book_names_is_there() {
+    let sources: Vec<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files(folder, &[".rs"]))
+        .map(|file| file.text)
+        .collect();
+    let text = read("docs/TESTING.md");
+    let named = text
+        .lines()
+        .filter_map(|line| line.strip_suffix("` |")?.rsplit('`').next());
+    let named: Vec<&str> = named.filter(|name| name.contains("::")).collect();
+    assert!(named.len() > 20, "only {} tests named", named.len());
+    let gone = named.iter().filter(|name| {
+        let function = format!("fn {}(", name.rsplit("::").next().unwrap_or_default());
+        !sources.iter().any(|text| text.contains(&function))
+    });
+    let wrong: Vec<String> = gone.map(|name| (*name).to_owned()).collect();
+    none(&wrong, "docs/TESTING.md names tests that are not there");
 }
 
 #[test]
