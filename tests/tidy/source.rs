@@ -72,7 +72,7 @@ fn metrics_go_through_held_handles() {
     }
     none(
         &wrong,
-        "a labelled macro costs ten times a held handle, and hides a metric from the catalogue",
+        "a labelled macro costs many times a held handle, and hides a metric from the catalogue",
     );
 }
 
