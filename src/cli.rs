@@ -57,7 +57,7 @@ pub enum Command {
     /// Say whether a configuration is valid, and what it means
     ///
     /// Lists every problem with line and key, or prints the effective fan-out: which group, which Traffic
-    /// Managers, in which order. Changes nothing and opens no port.
+    /// Managers, in which order. Changes nothing; with --connect it logs in, publishes nothing, and logs out.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// See it work: gateways, a weir and Traffic Managers in one process, trouble, and a verdict
@@ -102,7 +102,7 @@ Examples:
   weir check --config weir.toml --connect
   weir check --deployment-toml deployment.toml --json
 
-Exit codes: 0 valid (and reachable), 1 something could not be reached, 2 invalid";
+Exit codes: 0 valid (and reachable), 1 something could not be reached or verified, 2 invalid";
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, Args)]
@@ -154,7 +154,7 @@ pub struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Also try every endpoint: name, TCP, TLS, login, heartbeat
+    /// Also try every endpoint (name, TCP, TLS, login, heartbeat), and whether weir's own ports are free
     #[arg(long)]
     pub connect: bool,
     /// Print the result as JSON

@@ -41,6 +41,8 @@ pub(super) async fn probe(dialer: &Dialer, group: &Group, endpoint: &Endpoint, l
     let data_side = open(dialer, data, "data tcp", "data tls", names.data, link);
     let ((auth_side, logged_in), mut data_side) = tokio::join!(login_side, data_side);
 
+    say_once(&auth_side, &mut data_side, auth);
+
     let (login, session) = match logged_in {
         None => (Step::skipped("login", "-"), None),
         Some((Ok(session), took)) => (Step::ok("login", "ok").took(took), Some(session)),
@@ -49,15 +51,15 @@ pub(super) async fn probe(dialer: &Dialer, group: &Group, endpoint: &Endpoint, l
     let heartbeat = match (&mut data_side.stream, &session) {
         (Some(stream), Some(session)) => {
             let began = Instant::now();
-            let answered = heartbeat(stream, data, session, link.reply_timeout).await;
+            let answered = heartbeat(stream, endpoint, session, link.reply_timeout).await;
             Some((answered, began.elapsed()))
         }
         _ => None,
     };
-    let answered = !matches!(&heartbeat, Some((Err(_), _)));
+    let waits = matches!(&heartbeat, Some((Err(failure), _)) if failure.class == "timeout");
     let (left, ()) = tokio::join!(
         leave(auth_side.stream, session.as_deref()),
-        end(data_side.stream, answered)
+        end(data_side.stream, !waits)
     );
 
     let round_trip = match &heartbeat {
@@ -187,6 +189,19 @@ async fn open(
             let tls = Step::failed(tls, e.class.as_str(), e.message).took(took);
             side(tcp, tls, None, certificate)
         }
+    }
+}
+
+/// One certificate that both URLs show need not be complained about twice.
+fn say_once(first: &Side, second: &mut Side, first_url: &Url) {
+    if let (Some(a), Some(b)) = (&first.shown, &second.shown)
+        && !a.accepted
+        && !b.accepted
+        && a.info == b.info
+    {
+        second.tls.why = Some(format!(
+            "it shows the certificate that is refused from {first_url}"
+        ));
     }
 }
 

@@ -65,7 +65,7 @@ fn rows(out: &mut String, section: &Section) {
     let timed = section.rows.iter().any(|row| row.round_trip_ms.is_some());
     let mut head: Vec<String> = Vec::new();
     head.extend(grouped.then(|| "group".into()));
-    head.push(String::new());
+    head.push("name".into());
     let steps = section.rows.first().map_or(&[][..], |row| &row.steps);
     head.extend(steps.iter().map(|step| step.step.to_owned()));
     head.extend(timed.then(|| "round trip".into()));

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::config::Url;
+use crate::config::Endpoint;
 use crate::egress::Failure;
 use crate::net::Stream;
-use crate::wire::reply::{Reply, short_class};
+use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
 use crate::wire::request;
 
 /// For each goodbye: the logout and its answer, a close.
@@ -17,15 +17,22 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// A publish of zero events, which a Traffic Manager answers ok.
 pub(super) async fn heartbeat(
     stream: &mut Stream,
-    url: &Url,
+    endpoint: &Endpoint,
     session: &[u8],
     within: Duration,
 ) -> Result<(), Failure> {
+    let (auth, url) = (&endpoint.auth, &endpoint.data);
     let mut frame = Vec::new();
     request::encode_publish_header(&mut frame, session, 0, 0);
     let failure = |class, message| Err(Failure { class, message });
     match timeout(within, ask(stream, &frame)).await {
         Ok(Ok(Answer::Ok)) => Ok(()),
+        Ok(Ok(Answer::Error(text))) if text.starts_with(short_class(SESSION_TIMEOUT)) => failure(
+            "session",
+            format!(
+                "{url} does not know the session that {auth} gave ({text}): do both URLs name the same Traffic Manager?"
+            ),
+        ),
         Ok(Ok(Answer::Error(text))) => failure("protocol", format!("{url} answered a publish with {text}")),
         Ok(Err(e)) => failure(
             "closed",

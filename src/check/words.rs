@@ -105,7 +105,8 @@ fn ack(config: &Config) -> Vec<String> {
         Ack::Delivered => vec![
             "a gateway gets its ok when a Traffic Manager of every group has taken the events (ack = \"delivered\"):"
                 .into(),
-            "  if weir is killed before that, the gateway sends them again".into(),
+            "  if weir is killed before that, the gateway sends them again; for a group that is away (below) it does not wait"
+                .into(),
             again,
         ],
     }

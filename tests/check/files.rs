@@ -1,0 +1,103 @@
+//! What can be said without a connection.
+
+use crate::support::{Site, configuration};
+
+const GROUP: &str =
+    "[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://tm1:9611\", \"tcp://tm2:9611\"]\n";
+
+#[test]
+fn every_problem_is_listed_at_once_and_the_exit_code_is_2() {
+    let more = "backoff_min = \"1 parsec\"\nwindow = 3\n[tls]\nverify = \"hope\"\n";
+    let site = Site::with(&configuration(more, GROUP));
+    for arguments in [&[][..], &["--connect"]] {
+        let said = site.check(arguments);
+        said.says(
+            2,
+            &["1 parsec", "window", "hope", "3 problems in the configuration"],
+        );
+        assert_eq!(said.stdout, "");
+    }
+    let json = site.json();
+    assert_eq!(json["valid"], false);
+    assert_eq!(json["problems"].as_array().unwrap().len(), 3);
+    assert!(
+        json["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|p| p["line"].as_u64() > Some(0))
+    );
+    assert!(json["fan_out"].is_null() && json["connect"].is_null());
+}
+
+#[test]
+fn a_file_that_is_no_toml_or_not_there_is_2() {
+    Site::with("[apim.throttling\npassword = \"correct-horse-battery\"")
+        .check(&[])
+        .says(2, &["weir.toml"]);
+    let site = Site::with("");
+    std::fs::remove_file(site.path("weir.toml")).unwrap();
+    site.check(&[]).says(2, &["cannot read the file"]);
+    site.check(&["--no-such-argument"]).says(2, &["--help"]);
+}
+
+#[test]
+fn files_of_tls_that_weir_could_not_start_with_are_problems_all_of_them() {
+    let tls = "[tls]\ncertificate = \"/nowhere/weir.pem\"\nkey = \"/nowhere/weir.key\"\n[tls.trust]\npem = \"/nowhere/ca.pem\"\n";
+    let site = Site::with(&configuration(tls, GROUP));
+    site.check(&[]).says(2, &["/nowhere/weir.pem", "/nowhere/ca.pem"]);
+    let json = site.json();
+    assert_eq!(json["problems"].as_array().unwrap().len(), 2);
+    assert_eq!(json["problems"][0]["key"], "tls");
+}
+
+#[test]
+fn the_fan_out_is_told_in_words() {
+    let other = "[[apim.throttling.url_group]]\nname = \"dr\"\ntype = \"loadbalance\"\n\
+                 traffic_manager_urls = [\"ssl://tm3:9711\", \"ssl://tm4:9711\"]\n\
+                 traffic_manager_auth_urls = [\"ssl://tm3:9711\", \"ssl://tm4:9711\"]\n\
+                 [group.dr]\nusername = \"dr-user\"\npassword = \"correct-horse-battery\"\noverflow = \"shed\"\nshed = \"newest\"\nmax_events = 50_000\n\
+                 unavailable_after = \"never\"\n";
+    let site = Site::with(&configuration("", &format!("{GROUP}{other}")));
+    let said = site.check(&[]);
+    said.says(
+        0,
+        &[
+            "every event goes to 2 groups: group1, dr",
+            "group1: failover",
+            "    1. tcp://tm1:9611 (login at ssl://tm1:9711 as \"admin\")\n    2. tcp://tm2:9611 (login",
+            "dr: loadbalance",
+            "    1. ssl://tm3:9711 (login at ssl://tm3:9711 as \"dr-user\")",
+            "tcp://127.0.0.1:0  events; a login is refused here",
+            "(ack = \"accepted\")",
+            "up to 1,000,000 of them, or 256 MiB",
+            "up to 50,000 of them",
+            "gateways wait for at most 1s; then the oldest events",
+            "new events are dropped for this group, and counted; gateways never wait",
+            "warning: ",
+        ],
+    );
+    let json = site.check(&["--json"]).json();
+    let fan_out = &json["fan_out"];
+    assert_eq!(fan_out["groups"][0]["policy"], "failover");
+    assert_eq!(fan_out["groups"][1]["endpoints"][1]["data"], "ssl://tm4:9711");
+    assert_eq!(fan_out["groups"][1]["queue"]["unavailable_after"], "never");
+    assert_eq!(fan_out["users"], serde_json::json!(["admin"]));
+    assert!(!json["warnings"].as_array().unwrap().is_empty());
+    assert!(json["connect"].is_null());
+}
+
+#[test]
+fn strict_delivery_and_the_return_leg_are_told_in_words() {
+    let more = "[queue]\nblock_timeout = \"never\"\n[decisions]\nlisten = \"0.0.0.0:5672\"\nendpoints = [\"tcp://tm1:5672\"]\n";
+    let text = format!("ack = \"delivered\"\n{}", configuration(more, GROUP));
+    Site::with(&text).check(&[]).says(
+        0,
+        &[
+            "(ack = \"delivered\")",
+            "gateways wait until there is room",
+            "throttle decisions come back through weir",
+            "1. tcp://tm1:5672",
+        ],
+    );
+}
