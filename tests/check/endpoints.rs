@@ -204,7 +204,7 @@ fn endpoints_are_tried_at_once_and_shown_in_order() {
     let tms: Vec<Tm> = (0..8).map(|_| Tm::start(&certificate, Mute::Login)).collect();
     let groups: String = tms.iter().map(|tm| tm.group("localhost", "tcp")).collect();
     let site = Site::new(&ca, &groups);
-    let since = std::time::Instant::now();
+    let since = tokio::time::Instant::now();
     let json = site.json();
     let took = since.elapsed().as_secs_f64() * 1_000.0;
     let logins = (0..tms.len()).map(|row| step(&json, row, "login")["took_ms"].as_f64().unwrap());

@@ -69,7 +69,7 @@ impl Site {
             .args(["check", "--config"])
             .arg(self.path("weir.toml"));
         command.args(arguments);
-        let (done, output) = mpsc::channel::<Output>();
+        let (done, output) = mpsc::sync_channel::<Output>(1);
         std::thread::spawn(move || done.send(command.output().unwrap()));
         let output = output.recv_timeout(SOON).expect("weir check does not end");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -64,7 +64,7 @@ impl Tm {
     fn with(certificate: &Made, mute: Mute, data_tls: bool) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (stop, stopped) = oneshot::channel();
-        let (ready, addresses) = std::sync::mpsc::channel();
+        let (ready, addresses) = std::sync::mpsc::sync_channel(1);
         let (acceptor, noted) = (acceptor(certificate), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -105,7 +105,7 @@ impl Tm {
 
     /// What it has seen once both connections of a check are over.
     pub(crate) fn seen(&self) -> Seen {
-        let since = std::time::Instant::now();
+        let since = tokio::time::Instant::now();
         loop {
             let seen = self.seen.lock().unwrap().clone();
             if seen.ends + seen.resets >= 2 || since.elapsed() > crate::support::SOON {
