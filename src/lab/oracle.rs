@@ -183,6 +183,13 @@ impl Oracle {
             .map_or(0, |g| g.received.values().map(Bits::count).sum())
     }
 
+    /// Whether a group has received this event.
+    #[must_use]
+    pub fn has(&self, group: usize, id: Id) -> bool {
+        let bits = self.groups.get(group).and_then(|g| g.received.get(&id.origin));
+        bits.is_some_and(|b| b.contains(id.sequence))
+    }
+
     /// Acknowledged events that a group has not received yet.
     #[must_use]
     pub fn missing(&self, group: usize) -> u64 {

@@ -48,6 +48,8 @@ pub struct Plan {
     /// Whole tables.
     pub tables: String,
     pub sizes: Option<Sizes>,
+    /// In place of typical ones of these sizes, dated 1970.
+    pub events: Option<Events>,
 }
 
 impl Plan {
@@ -73,23 +75,33 @@ impl Bed {
     /// Starts Traffic Managers and weir; every link is up when it returns.
     pub async fn start(plan: Plan) -> Self {
         let bed = Self::start_cold(plan).await;
-        bed.until("every link is up", |s| {
+        bed.links_up().await;
+        bed
+    }
+
+    pub async fn links_up(&self) {
+        self.until("every link is up", |s| {
             s.groups
                 .iter()
                 .all(|g| g.endpoints.iter().all(|e| e.links_up == 1))
         })
         .await;
-        bed
     }
 
     /// The same without waiting for links.
     pub async fn start_cold(plan: Plan) -> Self {
+        Self::start_adjusted(plan, |_, _, _| {}).await
+    }
+
+    /// Cold, with a last word on what weir will read and on who stands behind it: proxies in between, other
+    /// sinks in place of the plain ones.
+    pub async fn start_adjusted(
+        plan: Plan,
+        adjust: impl FnOnce(&mut Config, &Judge, &mut Vec<Vec<Sink>>),
+    ) -> Self {
         let names: Vec<&'static str> = plan.groups.iter().map(|g| g.0).collect();
-        let judge = Judge::new(Oracle::new(
-            Events::new(plan.sizes.unwrap_or(Sizes::Typical), 0),
-            &names,
-            true,
-        ));
+        let events = Events::new(plan.sizes.unwrap_or(Sizes::Typical), 0);
+        let judge = Judge::new(Oracle::new(plan.events.clone().unwrap_or(events), &names, true));
         let mut sinks = Vec::new();
         let mut blocks = String::new();
         for (i, (name, policy, count)) in plan.groups.iter().enumerate() {
@@ -103,7 +115,8 @@ impl Bed {
             blocks += &url_group(name, policy, &urls.join(", "));
             sinks.push(group);
         }
-        let config = config(&toml(&plan, &blocks));
+        let mut config = config(&toml(&plan, &blocks));
+        adjust(&mut config, &judge, &mut sinks);
         let weir = Weir::start(config.clone(), Vec::new(), quiet_log()).unwrap_or_else(|e| panic!("{e}"));
         Self {
             judge,

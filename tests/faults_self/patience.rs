@@ -1,0 +1,123 @@
+//! What one group's trouble costs the others: at most one `block_timeout`.
+
+use std::time::Duration;
+
+use weir::lab::sink::Answer;
+use weir::lab::{Close, Load, LoadOptions};
+
+use crate::faults::eventually;
+use crate::support::{Bed, Plan, story};
+
+const BLOCK: Duration = Duration::from_millis(400);
+/// For a loaded machine.
+const MARGIN: Duration = Duration::from_millis(600);
+
+#[test]
+fn two_groups_blocked_at_the_same_time_cost_one_block_timeout() {
+    story(async {
+        let bed = Bed::start(Plan {
+            queue: "max_events = 1000\nblock_timeout = \"400ms\"\nunavailable_after = \"never\"",
+            ..Plan::groups(&["a", "b", "alive"])
+        })
+        .await;
+        for stalled in [0, 1] {
+            bed.sinks[stalled][0].set(|b| b.answer(Answer::Stall));
+        }
+        let report = Load::start(LoadOptions {
+            connections: 8,
+            count: Some(8000),
+            ..bed.load()
+        })
+        .finish()
+        .await;
+        assert_eq!(report.counts.events_acked, 8000);
+        let longest = report.latency.max();
+        assert!(longest >= BLOCK, "it did block: {longest:?}");
+        assert!(longest < BLOCK + MARGIN, "the longest reply: {longest:?}");
+        let snapshot = bed.snapshot().await;
+        for group in &snapshot.groups[..2] {
+            assert_eq!(
+                (group.blocked_incidents_total, group.shed_incidents_total),
+                (1, 1)
+            );
+        }
+        let shed = snapshot.groups[0].events.dropped.queue_full;
+        for stalled in [0, 1] {
+            bed.sinks[stalled][0].set(|b| b.answer(Answer::Ok));
+        }
+        let verdict = bed.verdict().await.witness("shed", shed);
+        assert!(verdict.ok(), "{verdict}");
+        assert_eq!(verdict.groups[2].copies, 8000);
+    });
+}
+
+#[test]
+fn groups_that_fill_one_after_the_other_cost_one_block_timeout_each() {
+    story(async {
+        let bed = Bed::start(Plan {
+            queue: "max_events = 1000\nblock_timeout = \"400ms\"\nunavailable_after = \"never\"",
+            tables: "[group.b]\nmax_events = 3000\n".into(),
+            ..Plan::groups(&["a", "b", "alive"])
+        })
+        .await;
+        for stalled in [0, 1] {
+            bed.sinks[stalled][0].set(|b| b.answer(Answer::Stall));
+        }
+        let report = Load::start(LoadOptions {
+            connections: 8,
+            count: Some(8000),
+            ..bed.load()
+        })
+        .finish()
+        .await;
+        let longest = report.latency.max();
+        assert!((BLOCK..BLOCK + MARGIN).contains(&longest), "{longest:?}");
+        let snapshot = bed.snapshot().await;
+        let waited = Duration::from_nanos(snapshot.ingress.blocked_nanos_total);
+        assert!(
+            waited >= 2 * BLOCK && waited < 8 * 2 * (BLOCK + MARGIN),
+            "each gateway waited twice at most: {waited:?}"
+        );
+        for stalled in [0, 1] {
+            bed.sinks[stalled][0].set(|b| b.answer(Answer::Ok));
+        }
+        let shed = snapshot.groups[1].events.dropped.queue_full;
+        let verdict = bed.verdict().await.witness("shed by the second", shed);
+        assert!(verdict.ok(), "{verdict}");
+        assert_eq!(verdict.groups[2].copies, 8000);
+    });
+}
+
+#[test]
+fn a_group_that_dies_under_load_costs_the_others_one_block_timeout() {
+    story(async {
+        let bed = Bed::start(Plan {
+            queue: "max_events = 1000\nblock_timeout = \"400ms\"\nunavailable_after = \"5s\"",
+            ..Plan::groups(&["dies", "alive"])
+        })
+        .await;
+        let load = Load::start(LoadOptions {
+            connections: 8,
+            count: Some(12_000),
+            ..bed.load()
+        });
+        eventually("traffic", || bed.sinks[0][0].counts().events > 500).await;
+        bed.sinks[0][0].kill(Close::Rst).await;
+        let report = load.finish().await;
+        assert_eq!((report.counts.events_acked, report.counts.refused), (12_000, 0));
+        let longest = report.latency.max();
+        assert!((BLOCK..BLOCK + MARGIN).contains(&longest), "{longest:?}");
+        let group = bed.group("dies").await;
+        assert_eq!(
+            (group.blocked_incidents_total, group.shed_incidents_total),
+            (1, 1)
+        );
+        bed.sinks[0][0].revive().await;
+        let verdict = bed
+            .verdict()
+            .await
+            .witness("shed", group.events.dropped.queue_full);
+        assert!(verdict.ok(), "{verdict}");
+        assert_eq!(verdict.groups[1].copies, 12_000);
+    });
+}
