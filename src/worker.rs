@@ -16,7 +16,7 @@ use crate::ingress::{Gate, Settings, listen};
 use crate::lifecycle::Phase;
 use crate::net::{Acceptor, Dialer, Listener};
 use crate::relay::{Fanout, Limits, Reason};
-use crate::status::Snapshot;
+use crate::status::{self, Snapshot};
 
 /// How often a removed group is looked at until it is empty.
 const REMOVED_LOOK: Duration = Duration::from_millis(20);
@@ -50,6 +50,8 @@ pub struct Worker {
     groups: RefCell<Vec<Rc<Group>>>,
     /// Groups gone from the configuration that still deliver what they hold.
     removed: RefCell<Vec<Rc<Group>>>,
+    /// The last numbers of removed groups that had to drop something: a loss stays to be seen.
+    departed: RefCell<Snapshot>,
 }
 
 impl Worker {
@@ -77,6 +79,7 @@ impl Worker {
             context,
             groups: RefCell::default(),
             removed: RefCell::default(),
+            departed: RefCell::default(),
         });
         worker.apply(config);
         if let Some(listener) = parts.tcp {
@@ -128,6 +131,7 @@ impl Worker {
                 ..Snapshot::default()
             });
         }
+        all.add(&self.departed.borrow());
         all
     }
 
@@ -203,7 +207,8 @@ impl Worker {
         ))
     }
 
-    /// A group that gets no more events delivers what it holds, within `drain_timeout`.
+    /// A group that gets no more events delivers what it holds, within `drain_timeout`. What is in flight
+    /// then may still be answered; what comes back instead is given up, too.
     fn remove(self: &Rc<Self>, group: Rc<Group>, drain_timeout: Duration) {
         self.removed.borrow_mut().push(Rc::clone(&group));
         let worker = Rc::clone(self);
@@ -213,19 +218,44 @@ impl Worker {
                     sleep(REMOVED_LOOK).await;
                 }
             };
-            let in_time = timeout_at(Instant::now() + drain_timeout, empty).await.is_ok();
-            let left = group.status(Instant::now()).events.queued;
+            // In time or not: what is left is counted below.
+            let _ = timeout_at(Instant::now() + drain_timeout, empty).await;
             group.close(Reason::GroupRemoved);
-            if in_time {
-                tracing::info!(group = group.name(), "group removed, everything delivered");
-            } else {
+            while !group.queue().is_empty() {
+                sleep(REMOVED_LOOK).await;
+                group.queue().drop_queued(Reason::GroupRemoved);
+            }
+            let last = group.status(Instant::now());
+            let dropped = last.events.dropped.group_removed;
+            if dropped > 0 {
                 tracing::warn!(
                     group = group.name(),
-                    events = left,
+                    events = dropped,
                     "group removed, the rest is dropped"
                 );
+                worker.departed.borrow_mut().add(&departed(last));
+            } else {
+                tracing::info!(group = group.name(), "group removed, everything delivered");
             }
             worker.removed.borrow_mut().retain(|g| !Rc::ptr_eq(g, &group));
         });
+    }
+}
+
+/// What is left to say of a group that is gone: its counts. It is no trouble any more.
+fn departed(last: status::Group) -> Snapshot {
+    let counts = status::Group {
+        name: last.name,
+        policy: last.policy,
+        available: true,
+        events: last.events,
+        blocked_incidents_total: last.blocked_incidents_total,
+        shed_incidents_total: last.shed_incidents_total,
+        resent_events_total: last.resent_events_total,
+        ..status::Group::default()
+    };
+    Snapshot {
+        groups: vec![counts],
+        ..Snapshot::default()
     }
 }

@@ -177,6 +177,20 @@ impl Bed {
         self.judge.verdict(Some(&WeirCounts::from(&snapshot)))
     }
 
+    /// The same for a run in which only one group was there from its beginning to its end; of the others
+    /// the rules see what arrived alone.
+    pub async fn verdict_of(&self, group: &str) -> Verdict {
+        let snapshot = self
+            .until("everything has ended", |s| {
+                s.groups.iter().all(|g| g.events.queued + g.events.inflight == 0)
+            })
+            .await;
+        self.metrics_agree(&snapshot);
+        let mut counts = WeirCounts::from(&snapshot);
+        counts.groups.retain(|g| g.name == group);
+        self.judge.verdict(Some(&counts))
+    }
+
     /// The scrape says what the snapshot says, once nothing moves.
     pub fn metrics_agree(&self, snapshot: &Snapshot) {
         let Some(admin) = self.weir.addresses().admin else {
