@@ -264,7 +264,11 @@ impl Shared {
         let bytes = open.arena.seal();
         let events = std::mem::take(&mut open.events);
         let targets = std::mem::take(&mut open.targets);
-        let oldest_ms = std::mem::replace(&mut open.oldest_event_ms, i64::MAX);
+        // Where nobody asked for ages, a limit that a reload brings must look into the batch.
+        let oldest_ms = match std::mem::replace(&mut open.oldest_event_ms, i64::MAX) {
+            known if self.ages.get() => known,
+            _ => i64::MIN,
+        };
         let receipts = std::mem::take(&mut open.receipts);
         drop(open);
         let holding = chosen(groups, targets)
