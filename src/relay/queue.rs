@@ -228,6 +228,9 @@ impl Queue {
 
     /// A frame goes into the open batch.
     pub(super) fn reserve(&mut self, events: usize, bytes: usize) {
+        if self.open_events == 0 {
+            self.held_bytes += PARCEL_COST_BYTES;
+        }
         self.totals.accepted += events as u64;
         self.open_events += events;
         self.queued_events += events;
@@ -254,7 +257,6 @@ impl Queue {
             "what was reserved is what is sealed"
         );
         self.open_events = 0;
-        self.held_bytes += PARCEL_COST_BYTES;
         self.loads.push_back(load);
     }
 
@@ -412,15 +414,16 @@ impl Queue {
     }
 
     /// A frame larger than the whole queue enters when it is alone: it could enter at no other time.
+    /// It may need a batch of its own.
     fn fits(&self, events: usize, bytes: usize) -> bool {
         self.held_events() == 0
             || (self.held_events() + events <= self.limits.events_max
-                && self.held_bytes + bytes <= self.limits.bytes_max)
+                && self.held_bytes + bytes + PARCEL_COST_BYTES <= self.limits.bytes_max)
     }
 
     fn fits_without_queued(&self, events: usize, bytes: usize) -> bool {
         self.inflight_events == 0
             || (self.inflight_events + events <= self.limits.events_max
-                && self.inflight_bytes + bytes <= self.limits.bytes_max)
+                && self.inflight_bytes + bytes + PARCEL_COST_BYTES <= self.limits.bytes_max)
     }
 }
