@@ -243,14 +243,18 @@ impl Session {
         }
     }
 
-    /// Waits until the frame at the front may be tried again, or must be refused.
+    /// Waits until the frame at the front may be tried again, or must be refused, or an answer to an
+    /// earlier one is due.
     pub(super) async fn wait_for_room(&mut self, full: Full) {
         let gate = std::rc::Rc::clone(&self.gate);
         let since = *self.blocked_since.get_or_insert_with(Instant::now);
         let began = Instant::now();
         let give_up = since + gate.settings().reply_timeout;
         gate.stats().blocked_now += 1;
-        let until = full.retry_at.map_or(give_up, |at| at.min(give_up));
+        let until = [full.retry_at, self.replies.due()]
+            .into_iter()
+            .flatten()
+            .fold(give_up, Instant::min);
         tokio::select! {
             // Room first: when both have come, the frame is better taken than refused.
             biased;

@@ -1,1 +1,211 @@
-//! x
+//! `ack = "delivered"` when a group is away, and drains that are finished, or taken back.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir::lab::gateway::Answer as Reply;
+use weir::lab::sink::Answer;
+use weir::lab::{Close, Load, LoadOptions};
+use weir::lifecycle::Phase;
+use weir::wire::reply::SESSION_TIMEOUT;
+
+use crate::faults::{Publisher, eventually, nothing_missing};
+use crate::support::{Bed, Plan, story};
+
+/// A call that changes something; the body of its 200.
+fn call(bed: &Bed, method: &str, path: &str) -> String {
+    let address = bed.weir.addresses().admin.unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    text
+}
+
+#[test]
+fn a_group_that_becomes_unavailable_lets_go_of_replies_it_held_back() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            queue: "unavailable_after = \"300ms\"",
+            ..Plan::groups(&["dies", "alive"])
+        })
+        .await;
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        gateway.publish_ok(5).await;
+        bed.sinks[0][0].kill(Close::Rst).await;
+        bed.until("its link is down", |s| s.groups[0].endpoints[0].links_up == 0)
+            .await;
+        let asked = Instant::now();
+        gateway.publish_ok(1).await;
+        let waited = asked.elapsed();
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+        assert!(!bed.group("dies").await.available);
+        let asked = Instant::now();
+        gateway.publish_ok(20).await;
+        assert!(asked.elapsed() < Duration::from_secs(5), "nobody waits for it");
+        let queued = bed.group("dies").await.events.queued;
+        assert_eq!(queued, 21);
+        bed.sinks[0][0].revive().await;
+        let verdict = nothing_missing(&bed, "waited for it", queued).await;
+        assert_eq!(verdict.acked, 26);
+        bed.until("available again", |s| s.groups[0].available).await;
+        gateway.publish_ok(1).await;
+        assert_eq!(bed.judge.oracle().received(0), 27, "an ok means delivered again");
+    });
+}
+
+#[test]
+fn with_unavailable_after_never_an_ok_means_delivered_to_the_dead_one_too() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            listen: "reply_timeout = \"300ms\"",
+            queue: "unavailable_after = \"never\"",
+            ..Plan::groups(&["dead", "alive"])
+        })
+        .await;
+        bed.sinks[0][0].kill(Close::Rst).await;
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        let Reply::Error { class, .. } = gateway.publish(1).await else {
+            panic!("ok without delivery")
+        };
+        assert_eq!(class, SESSION_TIMEOUT);
+        let refused = bed.snapshot().await.ingress.publishes_refused_total;
+        bed.sinks[0][0].revive().await;
+        bed.until("up again", |s| s.groups[0].endpoints[0].links_up == 1)
+            .await;
+        gateway.publish_ok(1).await;
+        assert_eq!(bed.judge.oracle().received(0), 2);
+        nothing_missing(&bed, "refused", refused).await;
+    });
+}
+
+#[test]
+fn an_answer_that_is_due_does_not_wait_behind_a_frame_that_finds_no_room() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            listen: "reply_timeout = \"1s\"",
+            queue: "max_events = 1\nblock_timeout = \"never\"\nunavailable_after = \"never\"",
+            ..Plan::groups(&["stalled", "alive"])
+        })
+        .await;
+        bed.sinks[0][0].set(|b| b.answer(Answer::Stall));
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        let asked = Instant::now();
+        let first = gateway.send(1).await;
+        bed.until("it has waited for most of its time", |s| {
+            s.groups[0].endpoints[0].oldest_inflight_ms > 700
+        })
+        .await;
+        let second = gateway.send(1).await;
+        bed.until("the next one finds no room", |s| s.ingress.blocked_now == 1)
+            .await;
+        assert!(matches!(gateway.answer(first, 1).await, Reply::Error { .. }));
+        let waited = asked.elapsed();
+        assert!(waited < Duration::from_millis(1500), "{waited:?}");
+        bed.sinks[0][0].set(|b| b.answer(Answer::Ok));
+        assert_eq!(gateway.answer(second, 1).await, Reply::Ok);
+        let refused = bed.snapshot().await.ingress.publishes_refused_total;
+        let verdict = nothing_missing(&bed, "refused", refused).await;
+        assert_eq!((verdict.acked, verdict.groups[0].distinct), (1, 2));
+    });
+}
+
+#[test]
+fn a_drain_with_ack_delivered_answers_everything_it_delivered() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            ..Plan::groups(&["one", "two"])
+        })
+        .await;
+        for sinks in &bed.sinks {
+            sinks[0].set(|b| b.delay = Duration::from_millis(5));
+        }
+        let load = Load::start(LoadOptions {
+            connections: 32,
+            ..bed.load()
+        });
+        eventually("traffic", || bed.judge.oracle().received(0) > 300).await;
+        bed.sinks[1][0].set(|b| b.answer(Answer::Stall));
+        let waiting = bed
+            .until("answers are owed", |s| s.groups[1].events.inflight >= 20)
+            .await
+            .groups[1]
+            .events
+            .inflight;
+        let release = async {
+            let mut phase = bed.weir.lifecycle().watch();
+            let draining = |p: &Phase| matches!(p, Phase::Draining { .. });
+            phase.wait_for(draining).await.unwrap();
+            bed.sinks[1][0].set(|b| b.answer(Answer::Ok));
+        };
+        let (drained, ()) = tokio::join!(bed.weir.drain(), release);
+        assert!(drained);
+        let last = bed.weir.stop();
+        assert!(last.groups.iter().all(|g| g.events.dropped.total() == 0));
+        eventually("gateways are told", || {
+            let resets = load.counts().resets;
+            resets + load.counts().connect_failures >= 32
+        })
+        .await;
+        assert_eq!(load.counts().acked_by_fin, 0, "reset, never FIN");
+        drop(load);
+        let verdict = bed.judge.verdict(None).witness("owed", waiting);
+        for group in &verdict.groups {
+            assert_eq!(
+                (group.missing.count, group.distinct),
+                (0, verdict.acked),
+                "every delivered event was answered ok: {verdict}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_drain_that_is_taken_back_has_cost_nothing() {
+    story(async {
+        for ack in ["ack = \"accepted\"", "ack = \"delivered\""] {
+            let bed = Bed::start(Plan {
+                top: ack,
+                ..Plan::groups(&["one", "two"])
+            })
+            .await;
+            let load = Load::start(LoadOptions {
+                connections: 8,
+                ..bed.load()
+            });
+            for _ in 0..3 {
+                let seen = bed.judge.oracle().received(0);
+                eventually("traffic", || bed.judge.oracle().received(0) > seen + 500).await;
+                assert!(call(&bed, "POST", "/drain").contains("draining"));
+                bed.until("all that was read is delivered", |s| {
+                    s.groups.iter().all(|g| g.events.queued + g.events.inflight == 0)
+                })
+                .await;
+                assert!(call(&bed, "DELETE", "/drain").contains("ready"));
+            }
+            let seen = bed.judge.oracle().received(0);
+            eventually("traffic goes on", || bed.judge.oracle().received(0) > seen + 500).await;
+            load.stop();
+            let report = load.finish().await;
+            assert_eq!(
+                (report.counts.resets, report.counts.connections),
+                (0, 8),
+                "nobody was sent away"
+            );
+            assert_eq!((report.counts.refused, report.counts.session_errors), (0, 0));
+            bed.assert_clean(report.counts.events_acked).await;
+        }
+    });
+}

@@ -92,6 +92,12 @@ impl Publisher {
 
     /// One frame of so many events; told to the oracle when it is answered ok.
     pub async fn publish(&mut self, events: u64) -> Answer {
+        let first = self.send(events).await;
+        self.answer(first, events).await
+    }
+
+    /// One frame, not waiting for its answer; its first event.
+    pub async fn send(&mut self, events: u64) -> u64 {
         let (first, now) = (self.next, self.judge.now());
         self.next += events;
         let bytes = {
@@ -99,7 +105,13 @@ impl Publisher {
             oracle.issue(self.origin, first, events, now);
             frame(&self.session, oracle.events(), self.origin, first, events)
         };
-        let answer = self.gateway.ask(&bytes, Duration::from_secs(30)).await;
+        self.gateway.send(&bytes).await.unwrap();
+        first
+    }
+
+    /// The answer to the oldest unanswered frame, which was this one.
+    pub async fn answer(&mut self, first: u64, events: u64) -> Answer {
+        let answer = self.gateway.answer(Duration::from_secs(30)).await;
         if answer == Answer::Ok {
             self.judge.oracle().ack(self.origin, first, events);
         }
