@@ -101,8 +101,8 @@ impl Pump {
         }
         let mut stats = self.link.stats.borrow_mut();
         stats.inflight_frames = 0;
-        stats.oldest_inflight_ms = 0;
         drop(stats);
+        self.link.oldest_unanswered.set(None);
         end
     }
 
@@ -374,13 +374,9 @@ impl Pump {
     }
 
     fn count_inflight(&self) {
-        let mut stats = self.link.stats.borrow_mut();
-        stats.inflight_frames = self.pipeline.len() as u64;
-        let oldest = self
-            .pipeline
-            .oldest()
-            .map_or(Duration::ZERO, |f| f.sent_at.elapsed());
-        stats.oldest_inflight_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        self.link.stats.borrow_mut().inflight_frames = self.pipeline.len() as u64;
+        let oldest = self.pipeline.oldest().map(|f| f.sent_at);
+        self.link.oldest_unanswered.set(oldest);
     }
 }
 

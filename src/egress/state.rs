@@ -53,6 +53,8 @@ pub(super) struct Link {
     pub(super) endpoint: config::Endpoint,
     pub(super) observers: LinkObservers,
     pub(super) stats: RefCell<status::Endpoint>,
+    /// When the oldest unanswered frame was sent.
+    pub(super) oldest_unanswered: Cell<Option<Instant>>,
     state: Cell<LinkState>,
     since: Cell<Instant>,
     failure: RefCell<Option<Failure>>,
@@ -82,6 +84,7 @@ impl Link {
             }),
             endpoint,
             observers,
+            oldest_unanswered: Cell::new(None),
             state: Cell::new(LinkState::Connecting),
             since: Cell::new(Instant::now()),
             failure: RefCell::default(),
@@ -213,7 +216,7 @@ impl Link {
     }
 
     pub(super) fn status(&self, now: Instant) -> status::Endpoint {
-        let millis = now.duration_since(self.since.get()).as_millis();
+        let ms = |since: Instant| u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX);
         status::Endpoint {
             state: self.state.get(),
             reason: self
@@ -221,7 +224,8 @@ impl Link {
                 .borrow()
                 .as_ref()
                 .map(|f| format!("{}: {}", f.class, f.message)),
-            since_ms: u64::try_from(millis).unwrap_or(u64::MAX),
+            since_ms: ms(self.since.get()),
+            oldest_inflight_ms: self.oldest_unanswered.get().map_or(0, ms),
             enabled: self.enabled.get(),
             links_up: u64::from(self.state.get() == LinkState::Up),
             ..self.stats.borrow().clone()
