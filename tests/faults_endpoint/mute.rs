@@ -40,6 +40,7 @@ fn a_peer_that_reads_and_never_answers_is_left_after_reply_timeout() {
         assert!(stalled.elapsed() < Duration::from_secs(5));
         assert_eq!(all_failures(&left, 1), 0);
         load.finish().await;
+        eventually("the second serves", || bed.sinks[0][1].counts().events > 0).await;
         let verdict = nothing_missing(&bed, "taken by the second", bed.sinks[0][1].counts().events).await;
         let resent = bed.group("one").await.resent_events_total;
         assert!(
@@ -65,6 +66,7 @@ fn a_peer_that_stops_reading_is_left_after_reply_timeout() {
         eventually("traffic", || bed.sinks[0][0].counts().events > 500).await;
         bed.sinks[0][0].set(|b| b.reading = false);
         load.finish().await;
+        eventually("the second serves", || bed.sinks[0][1].counts().events > 0).await;
         let verdict = nothing_missing(&bed, "taken by the second", bed.sinks[0][1].counts().events).await;
         assert_eq!(verdict.groups[1].copies, 40_000);
         let snapshot = bed.snapshot().await;
