@@ -105,9 +105,8 @@ impl Bed {
         let mut sinks = Vec::new();
         let mut blocks = String::new();
         for (i, (name, policy, count)) in plan.groups.iter().enumerate() {
-            let group: Vec<Sink> = (0..*count)
-                .map(|_| Sink::start(SinkOptions::local().judged_by(&judge, i)).unwrap())
-                .collect();
+            let sink = |_| Sink::start(SinkOptions::local().judged_by(&judge, i)).unwrap();
+            let group: Vec<Sink> = (0..*count).map(sink).collect();
             let urls: Vec<String> = group
                 .iter()
                 .map(|s| format!("\"tcp://{}\"", s.data_address()))
@@ -168,27 +167,26 @@ impl Bed {
     /// Waits until nothing is queued or in flight, then lets the oracle judge, and holds /metrics against
     /// the snapshot.
     pub async fn verdict(&self) -> Verdict {
-        let snapshot = self
-            .until("everything has ended", |s| {
-                s.groups.iter().all(|g| g.events.queued + g.events.inflight == 0)
-            })
-            .await;
-        self.metrics_agree(&snapshot);
+        let snapshot = self.at_rest().await;
         self.judge.verdict(Some(&WeirCounts::from(&snapshot)))
     }
 
-    /// The same for a run in which only one group was there from its beginning to its end; of the others
-    /// the rules see what arrived alone.
+    /// The same where only this group was there from beginning to end: of others what arrived is judged.
     pub async fn verdict_of(&self, group: &str) -> Verdict {
+        let snapshot = self.at_rest().await;
+        let mut counts = WeirCounts::from(&snapshot);
+        counts.groups.retain(|g| g.name == group);
+        self.judge.verdict(Some(&counts))
+    }
+
+    async fn at_rest(&self) -> Snapshot {
         let snapshot = self
             .until("everything has ended", |s| {
                 s.groups.iter().all(|g| g.events.queued + g.events.inflight == 0)
             })
             .await;
         self.metrics_agree(&snapshot);
-        let mut counts = WeirCounts::from(&snapshot);
-        counts.groups.retain(|g| g.name == group);
-        self.judge.verdict(Some(&counts))
+        snapshot
     }
 
     /// The scrape says what the snapshot says, once nothing moves.
