@@ -173,9 +173,11 @@ fn bytes_that_are_no_reply_end_the_connection_and_the_frames_go_again() {
             let endpoint = &seen.groups[0].endpoints[0];
             let known = failures(endpoint, "protocol") + failures(endpoint, "timeout");
             assert_eq!(known, n, "{bytes:?}: {:?}", endpoint.failures_total);
-            bed.until("it goes on", |s| s.groups[0].endpoints[0].links_up == 1)
-                .await;
             gateway.publish_ok(1).await;
+            bed.until("it goes on", |s| {
+                s.groups[0].events.delivered == 2 * n && s.groups[0].endpoints[0].links_up == 1
+            })
+            .await;
         }
         nothing_missing(&bed, "ended", all_failures(&bed.snapshot().await, 0)).await;
         assert_eq!(bed.group("babbles").await.events.rejected, 0);

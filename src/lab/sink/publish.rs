@@ -58,7 +58,7 @@ impl Connection {
             }
             Answer::Raw(bytes) => {
                 self.replies.extend_from_slice(&bytes);
-                self.tell(events, false);
+                self.tell(events, bytes.first() == Some(&reply::OK));
             }
             Answer::CloseBeforeOk(how) => {
                 self.tell(events, false);
