@@ -19,11 +19,13 @@ pub mod load;
 pub mod network;
 pub mod oracle;
 pub mod proxy;
+pub mod sim;
 pub mod sink;
 #[cfg(test)]
 mod tests;
 pub mod thread;
 pub mod verdict;
+mod watch;
 
 pub use event::{Events, Id, Sizes};
 pub use histogram::Histogram;

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::behaviour::{Answer, Behaviour, Close, Login};
 use super::counts::add;
+use crate::lab::watch;
 use crate::net::Stream;
 use crate::wire::decoder::{Decoded, Decoder, FRAME_MAX_BYTES_LIMIT};
 use crate::wire::reply::{self, Reply};
@@ -91,7 +92,7 @@ impl Connection {
         let end = tokio::select! {
             biased;
             now = watched.wait_for(|b| b.cut.0 != cut) => {
-                now.map_or(End::Peer, |b| End::Script(b.cut.1))
+                End::Script(now.cut.1)
             }
             end = async {
                 let _thread = served.acquire().await;
@@ -134,14 +135,14 @@ impl Connection {
             }
             result?;
             if !now.reading {
-                let _ = behaviour.changed().await;
+                behaviour.changed().await;
                 continue;
             }
             let free = self.buffer.get_mut(self.end..).unwrap_or_default();
             // Biased: the behaviour in force when bytes arrive is the one that answers them.
             let n = tokio::select! {
                 biased;
-                _ = behaviour.changed() => continue,
+                () = behaviour.changed() => continue,
                 n = self.stream.read(free) => n?,
             };
             if n == 0 {

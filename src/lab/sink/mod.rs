@@ -19,12 +19,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::counts::Counters;
 use self::port::Port;
 use super::judge::Judge;
+use super::watch;
 use crate::net::{Acceptor, Listener, SocketOptions, bind};
 
 pub use behaviour::{Answer, Behaviour, Close, Login};
@@ -235,8 +236,7 @@ impl Sink {
 
     async fn settled(&self, is: impl Fn((usize, usize)) -> bool) {
         let mut open = self.shared.open.subscribe();
-        // The sender lives as long as `self`: this cannot fail.
-        let _ = open.wait_for(|now| is(*now)).await;
+        open.wait_for(|now| is(*now)).await;
     }
 }
 

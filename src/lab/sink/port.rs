@@ -35,7 +35,7 @@ impl Port {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                changed = behaviour.changed() => if changed.is_err() { return },
+                () = behaviour.changed() => {}
                 () = tokio::time::sleep(RETRY), if listening && self.listener.is_none() => {}
                 stream = accept(&mut self.listener) => match stream {
                     Ok(raw) => self.spawn(raw),

@@ -1,0 +1,87 @@
+//! The whole weir in a simulated world, in virtual time: a seed drives load, faults, reloads and the clock, and
+//! replays them.
+//!
+//! `SEEDS=100000 cargo test --test simulation seeds` runs more of them, `FIRST=…` from another one on;
+//! `SEED=… cargo test --test simulation replay -- --nocapture` tells what happens in one.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "simulation/chaos.rs"]
+mod chaos;
+#[path = "simulation/gateways.rs"]
+mod gateways;
+#[path = "simulation/looks.rs"]
+mod looks;
+#[path = "simulation/many.rs"]
+mod many;
+#[path = "simulation/mutants.rs"]
+mod mutants;
+#[path = "simulation/plan.rs"]
+mod plan;
+#[path = "simulation/run.rs"]
+mod run;
+#[path = "simulation/verdict.rs"]
+mod verdict;
+#[path = "simulation/world.rs"]
+mod world;
+
+use many::{number, run_all};
+use mutants::Mutation;
+use run::run;
+
+/// Of one CI run.
+const SEEDS: u64 = 500;
+
+/// Seeds that found something once; `docs/testing` says what.
+const ONCE_FAILED: &[u64] = &[];
+
+#[test]
+fn five_hundred_seeds_of_chaos_lose_nothing_and_every_kind_of_fault_happens() {
+    let first = number("FIRST").unwrap_or(0);
+    let count = number("SEEDS").unwrap_or(SEEDS);
+    let all = run_all(first..first + count, None);
+    all.assert_well();
+    all.assert_every_witness_speaks();
+}
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    run_all(ONCE_FAILED.iter().copied(), None).assert_well();
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in (0..40).map(|i| i * 7) {
+        let (one, two) = (run(seed, None, false), run(seed, None, false));
+        assert_eq!(one, two, "seed {seed}");
+        assert!(one.digest.1 > 100, "seed {seed}: an empty trace");
+    }
+}
+
+#[test]
+fn each_planted_bug_is_found_within_a_hundred_seeds() {
+    for mutation in Mutation::ALL {
+        let found = (0..100).find(|seed| !run(*seed, Some(mutation), false).broken.is_empty());
+        println!("{mutation:?}: found by seed {found:?}");
+        assert!(found.is_some(), "{mutation:?} was not found in a hundred seeds");
+    }
+}
+
+#[test]
+fn replay() {
+    let Some(seed) = number("SEED") else {
+        println!("SEED=… says which seed to replay");
+        return;
+    };
+    let outcome = run(seed, None, std::env::var_os("QUIET").is_none());
+    for (what, count) in outcome.witnesses.iter().filter(|(_, n)| **n > 0) {
+        println!("{what}: {count}");
+    }
+    println!("digest {:?}", outcome.digest);
+    assert!(outcome.broken.is_empty(), "seed {seed}:\n{}", outcome.broken.join("\n"));
+}

@@ -1,0 +1,109 @@
+//! What must hold at every look, whatever is going on.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use weir::status::{Events, Snapshot};
+
+use crate::plan::{GUEST, WEIR};
+use crate::world::World;
+
+/// Larger than any frame of a run, with what its batches cost.
+const FRAME_BYTES: u64 = 1 << 20;
+/// Likewise, in events.
+const FRAME_EVENTS: u64 = 64;
+
+#[derive(Default)]
+pub struct Looks {
+    broken: RefCell<Vec<String>>,
+    last: RefCell<Snapshot>,
+    limits: RefCell<BTreeMap<String, (u64, u64)>>,
+    looks: Cell<u64>,
+    crashes: Cell<u64>,
+}
+
+impl Looks {
+    pub fn broken(&self) -> Vec<String> {
+        self.broken.borrow().clone()
+    }
+
+    fn holds(&self, holds: bool, otherwise: impl FnOnce() -> String) {
+        let mut broken = self.broken.borrow_mut();
+        if !holds && broken.len() < 10 {
+            broken.push(format!("look {}: {}", self.looks.get(), otherwise()));
+        }
+    }
+
+    pub fn look(&self, world: &World) {
+        self.looks.set(self.looks.get() + 1);
+        let now = world.snapshot();
+        let last = self.last.replace(now.clone());
+        self.holds(!world.weir_has_ended(), || "weir has ended by itself".into());
+        for (i, group) in (0..).zip(&now.groups) {
+            let e = &group.events;
+            world.sim.note("look", i, e.accepted ^ e.delivered << 20 ^ e.inflight << 40);
+            self.holds(e.balanced(), || format!("{}: the law is broken: {e:?}", group.name));
+            self.holds(e.dropped.lost == 0, || format!("{}: lost: {e:?}", group.name));
+            let mut limits = self.limits.borrow_mut();
+            let limit = limits.entry(group.name.clone()).or_default();
+            *limit = (limit.0.max(group.held_bytes_max), limit.1.max(group.held_events_max));
+            let (bytes, events) = *limit;
+            let workers = world.plan.workers as u64;
+            self.holds(group.held_bytes <= bytes + workers * FRAME_BYTES, || {
+                format!("{}: {} bytes held, {bytes} allowed", group.name, group.held_bytes)
+            });
+            self.holds(e.queued + e.inflight <= events + workers * FRAME_EVENTS, || {
+                format!("{}: {} events held, {events} allowed", group.name, e.queued + e.inflight)
+            });
+            // What has ended stays ended. The guest's counts go with it.
+            if let Some(before) = last.groups.iter().find(|g| g.name == group.name && g.name != GUEST) {
+                let (was, is) = (ended(&before.events), ended(e));
+                self.holds(was.iter().zip(is).all(|(was, is)| *was <= is), || {
+                    format!("{}: counts went back: {was:?} {is:?}", group.name)
+                });
+            }
+        }
+        // A frame enters all groups or none.
+        let core = || now.groups.iter().filter(|g| g.name != GUEST);
+        let accepted: Vec<u64> = core().map(|g| g.events.accepted).collect();
+        self.holds(accepted.windows(2).all(|w| w[0] == w[1]), || {
+            format!("groups have accepted different numbers: {accepted:?}")
+        });
+        let ok = now.ingress.events_ok_total;
+        self.holds(accepted.iter().all(|a| *a >= ok), || {
+            format!("{ok} events answered ok, but accepted {accepted:?}")
+        });
+        self.crashes.set(world.crashes.get());
+    }
+
+    /// At rest nothing is held by anybody.
+    pub fn look_at_rest(&self, world: &World) {
+        let now = world.snapshot();
+        for group in &now.groups {
+            self.holds(group.held_bytes == 0, || {
+                format!("{}: {} bytes held at rest", group.name, group.held_bytes)
+            });
+            let inflight: u64 = group.endpoints.iter().map(|e| e.inflight_frames).sum();
+            self.holds(inflight <= world.plan.workers as u64 * group.endpoints.len() as u64, || {
+                format!("{}: {inflight} frames in flight at rest", group.name)
+            });
+        }
+        self.holds(now.ingress.blocked_now == 0, || {
+            format!("{} gateways wait for room at rest", now.ingress.blocked_now)
+        });
+        // A Traffic Manager has 100 connections to give: one for events and one for a login, each worker.
+        for host in &world.hosts {
+            let held = world.sim.held(&host.name, 0);
+            self.holds(held <= 2 * world.plan.workers, || {
+                format!("weir holds {held} connections to {}", host.name)
+            });
+        }
+        self.holds(world.sim.fins_of(WEIR) == 0, || {
+            format!("weir has ended {} gateway connections with FIN", world.sim.fins_of(WEIR))
+        });
+    }
+}
+
+fn ended(e: &Events) -> [u64; 4] {
+    [e.accepted, e.delivered, e.rejected, e.dropped.total()]
+}

@@ -1,0 +1,110 @@
+//! The judgement of a whole run: the oracle's, and what the promises say beside it.
+
+use weir::lab::WeirCounts;
+use weir::status::Snapshot;
+
+use crate::chaos::Fault;
+use crate::plan::{GUEST, WEIR};
+use crate::run::Gateways;
+use crate::world::World;
+
+pub fn judge(world: &World, snapshot: &Snapshot, gateways: &Gateways) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut holds = |holds: bool, otherwise: String| {
+        if !holds {
+            broken.push(otherwise);
+        }
+    };
+    let mut counts = WeirCounts::from(snapshot);
+    counts.groups.retain(|g| g.name != GUEST);
+    for group in &mut counts.groups {
+        // Endpoints that a reload removed, and weirs that crashed, have taken their failures with them.
+        group.failures += 1;
+    }
+    let verdict = world.judge.verdict(Some(&counts));
+    holds(verdict.ok(), format!("the oracle says\n{verdict}"));
+
+    let faults = &world.plan.faults;
+    let had = |fault: Fault| world.done.borrow().contains_key(&fault);
+    let history = world.history.borrow();
+    // The last entry is that of the calm.
+    let (_, chaos) = history.split_last().unwrap_or((&history[0], &[]));
+    let strict = chaos.iter().all(|s| s.strict);
+    let core = || snapshot.groups.iter().filter(|g| g.name != GUEST);
+    if strict {
+        for group in core() {
+            let d = &group.events.dropped;
+            holds(
+                d.queue_full + d.unavailable + d.max_age == 0,
+                format!("{} dropped though it must never: {d:?}", group.name),
+            );
+        }
+    }
+    let rejected: u64 = core().map(|g| g.events.rejected).sum();
+    let delivered_only = history.iter().all(|s| s.ack_delivered);
+    if strict && delivered_only && rejected == 0 {
+        for group in verdict.groups.iter().filter(|g| g.name != GUEST) {
+            holds(
+                group.missing.count == 0,
+                format!("ack = \"delivered\", yet {} misses {:?}", group.name, group.missing),
+            );
+        }
+    }
+    if !had(Fault::Crash) {
+        for group in core() {
+            let d = &group.events.dropped;
+            holds(
+                d.drain_timeout + d.group_removed == 0,
+                format!("{}: the last drain lost something with all groups live: {d:?}", group.name),
+            );
+        }
+    }
+
+    holds(
+        gateways.fresh_acked == 3 && gateways.fresh_received.iter().all(|n| *n == 3),
+        format!(
+            "fresh events: {} acknowledged, received {:?}",
+            gateways.fresh_acked, gateways.fresh_received
+        ),
+    );
+    let open = verdict.issued - verdict.acked - gateways.cut_short;
+    holds(
+        open == world.bad_issued.get(),
+        format!("{open} events without an answer, {} expected", world.bad_issued.get()),
+    );
+    for counts in &gateways.counts {
+        holds(counts.acked_by_fin == 0, format!("weir ended a connection with FIN: {counts:?}"));
+        holds(counts.given_up == 0, format!("a sound frame was called malformed: {counts:?}"));
+        let patient = faults.iter().all(|f| !f.touches_gateways());
+        holds(
+            !patient || counts.reply_timeouts + counts.resets.saturating_sub(2) == 0,
+            format!("gateways were kept waiting or cut off: {counts:?}"),
+        );
+    }
+    for name in world.hosts.iter().map(|h| h.name.as_str()).chain([WEIR]) {
+        let side = usize::from(name == WEIR);
+        let held = world.sim.held(name, side);
+        holds(held == 0, format!("{held} connections of {name} outlive weir"));
+    }
+    let settled = chaos.len() == 1 && !had(Fault::Crash);
+    if settled {
+        bounded_wait(world, snapshot, &mut holds);
+    }
+    broken
+}
+
+/// One group's trouble costs a gateway at most one `block_timeout` an incident.
+fn bounded_wait(world: &World, snapshot: &Snapshot, holds: &mut dyn FnMut(bool, String)) {
+    let config = world.plan.config(&world.plan.groups, &world.plan.settings);
+    let Some(patience) = config.groups.first().and_then(|g| g.queue.block_timeout) else {
+        return;
+    };
+    let incidents: u64 = snapshot.groups.iter().map(|g| g.blocked_incidents_total).sum();
+    let connections = snapshot.ingress.accepted_total;
+    let most = (patience.as_nanos() + 2_000_000) * u128::from(incidents * connections);
+    let blocked = snapshot.ingress.blocked_nanos_total;
+    holds(
+        u128::from(blocked) <= most,
+        format!("gateways waited {blocked} ns in {incidents} incidents of {patience:?}"),
+    );
+}
