@@ -42,7 +42,10 @@ impl Fault {
     /// Gateways may have to send again, or never hear of an ok.
     pub fn touches_gateways(self) -> bool {
         self >= Fault::GatewayLatency && self <= Fault::GatewayGarbage
-            || matches!(self, Fault::Crash | Fault::WeirSessions | Fault::ClockStep | Fault::DrainAndBack)
+            || matches!(
+                self,
+                Fault::Crash | Fault::WeirSessions | Fault::ClockStep | Fault::DrainAndBack
+            )
     }
 }
 
@@ -109,13 +112,15 @@ async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Heal> {
     match fault {
         Fault::Latency => {
             let (forth, back) = (ms(random.u64(1..300)), ms(random.u64(1..300)));
-            world.sim.weather(name, |w| (w.forth.latency, w.back.latency) = (forth, back));
+            world
+                .sim
+                .weather(name, |w| (w.forth.latency, w.back.latency) = (forth, back));
         }
         Fault::Slices => {
             let (forth, back) = (random.usize(1..200), random.usize(1..4));
-            world
-                .sim
-                .weather(name, |w| (w.forth.slice_bytes, w.back.slice_bytes) = (Some(forth), Some(back)));
+            world.sim.weather(name, |w| {
+                (w.forth.slice_bytes, w.back.slice_bytes) = (Some(forth), Some(back))
+            });
         }
         Fault::Bandwidth => {
             let speed = random.u64(2_000..200_000);
@@ -202,7 +207,11 @@ async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Heal> {
                 _ => vec![2, 0, 0, 0, 1, b'x'],
             };
             // More oks than frames would be taken for the next frames' ones, as by any client.
-            let bytes = if bytes == [0, 0, 0, 0] { vec![1, 255, 255, 255, 255] } else { bytes };
+            let bytes = if bytes == [0, 0, 0, 0] {
+                vec![1, 255, 255, 255, 255]
+            } else {
+                bytes
+            };
             let n = sometimes(random);
             sink.set(|b| b.answer_times(Answer::Raw(bytes), n));
         }
@@ -250,14 +259,16 @@ async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Heal> {
         }
         Fault::GatewayLatency => {
             let (forth, back) = (ms(random.u64(1..200)), ms(random.u64(1..200)));
-            world.sim.weather(WEIR, |w| (w.forth.latency, w.back.latency) = (forth, back));
+            world
+                .sim
+                .weather(WEIR, |w| (w.forth.latency, w.back.latency) = (forth, back));
             return Some(Heal::Gateways);
         }
         Fault::GatewaySlices => {
             let (forth, back) = (random.usize(1..200), random.usize(1..4));
-            world
-                .sim
-                .weather(WEIR, |w| (w.forth.slice_bytes, w.back.slice_bytes) = (Some(forth), Some(back)));
+            world.sim.weather(WEIR, |w| {
+                (w.forth.slice_bytes, w.back.slice_bytes) = (Some(forth), Some(back))
+            });
             return Some(Heal::Gateways);
         }
         // Resets only: a FIN made by the network is an ok to the agent, and no fault of weir's.
@@ -267,7 +278,9 @@ async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Heal> {
         }
         Fault::GatewayCutAtByte => {
             let byte = random.u64(1..5_000);
-            world.sim.weather(WEIR, |w| w.forth.cut_at = Some((byte, Close::Rst)));
+            world
+                .sim
+                .weather(WEIR, |w| w.forth.cut_at = Some((byte, Close::Rst)));
             return Some(Heal::Gateways);
         }
         Fault::GatewayStopped => {

@@ -39,7 +39,11 @@ pub fn bad_day(world: &World, fault: Fault, random: &mut Rng) {
         judge: world.judge.clone(),
         dialer: world.dialer(),
         url: url(crate::plan::WEIR),
-        session: world.tokens.issue("admin", unix_ms() + 3_600_000).unwrap().into_bytes(),
+        session: world
+            .tokens
+            .issue("admin", unix_ms() + 3_600_000)
+            .unwrap()
+            .into_bytes(),
         origin: world.new_origins(1),
         random: random.fork(),
         issued: Rc::clone(&world.bad_issued),
@@ -78,7 +82,9 @@ impl Bad {
             _ => {
                 let bytes: Vec<u8> = match self.random.u8(..3) {
                     0 => b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-                    1 => (0..self.random.usize(1..300)).map(|_| self.random.u8(..)).collect(),
+                    1 => (0..self.random.usize(1..300))
+                        .map(|_| self.random.u8(..))
+                        .collect(),
                     // A publish whose body is nonsense behind a sound header.
                     _ => [&[2, 0, 0, 0, 40][..], &[7; 40]].concat(),
                 };

@@ -19,7 +19,6 @@ pub struct Looks {
     last: RefCell<Snapshot>,
     limits: RefCell<BTreeMap<String, (u64, u64)>>,
     looks: Cell<u64>,
-    crashes: Cell<u64>,
 }
 
 impl Looks {
@@ -41,22 +40,37 @@ impl Looks {
         self.holds(!world.weir_has_ended(), || "weir has ended by itself".into());
         for (i, group) in (0..).zip(&now.groups) {
             let e = &group.events;
-            world.sim.note("look", i, e.accepted ^ e.delivered << 20 ^ e.inflight << 40);
-            self.holds(e.balanced(), || format!("{}: the law is broken: {e:?}", group.name));
+            world
+                .sim
+                .note("look", i, e.accepted ^ e.delivered << 20 ^ e.inflight << 40);
+            self.holds(e.balanced(), || {
+                format!("{}: the law is broken: {e:?}", group.name)
+            });
             self.holds(e.dropped.lost == 0, || format!("{}: lost: {e:?}", group.name));
             let mut limits = self.limits.borrow_mut();
             let limit = limits.entry(group.name.clone()).or_default();
-            *limit = (limit.0.max(group.held_bytes_max), limit.1.max(group.held_events_max));
+            *limit = (
+                limit.0.max(group.held_bytes_max),
+                limit.1.max(group.held_events_max),
+            );
             let (bytes, events) = *limit;
             let workers = world.plan.workers as u64;
             self.holds(group.held_bytes <= bytes + workers * FRAME_BYTES, || {
                 format!("{}: {} bytes held, {bytes} allowed", group.name, group.held_bytes)
             });
             self.holds(e.queued + e.inflight <= events + workers * FRAME_EVENTS, || {
-                format!("{}: {} events held, {events} allowed", group.name, e.queued + e.inflight)
+                format!(
+                    "{}: {} events held, {events} allowed",
+                    group.name,
+                    e.queued + e.inflight
+                )
             });
             // What has ended stays ended. The guest's counts go with it.
-            if let Some(before) = last.groups.iter().find(|g| g.name == group.name && g.name != GUEST) {
+            if let Some(before) = last
+                .groups
+                .iter()
+                .find(|g| g.name == group.name && g.name != GUEST)
+            {
                 let (was, is) = (ended(&before.events), ended(e));
                 self.holds(was.iter().zip(is).all(|(was, is)| *was <= is), || {
                     format!("{}: counts went back: {was:?} {is:?}", group.name)
@@ -73,20 +87,20 @@ impl Looks {
         self.holds(accepted.iter().all(|a| *a >= ok), || {
             format!("{ok} events answered ok, but accepted {accepted:?}")
         });
-        self.crashes.set(world.crashes.get());
     }
 
     /// At rest nothing is held by anybody.
     pub fn look_at_rest(&self, world: &World) {
-        let now = world.snapshot();
+        let now = world.live();
         for group in &now.groups {
             self.holds(group.held_bytes == 0, || {
                 format!("{}: {} bytes held at rest", group.name, group.held_bytes)
             });
             let inflight: u64 = group.endpoints.iter().map(|e| e.inflight_frames).sum();
-            self.holds(inflight <= world.plan.workers as u64 * group.endpoints.len() as u64, || {
-                format!("{}: {inflight} frames in flight at rest", group.name)
-            });
+            self.holds(
+                inflight <= world.plan.workers as u64 * group.endpoints.len() as u64,
+                || format!("{}: {inflight} frames in flight at rest", group.name),
+            );
         }
         self.holds(now.ingress.blocked_now == 0, || {
             format!("{} gateways wait for room at rest", now.ingress.blocked_now)
@@ -99,7 +113,10 @@ impl Looks {
             });
         }
         self.holds(world.sim.fins_of(WEIR) == 0, || {
-            format!("weir has ended {} gateway connections with FIN", world.sim.fins_of(WEIR))
+            format!(
+                "weir has ended {} gateway connections with FIN",
+                world.sim.fins_of(WEIR)
+            )
         });
     }
 }

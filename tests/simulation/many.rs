@@ -25,7 +25,10 @@ pub struct Many {
 
 pub fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+    )
 }
 
 pub fn run_all(seeds: impl Iterator<Item = u64> + Send, mutation: Option<Mutation>) -> Many {
@@ -33,12 +36,23 @@ pub fn run_all(seeds: impl Iterator<Item = u64> + Send, mutation: Option<Mutatio
     let many = Mutex::new(Many::default());
     let under_way: Mutex<BTreeMap<u64, Instant>> = Mutex::default();
     let over = AtomicBool::new(false);
-    let next = || seeds.lock().unwrap().next().filter(|_| many.lock().unwrap().failed.len() < FAILURES_MAX);
+    let next = || {
+        seeds
+            .lock()
+            .unwrap()
+            .next()
+            .filter(|_| many.lock().unwrap().failed.len() < FAILURES_MAX)
+    };
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(50));
-                let stuck = under_way.lock().unwrap().iter().find(|(_, t)| t.elapsed() > PATIENCE).map(|(s, _)| *s);
+                let stuck = under_way
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .find(|(_, t)| t.elapsed() > PATIENCE)
+                    .map(|(s, _)| *s);
                 if let Some(seed) = stuck {
                     eprintln!("seed {seed} does not end\n{}", how_to_replay(seed));
                     std::process::exit(101);
@@ -65,7 +79,8 @@ pub fn run_all(seeds: impl Iterator<Item = u64> + Send, mutation: Option<Mutatio
                             }
                             Err(panic) => {
                                 let text = panic.downcast_ref::<String>().cloned();
-                                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                                let text =
+                                    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
                                 let text = text.unwrap_or_default();
                                 many.failed.insert(seed, vec![format!("panicked: {text}")]);
                             }
@@ -102,14 +117,24 @@ impl Many {
     /// Every kind of fault has struck, and what it was meant to cause has been seen.
     pub fn assert_every_witness_speaks(&self) {
         // A removed endpoint takes the counters of its links with it, and weir never loses.
-        let silent = ["weir: dropped lost", "mutation", "link: tls", "link: other", "weir: dropped group_removed"];
+        let silent = [
+            "weir: dropped lost",
+            "mutation",
+            "link: tls",
+            "link: other",
+            "weir: dropped group_removed",
+        ];
         let void: Vec<&String> = self
             .witnesses
             .iter()
             .filter(|(what, count)| **count == 0 && !silent.contains(&what.as_str()))
             .map(|(what, _)| what)
             .collect();
-        assert!(void.is_empty(), "never happened in {} seeds: {void:?}", self.seeds);
+        assert!(
+            void.is_empty(),
+            "never happened in {} seeds: {void:?}",
+            self.seeds
+        );
         assert!(self.witnesses.len() >= Fault::ALL.len());
     }
 }

@@ -44,7 +44,9 @@ impl Mutation {
         for group in &mut snapshot.groups {
             let e = &mut group.events;
             let shed = match self {
-                Mutation::ShedSilently | Mutation::ShedAsDelivered => std::mem::take(&mut e.dropped.queue_full),
+                Mutation::ShedSilently | Mutation::ShedAsDelivered => {
+                    std::mem::take(&mut e.dropped.queue_full)
+                }
                 _ => return false,
             };
             match self {

@@ -59,7 +59,6 @@ pub struct Settings {
     pub link: String,
     /// Promise 2's words: never drops but at the end.
     pub strict: bool,
-    pub max_age: bool,
 }
 
 fn pick<T: Clone>(random: &mut Rng, of: &[T]) -> T {
@@ -105,7 +104,12 @@ impl Plan {
             groups,
             sizes: pick(
                 random,
-                &[Sizes::Typical, Sizes::Typical, Sizes::Edges(800), Sizes::Edges(4096)],
+                &[
+                    Sizes::Typical,
+                    Sizes::Typical,
+                    Sizes::Edges(800),
+                    Sizes::Edges(1200),
+                ],
             ),
             loads,
             chaos,
@@ -134,7 +138,14 @@ impl Plan {
         };
         for group in groups.iter().chain(settings.guest.then_some(&guest)) {
             let urls: Vec<String> = group.endpoints.iter().map(|e| format!("\"tcp://{e}\"")).collect();
-            let (urls, policy) = (urls.join(", "), if group.loadbalance { "loadbalance" } else { "failover" });
+            let (urls, policy) = (
+                urls.join(", "),
+                if group.loadbalance {
+                    "loadbalance"
+                } else {
+                    "failover"
+                },
+            );
             let _ = write!(
                 blocks,
                 "[[apim.throttling.url_group]]\nname = \"{}\"\ntype = \"{policy}\"\n\
@@ -142,7 +153,11 @@ impl Plan {
                 group.name
             );
         }
-        let ack = if settings.ack_delivered { "delivered" } else { "accepted" };
+        let ack = if settings.ack_delivered {
+            "delivered"
+        } else {
+            "accepted"
+        };
         let text = format!(
             "workers = {}\nack = \"{ack}\"\n{}\n[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{blocks}\n\
              [listen]\ntcp = \"127.0.0.1:9611\"\ntls = \"off\"\n{}\n[auth]\nallow_plaintext_login = true\n\
@@ -164,12 +179,16 @@ impl Settings {
         let block = pick(random, &["never", "0ms", "200ms", "1s", "1s"]);
         let unavailable = pick(random, &["never", "500ms", "2s", "5s"]);
         let max_age = random.u8(..8) == 0;
-        let age = if max_age { pick(random, &["1s", "4s"]) } else { "off" };
+        let age = if max_age {
+            pick(random, &["2s", "6s", "15s"])
+        } else {
+            "off"
+        };
         let queue = format!(
             "max_events = {}\nmax_bytes = \"{}\"\nblock_timeout = \"{block}\"\nshed = \"{}\"\n\
              unavailable_after = \"{unavailable}\"\nmax_age = \"{age}\"\n",
             pick(random, &[20, 60, 200, 1000, 100_000]),
-            pick(random, &["64KiB", "256KiB", "4MiB", "256MiB"]),
+            pick(random, &["300KiB", "300KiB", "1MiB", "256MiB"]),
             pick(random, &["oldest", "newest"]),
         );
         let heartbeat = match random.u8(..3) {
@@ -192,7 +211,7 @@ impl Settings {
         );
         let idle = pick(random, &["never", "never", "3s"]);
         let listen = format!(
-            "reply_timeout = \"{}ms\"\nframe_timeout = \"{}ms\"\nidle_timeout = \"{idle}\"\n",
+            "frame_max_bytes = \"128KiB\"\nevent_max_bytes = \"64KiB\"\nreply_timeout = \"{}ms\"\nframe_timeout = \"{}ms\"\nidle_timeout = \"{idle}\"\n",
             pick(random, &[1000, 5000, 25_000]),
             random.u32(1000..8000),
         );
@@ -204,7 +223,6 @@ impl Settings {
             queue,
             link,
             strict: block == "never" && unavailable == "never" && !max_age,
-            max_age,
         }
     }
 
@@ -213,7 +231,6 @@ impl Settings {
         Self {
             queue: "block_timeout = \"1s\"\n".into(),
             top: "drain_timeout = \"20s\"".into(),
-            max_age: false,
             ..self.clone()
         }
     }

@@ -54,7 +54,10 @@ pub fn run(seed: u64, mutation: Option<Mutation>, aloud: bool) -> Outcome {
             Err(_) => Outcome {
                 digest: world.sim.digest(),
                 witnesses: BTreeMap::new(),
-                broken: vec![format!("hangs: not over after {LIMIT:?}: {:#?}", world.snapshot())],
+                broken: vec![format!(
+                    "hangs: not over after {LIMIT:?}: {:#?}",
+                    world.snapshot()
+                )],
             },
         }
     }))
@@ -122,7 +125,11 @@ async fn story(world: &Rc<World>, looks: &Rc<Looks>, mutation: Option<Mutation>)
     });
     gateways.fresh_acked = fresh.finish().await.counts.events_acked;
     rest(world, &mut broken).await;
-    gateways.fresh_received = received(world).iter().zip(before).map(|(now, then)| now - then).collect();
+    gateways.fresh_received = received(world)
+        .iter()
+        .zip(before)
+        .map(|(now, then)| now - then)
+        .collect();
     looks.look(world);
     looks.look_at_rest(world);
 
@@ -168,7 +175,10 @@ async fn rest(world: &World, broken: &mut Vec<String>) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !at_rest(&world.snapshot()) {
         if Instant::now() >= deadline {
-            broken.push(format!("no rest after two minutes of calm: {:#?}", world.snapshot()));
+            broken.push(format!(
+                "no rest after two minutes of calm: {:#?}",
+                world.snapshot()
+            ));
             return;
         }
         sleep(Duration::from_millis(10)).await;
@@ -179,7 +189,10 @@ fn witnesses(world: &World, s: &Snapshot, tampered: bool) -> BTreeMap<String, u6
     let mut all = BTreeMap::new();
     let mut add = |what: &str, n: u64| *all.entry(what.to_owned()).or_default() += n;
     for fault in Fault::ALL {
-        add(&format!("{fault:?}"), world.done.borrow().get(fault).copied().unwrap_or(0));
+        add(
+            &format!("{fault:?}"),
+            world.done.borrow().get(fault).copied().unwrap_or(0),
+        );
     }
     let n = world.sim.counts();
     for (what, count) in [

@@ -69,6 +69,8 @@ pub struct World {
     tls: ClientTls,
     weir: RefCell<Vec<Incarnation>>,
     control: RefCell<Control>,
+    /// Workers whose tasks are being ended.
+    ending: RefCell<Vec<Rc<Worker>>>,
     /// What weirs that are gone have counted.
     past: RefCell<Snapshot>,
     origins: Cell<u32>,
@@ -124,6 +126,7 @@ impl World {
             tls: ClientTls::trusting_nobody().unwrap(),
             weir: RefCell::default(),
             control: RefCell::new(Control::new(0).0),
+            ending: RefCell::default(),
             past: RefCell::default(),
             origins: Cell::new(0),
             incarnations: Cell::new(0),
@@ -199,10 +202,19 @@ impl World {
 
     /// Ends every task of weir, wherever it is, and takes the last look at what it held.
     async fn end_weir(&self) {
-        for one in self.weir.take() {
+        let ending = self.weir.replace(Vec::new());
+        let (mut tasks, mut workers) = (Vec::new(), Vec::new());
+        for one in ending {
             one.task.abort();
-            let _ = one.task.await;
-            self.past.borrow_mut().add(&one.worker.finish());
+            tasks.push(one.task);
+            workers.push(one.worker);
+        }
+        self.ending.replace(workers);
+        for task in tasks {
+            let _ = task.await;
+        }
+        for worker in self.ending.take() {
+            self.past.borrow_mut().add(&worker.finish());
         }
     }
 
@@ -288,10 +300,19 @@ impl World {
     /// Everything any weir of this run has counted.
     pub fn snapshot(&self) -> Snapshot {
         let mut all = self.past.borrow().clone();
+        for worker in self.ending.borrow().iter() {
+            all.add(&worker.snapshot());
+        }
+        all.add(&self.live());
+        all
+    }
+
+    /// What the weir that runs now has counted.
+    pub fn live(&self) -> Snapshot {
+        let mut all = Snapshot::default();
         for one in self.weir.borrow().iter() {
             all.add(&one.worker.snapshot());
         }
-        // What is gone has nothing open.
         all
     }
 

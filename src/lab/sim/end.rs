@@ -54,7 +54,11 @@ impl MemoryIo for End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let how = if self.reset_on_close { Close::Rst } else { Close::Fin };
+        let how = if self.reset_on_close {
+            Close::Rst
+        } else {
+            Close::Fin
+        };
         self.leave(how);
     }
 }

@@ -79,7 +79,13 @@ impl State {
     fn trouble(&self, host: usize, side: usize) -> Trouble {
         let weather = self.hosts.get(host).map(|h| &h.weather);
         weather
-            .map(|w| if side == 0 { w.forth.clone() } else { w.back.clone() })
+            .map(|w| {
+                if side == 0 {
+                    w.forth.clone()
+                } else {
+                    w.back.clone()
+                }
+            })
             .unwrap_or_default()
     }
 
@@ -159,7 +165,11 @@ impl State {
                 self.counts.cuts += 1;
                 self.trace.note("cut", end, from(taken));
                 wire.cut(how, now);
-                if taken > 0 { Wrote::Bytes(taken) } else { Wrote::Reset }
+                if taken > 0 {
+                    Wrote::Bytes(taken)
+                } else {
+                    Wrote::Reset
+                }
             }
             Taken::Full => {
                 self.counts.full_writes += 1;
@@ -216,9 +226,13 @@ impl State {
         let heard = way.end(how, trouble.latency, now);
         // The other side may wait for room that will never come.
         way.writer.take().into_iter().for_each(Waker::wake);
-        wire.ways[1 - side].writer.take().into_iter().for_each(Waker::wake);
+        wire.ways[1 - side]
+            .writer
+            .take()
+            .into_iter()
+            .for_each(Waker::wake);
         match (heard, how) {
-            (false, _) => self.counts.half_opens += 1,
+            (false, _) => self.counts.half_opens += u64::from(trouble.half_open),
             (true, Close::Fin) => self.counts.fins += 1,
             (true, Close::Rst) => self.counts.resets += 1,
         }
@@ -252,9 +266,12 @@ impl State {
         let [a, b] = u16::try_from(number / 40_000).unwrap_or(u16::MAX).to_be_bytes();
         let port = u16::try_from(number % 40_000).unwrap_or(0) + 20_000;
         let far = End::new(Arc::clone(shared), number, 1);
-        listening.waiting.push_back((far, SocketAddr::from(([10, 0, a, b], port))));
+        listening
+            .waiting
+            .push_back((far, SocketAddr::from(([10, 0, a, b], port))));
         listening.acceptor.take().into_iter().for_each(Waker::wake);
-        self.wires.insert(number, Wire::new(host, host_now.weather.buffer_bytes, now));
+        self.wires
+            .insert(number, Wire::new(host, host_now.weather.buffer_bytes, now));
         if let Some(meddler) = &mut self.meddler {
             meddler.connected(number, &host_now.name);
         }

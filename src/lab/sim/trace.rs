@@ -39,7 +39,10 @@ impl Trace {
         }
         self.notes += 1;
         if self.aloud {
-            eprintln!("{:>12.3} ms  {what} {whom} {more}", std::time::Duration::from_micros(now).as_secs_f64() * 1e3);
+            eprintln!(
+                "{:>12.3} ms  {what} {whom} {more}",
+                std::time::Duration::from_micros(now).as_secs_f64() * 1e3
+            );
         }
     }
 

@@ -136,8 +136,13 @@ impl Way {
         if room == 0 {
             return Taken::Full;
         }
-        let mut taken = bytes.len().min(room).min(weather.slice_bytes.unwrap_or(usize::MAX).max(1));
-        let left = weather.cut_at.map(|(at, how)| (at.saturating_sub(self.written), how));
+        let mut taken = bytes
+            .len()
+            .min(room)
+            .min(weather.slice_bytes.unwrap_or(usize::MAX).max(1));
+        let left = weather
+            .cut_at
+            .map(|(at, how)| (at.saturating_sub(self.written), how));
         if let Some((left, _)) = left {
             taken = taken.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
