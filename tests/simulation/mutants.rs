@@ -25,6 +25,8 @@ pub enum Mutation {
     ShedSilently,
     /// What is shed is counted as delivered.
     ShedAsDelivered,
+    /// Frames are taken apart and put together as they were: nothing may be found.
+    Nothing,
 }
 
 impl Mutation {
