@@ -23,8 +23,12 @@ mod many;
 mod mutants;
 #[path = "simulation/plan.rs"]
 mod plan;
+#[path = "simulation/process.rs"]
+mod process;
 #[path = "simulation/run.rs"]
 mod run;
+#[path = "simulation/strikes.rs"]
+mod strikes;
 #[path = "simulation/verdict.rs"]
 mod verdict;
 #[path = "simulation/world.rs"]

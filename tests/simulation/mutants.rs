@@ -113,7 +113,7 @@ impl Mutant {
         *connections += u64::from(first);
         let again = first && *connections > 1;
         self.frames += 1;
-        let due = self.frames % EVERY == 0;
+        let due = self.frames.is_multiple_of(EVERY);
         match self.mutation {
             Mutation::LoseOnReconnect if again => Events {
                 count: 0,

@@ -55,6 +55,7 @@ pub struct Settings {
     pub guest: bool,
     pub top: String,
     pub listen: String,
+    pub session_ttl: &'static str,
     pub queue: String,
     pub link: String,
     /// Promise 2's words: never drops but at the end.
@@ -160,10 +161,9 @@ impl Plan {
         };
         let text = format!(
             "workers = {}\nack = \"{ack}\"\n{}\n[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{blocks}\n\
-             [listen]\ntcp = \"127.0.0.1:9611\"\ntls = \"off\"\n{}\n[auth]\nallow_plaintext_login = true\n\
-             session_secret = \"0123456789abcdef0123456789abcdef\"\n\
+             [listen]\ntcp = \"127.0.0.1:9611\"\ntls = \"off\"\n{}\n[auth]\nallow_plaintext_login = true\nsession_ttl = \"{}\"\n\
              [queue]\n{}\n[link]\n{}\n[admin]\nlisten = \"off\"\n",
-            self.workers, settings.top, settings.listen, settings.queue, settings.link
+            self.workers, settings.top, settings.listen, settings.session_ttl, settings.queue, settings.link
         );
         let source = Source {
             weir_toml: Some(("weir.toml".into(), text)),
@@ -220,6 +220,7 @@ impl Settings {
             guest: random.u8(..3) == 0,
             top: format!("drain_timeout = \"{}ms\"", random.u32(500..8000)),
             listen,
+            session_ttl: pick(random, &["60s", "1d"]),
             queue,
             link,
             strict: block == "never" && unavailable == "never" && !max_age,

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
-use weir::lab::{Load, LoadCounts, LoadOptions};
+use weir::lab::{Close, Load, LoadCounts, LoadOptions};
 use weir::status::Snapshot;
 
 use crate::chaos::{Fault, chaos};
@@ -71,6 +71,8 @@ pub struct Gateways {
     pub fresh_received: Vec<u64>,
     /// Issued by loads that were stopped with weir, and perhaps never answered.
     pub cut_short: u64,
+    /// The first group was dead when weir was stopped.
+    pub dead_group: bool,
 }
 
 const FRESH: u64 = 3;
@@ -139,8 +141,14 @@ async fn story(world: &Rc<World>, looks: &Rc<Looks>, mutation: Option<Mutation>)
         settle: Duration::from_millis(10),
         ..world.load(2)
     });
-    sleep(Duration::from_millis(random.u64(50..1_000))).await;
-    world.stop(Duration::from_secs(20)).await;
+    sleep(Duration::from_millis(random.u64(50..500))).await;
+    // A stop loses nothing while every group lives; of a dead group it counts what is left.
+    gateways.dead_group = random.u8(..4) == 0;
+    for host in world.hosts.iter().filter(|h| gateways.dead_group && h.group == 0) {
+        host.sink.kill(Close::Rst).await;
+    }
+    sleep(Duration::from_millis(random.u64(50..500))).await;
+    world.stop(Duration::from_secs(4)).await;
     looking.abort();
     looks.look(world);
     last.stop();
