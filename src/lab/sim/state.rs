@@ -124,7 +124,7 @@ impl State {
         let Some(wire) = self.wires.get_mut(&number) else {
             return Wrote::Reset;
         };
-        if wire.ways[1 - side].is_reset(now) {
+        if wire.is_cut || wire.ways[1 - side].is_reset(now) {
             return Wrote::Reset;
         }
         if !wire.held[1 - side] {

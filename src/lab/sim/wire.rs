@@ -21,6 +21,8 @@ pub(super) struct Wire {
     pub(super) ways: [Way; 2],
     /// Which sides somebody still holds.
     pub(super) held: [bool; 2],
+    /// Something between the sides has ended it.
+    pub(super) is_cut: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl Wire {
             host,
             ways: [way(), way()],
             held: [true, true],
+            is_cut: false,
         }
     }
 
@@ -92,6 +95,7 @@ impl Wire {
 
     /// Something between the sides ends the connection for both.
     pub(super) fn cut(&mut self, how: Close, now: Instant) {
+        self.is_cut = true;
         for way in &mut self.ways {
             way.end(how, Duration::ZERO, now);
             way.dead = true;

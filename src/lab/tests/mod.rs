@@ -6,6 +6,7 @@ mod faults;
 mod lies;
 mod networks;
 mod runs;
+mod sim;
 mod simulated;
 
 use std::future::Future;
