@@ -3,13 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use weir::status::{Events, Snapshot};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir::status::{Events, Overflow, Snapshot};
 
 use crate::plan::{GUEST, WEIR};
 use crate::world::World;
 
-/// Larger than any frame of a run, with what its batches cost.
+/// Larger than any frame of a run, with what its batches cost, and what a shrinking limit leaves.
 const FRAME_BYTES: u64 = 1 << 20;
+/// The largest frame weir takes, and what it costs.
+const LARGEST_FRAME_BYTES: u64 = 132 << 10;
 /// Likewise, in events.
 const FRAME_EVENTS: u64 = 64;
 
@@ -19,6 +24,10 @@ pub struct Looks {
     last: RefCell<Snapshot>,
     limits: RefCell<BTreeMap<String, (u64, u64)>>,
     looks: Cell<u64>,
+    /// At the last look, gateways waited though every group had room.
+    idle_room: Cell<bool>,
+    /// The group that alone makes gateways wait, by name and incident, and since when it has been seen so.
+    blocking: RefCell<Option<(String, u64, Instant)>>,
 }
 
 impl Looks {
@@ -47,24 +56,6 @@ impl Looks {
                 format!("{}: the law is broken: {e:?}", group.name)
             });
             self.holds(e.dropped.lost == 0, || format!("{}: lost: {e:?}", group.name));
-            let mut limits = self.limits.borrow_mut();
-            let limit = limits.entry(group.name.clone()).or_default();
-            *limit = (
-                limit.0.max(group.held_bytes_max),
-                limit.1.max(group.held_events_max),
-            );
-            let (bytes, events) = *limit;
-            let workers = world.plan.workers as u64;
-            self.holds(group.held_bytes <= bytes + workers * FRAME_BYTES, || {
-                format!("{}: {} bytes held, {bytes} allowed", group.name, group.held_bytes)
-            });
-            self.holds(e.queued + e.inflight <= events + workers * FRAME_EVENTS, || {
-                format!(
-                    "{}: {} events held, {events} allowed",
-                    group.name,
-                    e.queued + e.inflight
-                )
-            });
             // What has ended stays ended. The guest's counts go with it.
             if let Some(before) = last
                 .groups
@@ -83,10 +74,87 @@ impl Looks {
         self.holds(accepted.windows(2).all(|w| w[0] == w[1]), || {
             format!("groups have accepted different numbers: {accepted:?}")
         });
+        let live = world.live();
+        self.look_at_limits(world, &live);
+        self.look_at_patience(world, &live);
+        self.look_at_room(world, &live);
         let ok = now.ingress.events_ok_total;
         self.holds(accepted.iter().all(|a| *a >= ok), || {
             format!("{ok} events answered ok, but accepted {accepted:?}")
         });
+    }
+
+    fn look_at_limits(&self, world: &World, now: &Snapshot) {
+        for group in &now.groups {
+            let e = &group.events;
+            let mut limits = self.limits.borrow_mut();
+            let limit = limits.entry(group.name.clone()).or_default();
+            *limit = (
+                limit.0.max(group.held_bytes_max),
+                limit.1.max(group.held_events_max),
+            );
+            let (bytes, events) = *limit;
+            let workers = world.plan.workers as u64;
+            self.holds(group.held_bytes <= bytes + workers * FRAME_BYTES, || {
+                format!("{}: {} bytes held, {bytes} allowed", group.name, group.held_bytes)
+            });
+            self.holds(e.queued + e.inflight <= events + workers * FRAME_EVENTS, || {
+                format!(
+                    "{}: {} events held, {events} allowed",
+                    group.name,
+                    e.queued + e.inflight
+                )
+            });
+        }
+    }
+
+    /// Nobody waits where there is room for every frame of the run.
+    fn look_at_room(&self, world: &World, now: &Snapshot) {
+        let roomy = now.groups.iter().all(|g| {
+            let events = g.events.queued + g.events.inflight;
+            events == 0
+                || events + FRAME_EVENTS <= g.held_events_max
+                    && g.held_bytes + LARGEST_FRAME_BYTES <= g.held_bytes_max
+        });
+        let waits = world.plan.workers == 1 && now.ingress.blocked_now > 0 && roomy;
+        let twice = self.idle_room.replace(waits) && waits;
+        self.holds(!twice, || {
+            format!(
+                "{} gateways wait though every group has room: {:#?}",
+                now.ingress.blocked_now, now.groups
+            )
+        });
+    }
+
+    /// Nobody waits for one incident of one group longer than its `block_timeout`.
+    fn look_at_patience(&self, world: &World, now: &Snapshot) {
+        let blocking: Vec<_> = now
+            .groups
+            .iter()
+            .filter(|g| g.overflow == Overflow::Blocking)
+            .collect();
+        let mut known = self.blocking.borrow_mut();
+        // A group that was left blocking when its gateway went would be taken for one that blocks another.
+        let (1, 1, 1..) = (world.plan.workers, blocking.len(), now.ingress.blocked_now) else {
+            *known = None;
+            return;
+        };
+        let (name, incident) = (&blocking[0].name, blocking[0].blocked_incidents_total);
+        match &*known {
+            Some((group, number, since)) if group == name && *number == incident => {
+                let patience = world.patience().unwrap_or(Duration::MAX);
+                self.holds(
+                    since.elapsed() <= patience.saturating_add(Duration::from_millis(10)),
+                    || {
+                        format!(
+                            "{name} has made gateways wait for {:?}, more than {patience:?}",
+                            since.elapsed()
+                        )
+                    },
+                );
+            }
+            _ => *known = Some((name.clone(), incident, Instant::now())),
+        }
     }
 
     /// At rest nothing is held by anybody.

@@ -12,7 +12,7 @@ use crate::run::run;
 
 const THREADS: usize = 2;
 /// Of real time, for one seed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// After so many failures the rest is not needed.
 const FAILURES_MAX: usize = 5;
 

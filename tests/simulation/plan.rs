@@ -58,6 +58,8 @@ pub struct Settings {
     pub session_ttl: &'static str,
     pub queue: String,
     pub link: String,
+    /// As in `queue`; `None` = never.
+    pub block_timeout: Option<Duration>,
     /// Promise 2's words: never drops but at the end.
     pub strict: bool,
 }
@@ -176,7 +178,8 @@ impl Plan {
 
 impl Settings {
     pub fn draw(random: &mut Rng) -> Self {
-        let block = pick(random, &["never", "0ms", "200ms", "1s", "1s"]);
+        let block_timeout = pick(random, &[None, Some(0), Some(200), Some(1000), Some(1000)]);
+        let block = block_timeout.map_or("never".to_owned(), |ms| format!("{ms}ms"));
         let unavailable = pick(random, &["never", "500ms", "2s", "5s"]);
         let max_age = random.u8(..8) == 0;
         let age = if max_age {
@@ -223,6 +226,7 @@ impl Settings {
             session_ttl: pick(random, &["60s", "1d"]),
             queue,
             link,
+            block_timeout: block_timeout.map(Duration::from_millis),
             strict: block == "never" && unavailable == "never" && !max_age,
         }
     }
@@ -231,6 +235,7 @@ impl Settings {
     pub fn calm(&self) -> Self {
         Self {
             queue: "block_timeout = \"1s\"\n".into(),
+            block_timeout: Some(Duration::from_secs(1)),
             top: "drain_timeout = \"20s\"".into(),
             ..self.clone()
         }

@@ -172,6 +172,15 @@ impl World {
         all
     }
 
+    /// The longest `block_timeout` of the run so far; `None` = never.
+    pub fn patience(&self) -> Option<Duration> {
+        let history = self.history.borrow();
+        history
+            .iter()
+            .map(|s| s.block_timeout)
+            .max_by_key(|t| t.unwrap_or(Duration::MAX))?
+    }
+
     pub fn weir_has_ended(&self) -> bool {
         self.weir.borrow().iter().any(|one| one.task.is_finished())
     }
