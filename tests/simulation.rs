@@ -42,7 +42,10 @@ use run::run;
 const SEEDS: u64 = 500;
 
 /// Seeds that found something once; `docs/testing` says what.
-const ONCE_FAILED: &[u64] = &[];
+const ONCE_FAILED: &[u64] = &[
+    // Events over age made room, and nobody told the gateways that waited for it.
+    375, 466,
+];
 
 #[test]
 fn five_hundred_seeds_of_chaos_lose_nothing_and_every_kind_of_fault_happens() {

@@ -94,7 +94,17 @@ impl GroupQueue {
             return None;
         }
         let now_ms = || shared.as_ref().map_or(0, |s| s.unix_ms());
-        let load = self.queue.borrow_mut().take(now_ms)?;
+        let (load, call) = {
+            let mut queue = self.queue.borrow_mut();
+            let blocking = queue.is_blocking();
+            let load = queue.take(now_ms);
+            (load, blocking && queue.has_some_room())
+        };
+        // Events over age have made room without any parcel's end.
+        if call {
+            self.call_for_frames();
+        }
+        let load = load?;
         self.last_take.set(Some(now));
         Some(Parcel::new(load, Rc::clone(self)))
     }
