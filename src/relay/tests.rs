@@ -409,6 +409,22 @@ fn events_over_age_end_when_a_link_would_take_them() {
     take(&b, now).unwrap().delivered();
 }
 
+#[tokio::test(start_paused = true)]
+async fn room_that_events_over_age_have_made_is_told_to_who_waits_for_it() {
+    let short = Limits {
+        age: AgeLimits::new(Some(Duration::from_millis(100)), &BTreeMap::new()),
+        ..limits(10, None, Shed::Oldest)
+    };
+    let (fanout, a, _) = two_groups(short, limits(1000, None, Shed::Oldest), 10_000);
+    let now = Instant::now();
+    admit(&fanout, 0..10, now).unwrap();
+    assert!(admit(&fanout, 10..12, now).is_err());
+    let room = tokio::time::timeout(Duration::from_secs(1), fanout.room());
+    let all_too_old = async { assert!(take(&a, now).is_none()) };
+    let (room, ()) = tokio::join!(biased; room, all_too_old);
+    assert!(room.is_ok(), "nobody was told");
+}
+
 #[test]
 #[cfg(debug_assertions)]
 #[should_panic(expected = "without a verdict")]
