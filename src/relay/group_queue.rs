@@ -79,7 +79,11 @@ impl GroupQueue {
     /// The oldest batch, whatever its size; the open one is sealed when there is no other.
     #[must_use]
     pub fn take(self: &Rc<Self>, now: Instant) -> Option<Parcel> {
-        let open = !self.queue.borrow().has_sealed() && self.queue.borrow().has_open();
+        if let Some(parcel) = self.take_sealed(usize::MAX, now) {
+            return Some(parcel);
+        }
+        // Also where everything sealed was over age: nobody is rung again for a batch that is open.
+        let open = self.queue.borrow().has_open();
         if open && let Some(shared) = self.fanout.upgrade() {
             shared.seal();
         }
