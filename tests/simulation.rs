@@ -53,7 +53,10 @@ fn five_hundred_seeds_of_chaos_lose_nothing_and_every_kind_of_fault_happens() {
     let count = number("SEEDS").unwrap_or(SEEDS);
     let all = run_all(first..first + count, None);
     all.assert_well();
-    all.assert_every_witness_speaks();
+    // Fewer may happen to have none of some kind.
+    if count >= SEEDS {
+        all.assert_every_witness_speaks();
+    }
 }
 
 #[test]
