@@ -116,7 +116,7 @@ impl Gate {
     /// New limits and users, in force with every session's next frame.
     pub fn set_settings(&self, settings: Settings) {
         self.settings.replace(Rc::new(settings));
-        self.connection_closed.notify_one();
+        self.connection_closed.notify_waiters();
     }
 
     /// Whether sessions stop reading (what they have read is finished) and new connections are reset.

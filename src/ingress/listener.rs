@@ -1,6 +1,7 @@
 //! Accepts gateways: never more than are allowed, never faster than the process can bear, and without
 //! waiting for anybody's TLS handshake.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,12 +20,15 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub async fn listen(gate: Rc<Gate>, mut listener: Listener, tls: Option<Acceptor>) {
     let mut pause = PAUSE.0;
     loop {
-        while gate.open_connections() >= gate.settings().connections_max as u64 {
-            gate.connection_closed.notified().await;
-        }
+        room(&gate).await;
         match listener.accept().await {
-            Ok((raw, peer)) => {
+            Ok((mut raw, peer)) => {
+                // Whatever ends the connection from here on, a crash of the process included, ends it with a
+                // reset: a gateway would take the end of the stream for an answer.
+                raw.reset_on_close();
                 pause = PAUSE.0;
+                // The other listener may have given the last place away meanwhile.
+                room(&gate).await;
                 accepted(&gate, raw, peer, tls.clone());
             }
             Err(e) if out_of_descriptors(&e) => {
@@ -49,30 +53,24 @@ pub async fn listen(gate: Rc<Gate>, mut listener: Listener, tls: Option<Acceptor
     }
 }
 
-fn accepted(gate: &Rc<Gate>, mut raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
+/// Until one more connection is allowed.
+async fn room(gate: &Gate) {
+    while gate.open_connections() >= gate.settings().connections_max as u64 {
+        gate.connection_closed.notified().await;
+    }
+}
+
+fn accepted(gate: &Rc<Gate>, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
     gate.stats().accepted_total += 1;
     if gate.is_draining() {
+        gate.stats().reset_drain_total += 1;
         raw.abort();
         return;
     }
-    // Whatever ends the connection from here on, a crash of the process included, ends it with a reset: a
-    // gateway would take the end of the stream for an answer.
-    raw.reset_on_close();
     let open = Open::new(gate, tls.is_some());
     tokio::task::spawn_local(async move {
-        let gate = &open.gate;
-        let stream = match tls {
-            None => Stream::Plain(raw),
-            Some(acceptor) => match acceptor.handshake(raw, gate.settings().handshake_timeout).await {
-                Ok(stream) => stream,
-                Err(e) => {
-                    gate.stats().handshake_failed_total += 1;
-                    tracing::debug!(%peer, error = %e, "TLS handshake failed");
-                    return;
-                }
-            },
-        };
-        Session::new(Rc::clone(gate), stream, peer).serve().await;
+        open.live(raw, peer, tls).await;
+        open.ended.set(true);
     });
 }
 
@@ -90,6 +88,8 @@ pub(super) fn warn(gate: &Gate, peer: Option<SocketAddr>, what: &str) {
 struct Open {
     gate: Rc<Gate>,
     tls: bool,
+    /// It has ended by itself; else its task was dropped: weir stops.
+    ended: Cell<bool>,
 }
 
 impl Open {
@@ -97,9 +97,26 @@ impl Open {
         let open = Self {
             gate: Rc::clone(gate),
             tls,
+            ended: Cell::new(false),
         };
         open.count(|n| *n += 1);
         open
+    }
+
+    async fn live(&self, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
+        let gate = &self.gate;
+        let stream = match tls {
+            None => Stream::Plain(raw),
+            Some(acceptor) => match acceptor.handshake(raw, gate.settings().handshake_timeout).await {
+                Ok(stream) => stream,
+                Err(e) => {
+                    gate.stats().handshake_failed_total += 1;
+                    tracing::debug!(%peer, error = %e, "TLS handshake failed");
+                    return;
+                }
+            },
+        };
+        Session::new(Rc::clone(gate), stream, peer).serve().await;
     }
 
     fn count(&self, change: impl FnOnce(&mut u64)) {
@@ -115,6 +132,10 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.count(|n| *n -= 1);
-        self.gate.connection_closed.notify_one();
+        if !self.ended.get() {
+            self.gate.stats().reset_drain_total += 1;
+        }
+        // All listeners look: the one that is woken may be the one nobody connects to.
+        self.gate.connection_closed.notify_waiters();
     }
 }
