@@ -37,6 +37,10 @@ impl Session {
         let settings = self.gate.settings();
         let (mut used, mut frames, mut publishes, mut events) = (0, 0, 0, 0);
         let stop = loop {
+            if self.replies.are_many() {
+                self.resume = true;
+                break None;
+            }
             let rest = bytes.get(used..).unwrap_or_default();
             let (request, length) = match settings.decoder.decode(rest) {
                 Ok(Decoded::Frame { request, length }) => (request, length),

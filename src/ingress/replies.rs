@@ -17,6 +17,13 @@ use crate::wire::reply::{OK, Reply, SESSION_TIMEOUT};
 /// Open answers after which a connection is not read from: a gateway that pipelines without end.
 const WAITING_MAX: usize = 1024;
 
+/// Unsent bytes of answers after which no further frame is looked at: an error is longer than the frame it
+/// answers, so a gateway that never reads could make weir hold many times what it sends.
+const UNSENT_MAX_BYTES: usize = 16 * 1024;
+
+/// A buffer that has grown beyond this is given back when it is empty.
+const KEPT_MAX_BYTES: usize = 4 * 1024;
+
 #[derive(Default)]
 pub(super) struct Replies {
     bytes: Vec<u8>,
@@ -94,6 +101,9 @@ impl Replies {
             self.sent += written;
             self.unflushed = true;
         }
+        if self.bytes.capacity() > KEPT_MAX_BYTES {
+            self.bytes = Vec::new();
+        }
         self.bytes.clear();
         self.sent = 0;
         if self.unflushed {
@@ -109,6 +119,11 @@ impl Replies {
 
     pub(super) fn waiting_are_many(&self) -> bool {
         self.waiting.len() >= WAITING_MAX
+    }
+
+    /// Whether what is answered must leave before more is asked.
+    pub(super) fn are_many(&self) -> bool {
+        self.bytes.len() >= UNSENT_MAX_BYTES || self.waiting_are_many()
     }
 
     /// When the oldest open answer must be given.

@@ -38,7 +38,7 @@ pub(super) struct Session {
     /// Bytes that the frame at the front of `partial` needs in all.
     pub(super) needed: usize,
     /// There may be whole frames in `partial`.
-    resume: bool,
+    pub(super) resume: bool,
     /// Since when the frame at the front has found no room.
     pub(super) blocked_since: Option<Instant>,
     /// The frame at the front has waited long enough: answer it with the gentle no.
@@ -212,7 +212,7 @@ impl Session {
     /// Nothing to do but wait: for a byte, a reply, or the end of patience.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Turn> {
         let settings = self.gate.settings();
-        let silence = if self.partial.is_empty() {
+        let silence = if self.partial.is_empty() || self.resume {
             settings.idle_timeout
         } else {
             Some(settings.frame_timeout)
