@@ -91,7 +91,8 @@ impl Session {
     fn publish(&mut self, session: &[u8], batch: Batch<'_>, now: Instant) -> Result<usize, Full> {
         if !self.is_known(session, now) {
             self.gate.stats().session_errors_total += 1;
-            let id: String = String::from_utf8_lossy(session).chars().take(64).collect();
+            // ASCII only: the agent counts characters and reads bytes.
+            let id: String = session.escape_ascii().take(64).map(char::from).collect();
             self.replies.send(&Reply::Error {
                 class: SESSION_TIMEOUT,
                 message: format!("{id} expired"),

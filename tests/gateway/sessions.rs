@@ -1,0 +1,254 @@
+//! Sessions that are unknown, over or somebody else's, and probes that never open one.
+
+use super::*;
+use support::log;
+use weir::config::Config;
+use weir::ingress::token::Tokens;
+
+fn short_sessions(config: &mut Config) {
+    config.auth.session_ttl = Duration::from_millis(400);
+}
+
+#[test]
+fn sessions_that_expire_all_the_time_cost_logins_and_nothing_else() {
+    story(async {
+        let bed = Bed::start(Plan {
+            tune: Some(short_sessions),
+            ..Plan::groups(&["one", "two"])
+        })
+        .await;
+        let load = Load::start(LoadOptions {
+            connections: 6,
+            events_per_frame: 5,
+            rate: Some(3000.0),
+            ..bed.load()
+        });
+        bed.until("three sessions have expired", |s| s.ingress.logins_ok_total > 3)
+            .await;
+        load.stop();
+        let counts = load.finish().await.counts;
+        assert_eq!(
+            (
+                counts.resets,
+                counts.refused,
+                counts.acked_by_fin,
+                counts.given_up
+            ),
+            (0, 0, 0, 0)
+        );
+        assert_eq!(
+            counts.events_resent,
+            5 * counts.session_errors,
+            "each frame once more"
+        );
+        let i = bed.snapshot().await.ingress;
+        assert_eq!(i.session_errors_total, counts.session_errors);
+        let verdict = bed
+            .verdict()
+            .await
+            .witness("sessions expired", counts.session_errors);
+        assert!(verdict.ok(), "{verdict}");
+        for group in &verdict.groups {
+            assert_eq!(
+                (group.distinct, group.copies),
+                (verdict.issued, verdict.issued),
+                "{verdict}"
+            );
+        }
+    });
+}
+
+#[test]
+fn an_unknown_session_is_asked_to_log_in_and_its_events_are_not_taken() {
+    story(async {
+        let bed = Bed::start(Plan::groups(&["one"])).await;
+        let load = bed.healthy().await;
+        let stranger = Tokens::new(Some("the secret of another weir"))
+            .unwrap()
+            .issue("admin", i64::MAX)
+            .unwrap();
+        let mut peer = Peer::tcp(&bed).await;
+        let unknown = [
+            "5d7c1f3a-0000-4000-8000-000000000000".as_bytes(),
+            stranger.as_bytes(),
+            b"",
+            b"x",
+            b"\xff\xfe\n\x1b[2J",
+            &[b'a'; 5000],
+        ];
+        for session in unknown {
+            let frame = weir::lab::gateway::frame(session, bed.judge.oracle().events(), SCRIPTED, 0, 1);
+            let answer = peer.ask(&frame).await;
+            let (class, message) = error(&answer);
+            assert_eq!(class, "SessionTimeoutException");
+            let shown: String = session.escape_ascii().to_string().chars().take(64).collect();
+            assert_eq!(message, format!("{shown} expired"));
+            assert!(
+                peer.ahead().is_empty(),
+                "its length is right, whatever the session was"
+            );
+        }
+        let session = peer.login().await;
+        let frame = bed.issue(&session, SCRIPTED, 0, 1);
+        assert_eq!(peer.ask(&frame).await, Answer::Ok, "the connection goes on");
+        bed.acked(SCRIPTED, 0, 1);
+        let refused = bed.snapshot().await.ingress.session_errors_total;
+        assert_eq!(refused, unknown.len() as u64);
+        bed.unharmed(load, ("refused", refused)).await;
+    });
+}
+
+#[test]
+fn a_logout_of_a_foreign_session_ends_no_other() {
+    story(async {
+        let bed = Bed::start(Plan::groups(&["one"])).await;
+        let load = bed.healthy().await;
+        let mut peer = Peer::tcp(&bed).await;
+        let (mine, again) = (peer.login().await, peer.login().await);
+        assert_ne!(mine, again, "each login has a session of its own");
+        let foreign = Tokens::new(None).unwrap().issue("admin", i64::MAX).unwrap();
+        let mut turned = mine.clone();
+        *turned.last_mut().unwrap() ^= 1;
+        for session in [foreign.as_bytes(), &turned, b"", b"nobody"] {
+            assert_eq!(
+                peer.ask(&logout(session)).await,
+                Answer::Ok,
+                "as a Traffic Manager answers"
+            );
+        }
+        for (n, session) in [&mine, &again].into_iter().enumerate() {
+            let frame = bed.issue(session, SCRIPTED, n as u64, 1);
+            assert_eq!(peer.ask(&frame).await, Answer::Ok);
+            bed.acked(SCRIPTED, n as u64, 1);
+        }
+        let logouts = bed.snapshot().await.ingress.logouts_total;
+        assert_eq!(logouts, 4);
+        bed.unharmed(load, ("foreign logouts", logouts)).await;
+    });
+}
+
+#[test]
+fn a_logout_on_one_connection_ends_the_session_on_all_of_every_worker() {
+    story(async {
+        let bed = Bed::start_cold(Plan {
+            top: "workers = 2",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let load = bed.healthy().await;
+        let mut login_connection = Peer::tcp(&bed).await;
+        let session = login_connection.login().await;
+        let other = login_connection.login().await;
+        let mut data = Vec::new();
+        for n in 0..8 {
+            let mut peer = Peer::tcp(&bed).await;
+            let frame = bed.issue(&session, SCRIPTED + n, 0, 1);
+            assert_eq!(peer.ask(&frame).await, Answer::Ok);
+            bed.acked(SCRIPTED + n, 0, 1);
+            data.push((n, peer));
+        }
+        assert_eq!(login_connection.ask(&logout(&session)).await, Answer::Ok);
+        for (n, peer) in &mut data {
+            let frame = weir::lab::gateway::frame(&session, bed.judge.oracle().events(), SCRIPTED + *n, 1, 1);
+            assert_eq!(error(&peer.ask(&frame).await).0, "SessionTimeoutException");
+            let frame = bed.issue(&other, SCRIPTED + *n, 1, 1);
+            assert_eq!(peer.ask(&frame).await, Answer::Ok, "the other session lives");
+            bed.acked(SCRIPTED + *n, 1, 1);
+        }
+        let refused = bed.snapshot().await.ingress.session_errors_total;
+        assert_eq!(refused, 8);
+        bed.unharmed(load, ("publishes after the logout", refused)).await;
+    });
+}
+
+#[test]
+fn the_agents_probes_leave_no_line_and_no_error() {
+    log::keep();
+    story(async {
+        const PROBES: u64 = 200;
+        let bed = Bed::start(Plan::groups(&["one"])).await;
+        let load = bed.healthy().await;
+        let before = bed.snapshot().await.ingress;
+        let mut probes = Vec::new();
+        for n in 0..PROBES {
+            let peer = Peer::tcp(&bed).await;
+            probes.push(peer.address);
+            if n % 2 == 0 {
+                peer.close().await
+            } else {
+                peer.abort()
+            }
+        }
+        let after = bed
+            .until("all are gone", |s| {
+                s.ingress.closed_by_peer_total - before.closed_by_peer_total == PROBES
+            })
+            .await
+            .ingress;
+        let mut quiet = before;
+        quiet.accepted_total += PROBES;
+        quiet.closed_by_peer_total += PROBES;
+        for moving in [|i: &mut weir::status::Ingress| {
+            (
+                i.received_bytes_total,
+                i.frames_total,
+                i.publishes_ok_total,
+                i.events_ok_total,
+            ) = (0, 0, 0, 0);
+        }] {
+            let mut after = after;
+            moving(&mut after);
+            moving(&mut quiet);
+            assert_eq!(after, quiet, "nothing else has moved");
+        }
+        // The log is listened to: one bad peer has a line, none of the probes has.
+        let mut bad = Peer::tcp(&bed).await;
+        bad.send(b"GET / HTTP/1.1\r\n").await.unwrap();
+        assert_eq!(bad.end().await, RESET);
+        assert_eq!(log::lines(bad.address).len(), 1);
+        assert!(probes.iter().all(|p| log::lines(*p).is_empty()));
+        bed.unharmed(load, ("probes", PROBES)).await;
+    });
+}
+
+#[test]
+fn thirty_six_leaked_zero_bytes_get_seven_errors_and_are_reaped() {
+    story(async {
+        let bed = Bed::start(Plan {
+            tls: true,
+            listen: "frame_timeout = \"400ms\"",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let load = bed.healthy().await;
+        let mut probes = Vec::new();
+        for _ in 0..5 {
+            let mut peer = Peer::tls(&bed).await;
+            peer.send(&[0; 36]).await.unwrap();
+            probes.push(peer);
+        }
+        for peer in &mut probes {
+            for _ in 0..7 {
+                let answer = peer.answer().await;
+                assert_eq!(
+                    error(&answer),
+                    ("AuthenticationException", "the body ends before a length")
+                );
+            }
+            assert_eq!(
+                peer.end().await,
+                RESET,
+                "the lone byte is waited for no longer than frame_timeout"
+            );
+        }
+        let i = bed
+            .until("all are reaped", |s| s.ingress.reset_idle_total == 5)
+            .await
+            .ingress;
+        assert_eq!(
+            (i.malformed_total, i.logins_failed_total, i.connections_tls),
+            (35, 0, 0)
+        );
+        bed.unharmed(load, ("leaked probes", i.reset_idle_total)).await;
+    });
+}
