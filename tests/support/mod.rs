@@ -7,6 +7,9 @@
     clippy::panic
 )]
 
+pub mod log;
+pub mod peer;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -45,6 +48,10 @@ pub struct Plan {
     pub auth: &'static str,
     pub queue: &'static str,
     pub link: &'static str,
+    /// With a TLS listener too, with the certificate of rsa2048.jks.
+    pub tls: bool,
+    /// Shorter than weir.toml allows.
+    pub tune: Option<fn(&mut Config)>,
     /// Whole tables.
     pub tables: String,
     pub sizes: Option<Sizes>,
@@ -116,6 +123,9 @@ impl Bed {
         }
         let mut config = config(&toml(&plan, &blocks));
         adjust(&mut config, &judge, &mut sinks);
+        if let Some(tune) = plan.tune {
+            tune(&mut config);
+        }
         let weir = Weir::start(config.clone(), Vec::new(), quiet_log()).unwrap_or_else(|e| panic!("{e}"));
         Self {
             judge,
@@ -236,11 +246,18 @@ pub fn url_group(name: &str, policy: &str, urls: &str) -> String {
 
 /// weir.toml with these url groups.
 pub fn toml(plan: &Plan, blocks: &str) -> String {
+    let (tls, keystore) = if plan.tls {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/rsa2048.jks");
+        let keystore = format!("[tls.keystore]\nfile = \"{file}\"\npassword = \"wso2carbon\"\n");
+        ("127.0.0.1:0", keystore)
+    } else {
+        ("off", String::new())
+    };
     format!(
         "{}\n[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{blocks}\n\
-         [listen]\ntcp = \"127.0.0.1:0\"\ntls = \"off\"\n{}\n[auth]\nallow_plaintext_login = true\n{}\n\
+         [listen]\ntcp = \"127.0.0.1:0\"\ntls = \"{tls}\"\n{}\n[auth]\nallow_plaintext_login = true\n{}\n\
          [queue]\n{}\n[link]\nbackoff_min = \"20ms\"\nbackoff_max = \"200ms\"\n{}\n\
-         [admin]\nlisten = \"127.0.0.1:0\"\n{}\n",
+         [admin]\nlisten = \"127.0.0.1:0\"\n{keystore}{}\n",
         plan.top, plan.listen, plan.auth, plan.queue, plan.link, plan.tables
     )
 }
