@@ -33,7 +33,6 @@ impl Peer {
         let tcp = TcpStream::connect(bed.weir.addresses().tcp.unwrap())
             .await
             .unwrap();
-        tcp.set_nodelay(true).unwrap();
         Self::over(tcp)
     }
 
@@ -63,6 +62,7 @@ impl Peer {
     }
 
     fn over(tcp: TcpStream) -> Self {
+        tcp.set_nodelay(true).unwrap();
         Self {
             address: tcp.local_addr().unwrap(),
             stream: Stream::Plain(Raw::Tcp(tcp)),
