@@ -1,7 +1,6 @@
 //! Accepts gateways: never more than are allowed, never faster than the process can bear, and without
 //! waiting for anybody's TLS handshake.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -70,7 +69,6 @@ fn accepted(gate: &Rc<Gate>, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) 
     let open = Open::new(gate, tls.is_some());
     tokio::task::spawn_local(async move {
         open.live(raw, peer, tls).await;
-        open.ended.set(true);
     });
 }
 
@@ -88,8 +86,6 @@ pub(super) fn warn(gate: &Gate, peer: Option<SocketAddr>, what: &str) {
 struct Open {
     gate: Rc<Gate>,
     tls: bool,
-    /// It has ended by itself; else its task was dropped: weir stops.
-    ended: Cell<bool>,
 }
 
 impl Open {
@@ -97,7 +93,6 @@ impl Open {
         let open = Self {
             gate: Rc::clone(gate),
             tls,
-            ended: Cell::new(false),
         };
         open.count(|n| *n += 1);
         open
@@ -132,9 +127,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.count(|n| *n -= 1);
-        if !self.ended.get() {
-            self.gate.stats().reset_drain_total += 1;
-        }
         // All listeners look: the one that is woken may be the one nobody connects to.
         self.gate.connection_closed.notify_waiters();
     }
