@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "bad/fields.rs"]
+mod fields;
 #[path = "bad/floods.rs"]
 mod floods;
 #[path = "bad/frames.rs"]
