@@ -185,22 +185,15 @@ fn the_agents_probes_leave_no_line_and_no_error() {
             })
             .await
             .ingress;
+        // What the healthy load moves apart, nothing else has moved.
         let mut quiet = before;
         quiet.accepted_total += PROBES;
         quiet.closed_by_peer_total += PROBES;
-        for moving in [|i: &mut weir::status::Ingress| {
-            (
-                i.received_bytes_total,
-                i.frames_total,
-                i.publishes_ok_total,
-                i.events_ok_total,
-            ) = (0, 0, 0, 0);
-        }] {
-            let mut after = after;
-            moving(&mut after);
-            moving(&mut quiet);
-            assert_eq!(after, quiet, "nothing else has moved");
-        }
+        quiet.received_bytes_total = after.received_bytes_total;
+        quiet.frames_total = after.frames_total;
+        quiet.publishes_ok_total = after.publishes_ok_total;
+        quiet.events_ok_total = after.events_ok_total;
+        assert_eq!(after, quiet);
         // The log is listened to: one bad peer has a line, none of the probes has.
         let mut bad = Peer::tcp(&bed).await;
         bad.send(b"GET / HTTP/1.1\r\n").await.unwrap();

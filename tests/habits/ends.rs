@@ -56,9 +56,8 @@ fn a_stop_resets_every_connection_in_whatever_state_it_is() {
             "and another",
         ] {
             let mut peer = Peer::tcp(&bed).await;
-            peer.send(&frame(&session, bed.judge.oracle().events(), SCRIPTED, 0, 1))
-                .await
-                .unwrap();
+            let unread = frame(&session, bed.judge.oracle().events(), SCRIPTED, 0, 1);
+            peer.send(&unread).await.unwrap();
             all.push((what, peer));
         }
         let verdict = bed.verdict().await;
