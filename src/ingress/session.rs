@@ -28,6 +28,10 @@ const GROW_MAX_BYTES: usize = 256 * 1024;
 /// one to learn that nothing is left.
 const SLACK_BYTES: usize = 4096;
 
+/// Reads of one connection before the others have a turn: a gateway that sends without a pause must not keep
+/// them waiting.
+const READS_AT_ONCE: u32 = 4;
+
 pub(super) struct Session {
     pub(super) gate: Rc<Gate>,
     pub(super) peer: SocketAddr,
@@ -54,6 +58,8 @@ enum Turn {
     Gone,
     /// Silent for too long.
     Idle,
+    /// There may be more to read, but it is the others' turn.
+    Enough,
 }
 
 impl Session {
@@ -105,12 +111,17 @@ impl Session {
                     self.gate.stats().reset_idle_total += 1;
                     return;
                 }
+                Turn::Enough => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
             }
             self.resume = true;
         }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let mut reads = 0;
         loop {
             let now = Instant::now();
             let refused = self.replies.settle(cx.waker(), now);
@@ -132,6 +143,10 @@ impl Session {
             if self.replies.waiting_are_many() {
                 return self.rest(cx, now);
             }
+            if reads == READS_AT_ONCE {
+                return Poll::Ready(Turn::Enough);
+            }
+            reads += 1;
             let stop = if std::mem::take(&mut self.resume) {
                 let held = std::mem::take(&mut self.partial);
                 self.consume_partial(held, now)
