@@ -98,8 +98,14 @@ fn a_million_empty_frames_are_answered_one_by_one_and_starve_nobody() {
         assert!(after.frames_total - before.frames_total >= 1_000_000);
         let grown = weight("VmRSS").saturating_sub(rss);
         assert!(grown < 64 << 20, "{grown} bytes");
-        bed.unharmed(load, ("empty frames", after.frames_total - before.frames_total))
+        let report = bed
+            .unharmed(load, ("empty frames", after.frames_total - before.frames_total))
             .await;
+        let half = report.latency.quantile(500);
+        assert!(
+            half < std::time::Duration::from_millis(300),
+            "half of the others waited {half:?}"
+        );
     });
 }
 
