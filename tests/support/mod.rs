@@ -9,6 +9,8 @@
 
 pub mod log;
 pub mod peer;
+pub mod process;
+pub mod stage;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,0 +1,12 @@
+//! The built binary: started, stopped, killed, frozen, starved and reloaded, judged by the oracle.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod ending;
+mod killing;
+mod limits;
+mod logging;
+mod memory;
+mod reload;
+mod starting;
+#[path = "../support/mod.rs"]
+mod support;

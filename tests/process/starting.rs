@@ -1,0 +1,92 @@
+//! What cannot be started says why and ends with 2; `weir check` says the same without opening a port.
+
+use std::net::TcpListener;
+
+use crate::support::process::{WEIR, weir};
+use crate::support::{Plan, toml, url_group};
+
+/// A directory with this weir.toml, and the path of the file.
+fn written(text: &str) -> (tempfile::TempDir, String) {
+    let home = tempfile::TempDir::new().unwrap();
+    let file = home.path().join("weir.toml");
+    std::fs::write(&file, text).unwrap();
+    let path = file.to_str().unwrap().to_owned();
+    (home, path)
+}
+
+fn good() -> String {
+    toml(
+        &Plan::default(),
+        &url_group("one", "failover", "\"tcp://127.0.0.1:1\""),
+    )
+}
+
+/// Exit code and what was said.
+fn said(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = weir(arguments);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn bad_toml_ends_with_2_and_the_line_of_every_problem() {
+    let text = good().replace("[queue]", "[queue]\nmax_evnts = 5\nmax_bytes = \"many\"");
+    let (_home, file) = written(&text);
+    for command in ["run", "check"] {
+        let (code, said) = said(&[command, "--config", &file]);
+        assert_eq!(code, Some(2), "{command}: {said}");
+        for word in ["max_evnts", "max_events", "max_bytes", "weir.toml:"] {
+            assert!(said.contains(word), "{command} does not name {word}: {said}");
+        }
+    }
+    let (_home, file) = written("[listen\ntcp = ");
+    for command in ["run", "check"] {
+        let (code, said) = said(&[command, "--config", &file]);
+        assert_eq!(code, Some(2), "{command}: {said}");
+        assert!(said.contains("weir.toml:1"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn a_missing_file_ends_with_2_and_is_named() {
+    let (home, _) = written("");
+    let file = home.path().join("no-such.toml");
+    for command in ["run", "check"] {
+        let (code, said) = said(&[command, "--config", file.to_str().unwrap()]);
+        assert_eq!(code, Some(2), "{command}: {said}");
+        assert!(said.contains("no-such.toml"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn a_port_in_use_ends_with_2_and_the_key_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (key, nth) in [("listen.tcp", 0), ("admin.listen", 1)] {
+        let mut text = good();
+        let at = text.match_indices("127.0.0.1:0").nth(nth).unwrap().0;
+        text.replace_range(at..at + "127.0.0.1:0".len(), &address);
+        let (_home, file) = written(&text);
+        let (code, why) = said(&["run", "--config", &file]);
+        assert_eq!(code, Some(2), "{why}");
+        assert!(
+            why.contains(key) && why.contains(&address),
+            "{key} {address}: {why}"
+        );
+        let (code, why) = said(&["check", "--config", &file]);
+        assert_eq!(code, Some(0), "a check opens no port: {why}");
+    }
+    // The port is still the other's.
+    assert!(TcpListener::bind(&address).is_err());
+}
+
+#[test]
+fn arguments_that_make_no_sense_end_with_2() {
+    for arguments in [
+        &["run", "--log-level", "loud"][..],
+        &["rnu"],
+        &["check", "--sys", "novalue"],
+    ] {
+        assert_eq!(weir(arguments).status.code(), Some(2), "{WEIR} {arguments:?}");
+    }
+}
