@@ -1,10 +1,11 @@
 //! `weir run`: configuration from files, signals, exit codes.
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -48,6 +49,21 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         log.flush();
         ExitCode::from(code)
     };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            tracing::error!("cannot start: {e}");
+            return end(FAILED);
+        }
+    };
+    // Before anything is accepted: a signal that comes while weir starts must not end it unheard.
+    let signals = match Signals::listen(&runtime) {
+        Ok(signals) => signals,
+        Err(e) => {
+            tracing::error!("cannot listen for signals: {e}");
+            return end(FAILED);
+        }
+    };
     let drain_timeout = config.drain_timeout;
     let fingerprint = files.fingerprint(&config);
     let groups: Vec<String> = config.groups.iter().map(|g| g.name.clone()).collect();
@@ -69,20 +85,13 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         version = env!("CARGO_PKG_VERSION"), tcp = shown(at.tcp), tls = shown(at.tls), admin = shown(at.admin),
         groups = groups.join(","), drain_timeout = ?drain_timeout, "weir is ready"
     );
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            tracing::error!("cannot start: {e}");
-            return end(FAILED);
-        }
-    };
     let mut supervisor = Supervisor {
         weir: Arc::new(weir),
         files,
         adjust,
         fingerprint,
     };
-    let ended = runtime.block_on(supervisor.run());
+    let ended = runtime.block_on(supervisor.run(signals));
     let last = supervisor.weir.stop();
     end(conclude(ended, &last))
 }
@@ -122,6 +131,23 @@ fn conclude(ended: Ended, last: &Snapshot) -> u8 {
     }
 }
 
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &Runtime) -> io::Result<Self> {
+        let _context = runtime.enter();
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 struct Supervisor<'a> {
     weir: Arc<Weir>,
     files: &'a Files,
@@ -130,15 +156,12 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    async fn run(&mut self) -> Ended {
-        let (Ok(mut term), Ok(mut int), Ok(mut hup)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-        ) else {
-            tracing::error!("cannot listen for signals");
-            return Ended::Crashed;
-        };
+    async fn run(&mut self, signals: Signals) -> Ended {
+        let Signals {
+            mut term,
+            mut int,
+            mut hup,
+        } = signals;
         let mut requests = self.weir.reload_requests();
         let mut look = interval(LOOK_AT_FILES_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -170,16 +193,16 @@ impl Supervisor<'_> {
     }
 
     async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
-        let outcome = match load(self.files, self.adjust) {
+        // Before they are read: what changes meanwhile is found at the next look.
+        self.fingerprint = self.files_fingerprint();
+        match load(self.files, self.adjust) {
             Ok((config, warnings)) => self.weir.apply(config, warnings).await,
             Err(problems) => {
                 let outcome = Err(vec![problems]);
                 self.weir.reloaded(outcome.clone());
                 outcome
             }
-        };
-        self.fingerprint = self.files_fingerprint();
-        outcome
+        }
     }
 
     fn files_fingerprint(&self) -> u64 {

@@ -41,14 +41,16 @@ fn out_of_descriptors_accepting_pauses_while_open_connections_go_on_and_then_it_
             line["message"].as_str().unwrap().contains("LimitNOFILE"),
             "{line}"
         );
-        assert_eq!(stage.weir.descriptors(), 64);
+        // The limit counts numbers from 0; what was inherited may lie above it.
+        let exhausted = || stage.weir.descriptors() >= 64;
+        assert!(exhausted());
         let acked = handle.counts().events_acked;
         weir::lab::thread::until("those that are in go on", LIMIT, || {
             handle.counts().events_acked > acked + 1_000
         })
         .await
         .unwrap();
-        assert_eq!(stage.weir.descriptors(), 64, "still out of descriptors");
+        assert!(exhausted(), "still out of descriptors");
 
         // A Traffic Manager that is lost now comes back at the latest when the crowd is gone.
         stage.sinks[0].cut(Close::Rst);

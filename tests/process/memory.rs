@@ -27,6 +27,7 @@ fn memory_is_flat_over_a_stalled_group_with_the_smallest_frames() {
             .map(|(name, sink)| url_group(name, "failover", &format!("\"tcp://{}\"", sink.data_address())))
             .collect();
         let plan = Plan {
+            listen: "frame_max_bytes = \"1MiB\"\nevent_max_bytes = \"512KiB\"",
             queue: "max_bytes = \"8MiB\"\nmax_events = 10_000_000\nblock_timeout = \"50ms\"\n\
                     unavailable_after = \"never\"",
             link: "reply_timeout = \"10m\"",
