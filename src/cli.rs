@@ -73,6 +73,13 @@ pub enum Command {
     /// Be a Traffic Manager that counts what it is sent
     #[command(after_help = "Example:\n  weir sink --listen 127.0.0.1:9611 --auth-listen 127.0.0.1:9711")]
     Sink(crate::lab::args::SinkArgs),
+    /// Put a weir under load and trouble for a long time, and judge it
+    ///
+    /// Starts a weir of its own with stand-in gateways and Traffic Managers and a network that breaks in every
+    /// way, one thing at a time. Fails when an event is missing that weir has not counted, or when memory,
+    /// descriptors or threads have grown.
+    #[command(after_help = "Example:\n  weir soak --duration 10m")]
+    Soak(crate::lab::args::SoakArgs),
     /// Commands to a running weir.
     #[command(flatten)]
     Admin(AdminCommand),

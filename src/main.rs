@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Load(args) => lab(weir::lab::load::run(args)),
         Command::Sink(args) => lab(weir::lab::sink::run(args)),
+        Command::Soak(args) => lab(weir::lab::soak::run(args)),
         Command::Admin(command) => weir::admin::client::run(&command),
         Command::Completions { shell } => print(cli::completions(shell, &mut io::stdout())),
         Command::Man => print(cli::man(&mut io::stdout())),

@@ -5,7 +5,7 @@
 //! projects it. The law, at every look and for every group:
 //! `accepted = delivered + rejected + dropped + queued + inflight`, in events.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One look at a worker, or at all of them added up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -115,7 +115,7 @@ pub enum Overflow {
 }
 
 /// Where the events of a group are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Events {
     /// Taken into the group's queue.
     pub accepted: u64,
@@ -140,7 +140,7 @@ impl Events {
 }
 
 /// Events given up, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// The queue was full for longer than `block_timeout`.
     pub queue_full: u64,

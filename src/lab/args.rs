@@ -1,4 +1,4 @@
-//! The arguments of `weir load` and `weir sink`, and how they become options.
+//! The arguments of `weir load`, `weir sink` and `weir soak`, and how they become options.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -113,6 +113,26 @@ pub struct SinkArgs {
     /// How long; until SIGINT or SIGTERM when not given
     #[arg(long, value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub report: ReportFormat,
+}
+
+/// `weir soak`: load and trouble for a long time.
+#[derive(Debug, Clone, Args)]
+pub struct SoakArgs {
+    /// How long, e.g. 10m or 12h
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
+    pub duration: Duration,
+    /// Gateway connections
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections: u32,
+    /// Events per second over all connections; 0 = as fast as replies come
+    #[arg(long, default_value_t = 2_000.0)]
+    pub rate: f64,
+    /// Chooses what goes wrong and when; the report names it
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
     pub report: ReportFormat,

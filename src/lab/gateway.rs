@@ -14,7 +14,7 @@ use crate::wire::reply::Reply;
 use crate::wire::request::{encode_login, encode_logout, encode_publish_header};
 
 /// Connect and TLS deadlines of the laboratory.
-pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(in crate::lab) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]

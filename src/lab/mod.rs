@@ -7,7 +7,8 @@
 //! [`event`] makes events whose bytes follow from their ids; [`load`] issues them as gateways do, or
 //! [`gateway`] as gateways do on a bad day; [`sink`] takes them as Traffic Managers do, by a [`Behaviour`]
 //! that can change at any time; [`network`] is a network in memory, [`proxy`] sits between any two and breaks the network; the
-//! [`Oracle`] hears both ends and says whether anything was lost ([`verdict`]).
+//! [`Oracle`] hears both ends and says whether anything was lost ([`verdict`]). [`soak`] puts them all around a
+//! weir process for a long time.
 
 pub mod args;
 mod bits;
@@ -21,6 +22,7 @@ pub mod oracle;
 pub mod proxy;
 pub mod sim;
 pub mod sink;
+pub mod soak;
 #[cfg(test)]
 mod tests;
 pub mod thread;

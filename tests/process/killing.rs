@@ -204,7 +204,7 @@ fn a_frozen_weir_goes_on_where_it_was_and_loses_nothing() {
                 .weir
                 .until("traffic", |s| s.of("one", "events/delivered") > 1_000)
                 .await;
-            stage.weir.signal("STOP");
+            stage.weir.freeze().await;
             let acked = handle.counts().events_acked;
             tokio::time::sleep(FROZEN).await;
             let meanwhile = handle.counts().events_acked - acked;

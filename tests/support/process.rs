@@ -211,6 +211,17 @@ impl Process {
         kib * 1024
     }
 
+    /// SIGSTOP; returns when it stands still.
+    pub async fn freeze(&self) {
+        self.signal("STOP");
+        let stat = format!("/proc/{}/stat", self.pid());
+        let deadline = Instant::now() + PATIENCE;
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            assert!(Instant::now() < deadline, "it does not stop");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
@@ -392,8 +403,8 @@ pub fn own_addresses() -> (SocketAddr, SocketAddr) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed);
     let [_, a, b, c] = n.to_be_bytes();
-    // 127.128.0.0/9 without the ends: away from everything well known.
-    let ip = [127, 128 | a, b, c.clamp(1, 254)];
+    // 127.128.0.0/9: away from everything well known.
+    let ip = [127, 128 | a, b, c];
     (SocketAddr::from((ip, 9611)), SocketAddr::from((ip, 9619)))
 }
 
