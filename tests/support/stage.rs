@@ -1,5 +1,6 @@
 //! A weir process between stand-in Traffic Managers and gateways of this process, judged by the oracle.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use weir::config::Url;
@@ -23,18 +24,33 @@ impl Stage {
     }
 
     pub async fn start_as(plan: Plan, start: Start) -> Self {
+        // A port that is the same after a restart, and known without a log.
+        let (tcp, admin) = own_addresses();
+        let local = IpAddr::from([127, 0, 0, 1]);
+        Self::start_at(plan, start, (tcp, admin), local).await
+    }
+
+    /// Weir listens on these two; the Traffic Managers on free ports of `managers`.
+    pub async fn start_at(
+        plan: Plan,
+        start: Start,
+        (tcp, admin): (SocketAddr, SocketAddr),
+        managers: IpAddr,
+    ) -> Self {
         let names: Vec<&str> = plan.groups.iter().map(|g| g.0).collect();
         let events = Events::new(plan.sizes.unwrap_or(Sizes::Typical), 0);
         let judge = Judge::new(Oracle::new(events, &names, true));
         let mut sinks = Vec::new();
         let mut blocks = String::new();
         for (i, (name, policy, _)) in plan.groups.iter().enumerate() {
-            let sink = Sink::start(SinkOptions::local().judged_by(&judge, i)).unwrap();
+            let options = SinkOptions {
+                data: weir::lab::sink::tcp(SocketAddr::from((managers, 0))),
+                ..SinkOptions::local()
+            };
+            let sink = Sink::start(options.judged_by(&judge, i)).unwrap();
             blocks += &url_group(name, policy, &format!("\"tcp://{}\"", sink.data_address()));
             sinks.push(sink);
         }
-        // A port that is the same after a restart, and known without a log.
-        let (tcp, admin) = own_addresses();
         let toml = toml(&plan, &blocks)
             .replacen("127.0.0.1:0", &tcp.to_string(), 1)
             .replacen("127.0.0.1:0", &admin.to_string(), 1);
