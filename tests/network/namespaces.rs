@@ -202,6 +202,8 @@ pub(crate) struct Killed(Option<Child>);
 
 impl Killed {
     /// What it printed, at its end or at the limit.
+    // Outside there is no runtime: this thread waits.
+    #[allow(clippy::disallowed_methods)]
     fn output(mut self) -> String {
         let mut child = self.0.take().unwrap();
         let mut stdout = child.stdout.take().unwrap();

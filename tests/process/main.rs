@@ -7,6 +7,7 @@ mod limits;
 mod logging;
 mod memory;
 mod reload;
+mod soaking;
 mod starting;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,9 +8,12 @@
 )]
 
 pub mod log;
+mod machine;
 pub mod peer;
 pub mod process;
 pub mod stage;
+mod status;
+mod weir_log;
 
 use std::collections::BTreeMap;
 use std::future::Future;

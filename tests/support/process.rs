@@ -1,19 +1,20 @@
 //! The built binary as a process: its configuration in a directory of its own, its log read line by line,
 //! its signals, its end. Whatever happens to the test, the process does not outlive it.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use weir::lab::{GroupCounts, WeirCounts};
-use weir::status::{Dropped, Events};
+
+use super::weir_log::Log;
+pub use super::machine::{allow_descriptors, own_addresses};
+pub use super::status::Status;
 
 /// The binary under test.
 pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -126,7 +127,7 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                self.log.finished(deadline.into_std()).await;
+                self.log.finished(deadline).await;
                 return status.code();
             }
             assert!(Instant::now() < deadline, "it does not end: {:#?}", self.log());
@@ -155,7 +156,7 @@ impl Process {
                 return line;
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                self.log.finished(deadline.into_std()).await;
+                self.log.finished(deadline).await;
                 assert!(!self.lines(message).is_empty(), "{status}: {:#?}", self.log());
             }
             assert!(
@@ -272,162 +273,4 @@ fn plain(command: &mut Command) -> &mut Command {
         }
     }
     command
-}
-
-/// The lines of the log, read by a thread.
-#[derive(Default)]
-struct Log {
-    lines: Arc<Mutex<Vec<Value>>>,
-    stopped: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Log {
-    fn read(stderr: ChildStderr) -> Self {
-        let log = Self::default();
-        let (lines, stopped) = (Arc::clone(&log.lines), Arc::clone(&log.stopped));
-        let thread = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                while stopped.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                // What is no JSON (a panic, a shell) is shown as it is.
-                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                lines.lock().unwrap().push(value);
-            }
-        });
-        Self {
-            thread: Some(thread),
-            ..log
-        }
-    }
-
-    async fn finished(&self, deadline: std::time::Instant) {
-        while self.thread.as_ref().is_some_and(|t| !t.is_finished())
-            && !self.stopped.load(Ordering::SeqCst)
-            && std::time::Instant::now() < deadline
-        {
-            sleep(Duration::from_millis(1)).await;
-        }
-    }
-}
-
-/// What /status said.
-pub struct Status(pub Value);
-
-impl Status {
-    /// The number at a JSON pointer.
-    pub fn number(&self, at: &str) -> u64 {
-        let found = self.0.pointer(at).and_then(Value::as_u64);
-        found.unwrap_or_else(|| panic!("no number at {at}: {:#}", self.0))
-    }
-
-    /// The number at a pointer within a group.
-    pub fn of(&self, group: &str, at: &str) -> u64 {
-        let groups = self.0["groups"].as_array().unwrap();
-        let i = groups.iter().position(|g| g["name"] == group);
-        let i = i.unwrap_or_else(|| panic!("no group {group}: {:#}", self.0));
-        self.number(&format!("/groups/{i}/{at}"))
-    }
-
-    pub fn groups(&self) -> Vec<String> {
-        let groups = self.0["groups"].as_array().unwrap();
-        groups
-            .iter()
-            .map(|g| g["name"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    /// Every endpoint has a link.
-    pub fn all_up(&self) -> bool {
-        let groups = self.0["groups"].as_array().unwrap();
-        groups
-            .iter()
-            .flat_map(|g| g["endpoints"].as_array().unwrap())
-            .all(|e| e["links_up"] == 1)
-    }
-
-    pub fn at_rest(&self) -> bool {
-        self.counts()
-            .groups
-            .iter()
-            .all(|g| g.events.queued + g.events.inflight == 0)
-    }
-
-    /// What the oracle needs.
-    pub fn counts(&self) -> WeirCounts {
-        let groups = self.groups().into_iter().map(|name| {
-            let n = |at: &str| self.of(&name, at);
-            let dropped = |reason: &str| n(&format!("events/dropped/{reason}"));
-            let group = self.0["groups"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .find(|g| g["name"] == name.as_str());
-            let failures = group.unwrap()["endpoints"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .flat_map(|e| e["failures_total"].as_object().unwrap().values())
-                .map(|n| n.as_u64().unwrap());
-            GroupCounts {
-                events: Events {
-                    accepted: n("events/accepted"),
-                    delivered: n("events/delivered"),
-                    rejected: n("events/rejected"),
-                    dropped: Dropped {
-                        queue_full: dropped("queue_full"),
-                        unavailable: dropped("unavailable"),
-                        max_age: dropped("max_age"),
-                        drain_timeout: dropped("drain_timeout"),
-                        group_removed: dropped("group_removed"),
-                        lost: dropped("lost"),
-                    },
-                    queued: n("events/queued"),
-                    inflight: n("events/inflight"),
-                },
-                resent: n("resent_events_total"),
-                failures: failures.sum(),
-                name: name.clone(),
-            }
-        });
-        WeirCounts {
-            groups: groups.collect(),
-        }
-    }
-}
-
-/// Addresses that nobody else on this machine uses: every test has a loopback address of its own, so a port
-/// can be known before it is opened, and opened again.
-pub fn own_addresses() -> (SocketAddr, SocketAddr) {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let n = std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed);
-    let [_, a, b, c] = n.to_be_bytes();
-    // 127.128.0.0/9: away from everything well known.
-    let ip = [127, 128 | a, b, c];
-    (SocketAddr::from((ip, 9611)), SocketAddr::from((ip, 9619)))
-}
-
-/// Raises this process' limit of open files to `wanted`; why it cannot be.
-pub fn allow_descriptors(wanted: u64) -> Result<(), String> {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits
-        .lines()
-        .find_map(|l| l.strip_prefix("Max open files"))
-        .unwrap();
-    let hard = line.split_whitespace().nth(1).unwrap();
-    if hard.parse().is_ok_and(|hard: u64| hard < wanted) {
-        return Err(format!(
-            "the hard limit of open files is {hard}, {wanted} are needed"
-        ));
-    }
-    let own = std::process::id().to_string();
-    let raised = Command::new("prlimit")
-        .args(["--pid", &own, &format!("--nofile={wanted}:{hard}")])
-        .status();
-    match raised {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("prlimit: {status}")),
-        Err(e) => Err(format!("prlimit: {e}")),
-    }
 }
