@@ -20,6 +20,7 @@ fn replies(name: &str) -> Vec<Vec<u8>> {
 
 /// Events that fill a frame each, so that as many frames as events travel.
 const FRAME_EACH: Plan = Plan {
+    events: None,
     groups: Vec::new(),
     top: "",
     listen: "",
