@@ -38,7 +38,7 @@ pub(crate) fn within<T>(test: &T, story: impl AsyncFnOnce(Net)) {
         return crate::support::story(story(Net { prefix }));
     }
     if let Err(why) = possible() {
-        println!("SKIPPED: {why}");
+        println!("skipped: {why}");
         return;
     }
     let name = std::any::type_name_of_val(test);

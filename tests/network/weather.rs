@@ -63,7 +63,7 @@ fn possible() -> bool {
         .output()
         .is_ok();
     if !there {
-        println!("SKIPPED: ethtool is missing (apt install ethtool)");
+        println!("skipped: ethtool is missing (apt install ethtool)");
     }
     there
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use weir::lab::gateway::{Answer as Heard, Gateway, frame};
 use weir::lab::{Close, Load, LoadOptions};
 
-use crate::support::process::{Start, allow_descriptors};
+use crate::support::machine::allow_descriptors;
+use crate::support::process::Start;
 use crate::support::stage::Stage;
 use crate::support::{Plan, dialer, story};
 
@@ -86,7 +87,7 @@ fn ten_thousand_idle_gateways_cost_little_and_the_active_ones_are_served() {
     /// Their origins, behind the active ones.
     const FIRST: u32 = 1_000;
     if let Err(why) = allow_descriptors(u64::from(IDLE) + 1_000) {
-        println!("SKIPPED: {why}");
+        println!("skipped: {why}");
         return;
     }
     story(async {

@@ -8,7 +8,7 @@
 )]
 
 pub mod log;
-mod machine;
+pub mod machine;
 pub mod peer;
 pub mod process;
 pub mod stage;

@@ -13,7 +13,6 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::weir_log::Log;
-pub use super::machine::{allow_descriptors, own_addresses};
 pub use super::status::Status;
 
 /// The binary under test.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use weir::config::Url;
 use weir::lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions, Sizes, Verdict};
 
-use super::process::{Process, Start, Stderr, own_addresses};
+use super::machine::own_addresses;
+use super::process::{Process, Start, Stderr};
 use super::{Plan, dialer, toml, url, url_group};
 
 /// One Traffic Manager a group.
