@@ -33,6 +33,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod decisions;
 pub mod demo;
 pub mod egress;
 pub mod ingress;

@@ -1,0 +1,4 @@
+//! The return leg.
+mod frame;
+mod heart;
+mod lane;
