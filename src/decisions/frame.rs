@@ -116,7 +116,10 @@ impl fmt::Display for Fault {
         match self {
             Fault::BadEnd { found, .. } => write!(f, "frame ends with {found:#04x} where 0xce belongs"),
             Fault::TooLong { payload_bytes } => {
-                write!(f, "frame announces {payload_bytes} bytes, more than the cap of {FRAME_BYTES_MAX}")
+                write!(
+                    f,
+                    "frame announces {payload_bytes} bytes, more than the cap of {FRAME_BYTES_MAX}"
+                )
             }
         }
     }
@@ -192,7 +195,10 @@ impl<'a> Frame<'a> {
             return Kind::Other;
         };
         let on_connection = ch_high == 0 && ch_low == 0;
-        let id = (u16::from_be_bytes([c_high, c_low]), u16::from_be_bytes([m_high, m_low]));
+        let id = (
+            u16::from_be_bytes([c_high, c_low]),
+            u16::from_be_bytes([m_high, m_low]),
+        );
         match (id, version) {
             ((60, 60), _) => Kind::Deliver,
             _ if !on_connection => Kind::Other,

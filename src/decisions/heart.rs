@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// What is due on a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub(super) enum Due {
     /// Nothing yet.
     Nothing,
     /// A heartbeat towards this side.
@@ -21,7 +21,7 @@ pub enum Due {
 
 /// The timers of one side; idle until [`Heart::start`].
 #[derive(Debug, Default)]
-pub struct Heart {
+pub(super) struct Heart {
     pulse: Option<Pulse>,
     paused_since: Option<Instant>,
     mute: bool,
@@ -38,7 +38,7 @@ struct Pulse {
 impl Heart {
     /// Begins to beat, when Tune-Ok has been forwarded. A delay of zero means that this side wants no
     /// heartbeats: nothing is ever due.
-    pub fn start(&mut self, now: Instant, delay: Duration, timeout_factor: f64) {
+    pub(super) fn start(&mut self, now: Instant, delay: Duration, timeout_factor: f64) {
         if delay.is_zero() {
             return;
         }
@@ -56,21 +56,21 @@ impl Heart {
     }
 
     /// Bytes were written to this side.
-    pub fn wrote(&mut self, now: Instant) {
+    pub(super) fn wrote(&mut self, now: Instant) {
         if let Some(pulse) = &mut self.pulse {
             pulse.wrote_at = now;
         }
     }
 
     /// Bytes were read from this side.
-    pub fn read(&mut self, now: Instant) {
+    pub(super) fn read(&mut self, now: Instant) {
         if let Some(pulse) = &mut self.pulse {
             pulse.read_at = now;
         }
     }
 
     /// Weir stops reading this side, or reads it again.
-    pub fn pause(&mut self, now: Instant, paused: bool) {
+    pub(super) fn pause(&mut self, now: Instant, paused: bool) {
         match (self.paused_since, paused) {
             (None, true) => self.paused_since = Some(now),
             (Some(since), false) => {
@@ -84,13 +84,13 @@ impl Heart {
     }
 
     /// Close or Close-Ok was forwarded to this side: nothing more may be injected there.
-    pub fn hush(&mut self) {
+    pub(super) fn hush(&mut self) {
         self.mute = true;
     }
 
     /// What is due now. Death wins: a heartbeat would not wake the dead.
     #[must_use]
-    pub fn due(&self, now: Instant) -> Due {
+    pub(super) fn due(&self, now: Instant) -> Due {
         if self.dies_at().is_some_and(|at| at <= now) {
             Due::Dead
         } else if self.beats_at().is_some_and(|at| at <= now) {
@@ -102,7 +102,7 @@ impl Heart {
 
     /// When [`Heart::due`] will next have something to say, if nothing happens until then.
     #[must_use]
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
         self.dies_at().into_iter().chain(self.beats_at()).min()
     }
 

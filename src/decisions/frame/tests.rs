@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn encode(frame: &AMQPFrame) -> Vec<u8> {
-    gen_frame(frame)(WriteContext::from(Vec::new())).unwrap().into_inner().0
+    gen_frame(frame)(WriteContext::from(Vec::new()))
+        .unwrap()
+        .into_inner()
+        .0
 }
 
 fn whole(bytes: &[u8]) -> Frame<'_> {
@@ -21,19 +24,23 @@ fn method(class: AMQPClass) -> AMQPFrame {
 }
 
 fn tune(heartbeat: u16) -> AMQPFrame {
-    method(AMQPClass::Connection(connection::AMQPMethod::Tune(connection::Tune {
-        channel_max: 2047,
-        frame_max: 131_072,
-        heartbeat,
-    })))
+    method(AMQPClass::Connection(connection::AMQPMethod::Tune(
+        connection::Tune {
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat,
+        },
+    )))
 }
 
 fn tune_ok(heartbeat: u16) -> AMQPFrame {
-    method(AMQPClass::Connection(connection::AMQPMethod::TuneOk(connection::TuneOk {
-        channel_max: 2047,
-        frame_max: 131_072,
-        heartbeat,
-    })))
+    method(AMQPClass::Connection(connection::AMQPMethod::TuneOk(
+        connection::TuneOk {
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat,
+        },
+    )))
 }
 
 #[test]
@@ -41,20 +48,26 @@ fn the_bytes_of_tune_and_tune_ok_are_golden_and_only_two_of_them_are_rewritten()
     let mut bytes = encode(&tune(0));
     assert_eq!(
         bytes,
-        [1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 30, 0x07, 0xFF, 0, 2, 0, 0, 0, 0, 0xCE]
+        [
+            1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 30, 0x07, 0xFF, 0, 2, 0, 0, 0, 0, 0xCE
+        ]
     );
     assert_eq!(whole(&bytes).kind(Version::V0_9_1), Kind::Tune(0));
     retune(&mut bytes, 30);
     assert_eq!(
         bytes,
-        [1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 30, 0x07, 0xFF, 0, 2, 0, 0, 0, 30, 0xCE]
+        [
+            1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 30, 0x07, 0xFF, 0, 2, 0, 0, 0, 30, 0xCE
+        ]
     );
     assert_eq!(bytes, encode(&tune(30)));
 
     let mut bytes = encode(&tune_ok(0x1234));
     assert_eq!(
         bytes,
-        [1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 31, 0x07, 0xFF, 0, 2, 0, 0, 0x12, 0x34, 0xCE]
+        [
+            1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 31, 0x07, 0xFF, 0, 2, 0, 0, 0x12, 0x34, 0xCE
+        ]
     );
     for version in [Version::V0_8, Version::V0_9, Version::V0_9_1] {
         assert_eq!(whole(&bytes).kind(version), Kind::TuneOk(0x1234));
@@ -62,7 +75,9 @@ fn the_bytes_of_tune_and_tune_ok_are_golden_and_only_two_of_them_are_rewritten()
     retune(&mut bytes, 0xABCD);
     assert_eq!(
         bytes,
-        [1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 31, 0x07, 0xFF, 0, 2, 0, 0, 0xAB, 0xCD, 0xCE]
+        [
+            1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 31, 0x07, 0xFF, 0, 2, 0, 0, 0xAB, 0xCD, 0xCE
+        ]
     );
 }
 
@@ -71,7 +86,11 @@ fn the_heartbeat_frame_is_the_one_the_oracle_writes() {
     assert_eq!(encode(&AMQPFrame::Heartbeat), HEARTBEAT);
     assert_eq!(whole(&HEARTBEAT).kind(Version::V0_9_1), Kind::Heartbeat);
     let odd = encode(&AMQPFrame::InvalidHeartbeat(7));
-    assert_eq!(whole(&odd).kind(Version::V0_9_1), Kind::Other, "not weir's to judge: relayed");
+    assert_eq!(
+        whole(&odd).kind(Version::V0_9_1),
+        Kind::Other,
+        "not weir's to judge: relayed"
+    );
 }
 
 #[test]
@@ -86,25 +105,33 @@ fn close_is_recognised_by_the_numbers_of_its_version() {
     assert_eq!(kind(50, Version::V0_8), Kind::Other, "0-8's Redirect is no Close");
     assert_eq!(kind(60, Version::V0_8), Kind::Close);
     assert_eq!(kind(61, Version::V0_8), Kind::CloseOk);
-    assert_eq!(whole(&on(10, 50, 1)).kind(Version::V0_9_1), Kind::Other, "on a channel: no");
+    assert_eq!(
+        whole(&on(10, 50, 1)).kind(Version::V0_9_1),
+        Kind::Other,
+        "on a channel: no"
+    );
 }
 
 #[test]
 fn start_start_ok_and_deliver_are_recognised() {
-    let start = method(AMQPClass::Connection(connection::AMQPMethod::Start(connection::Start {
-        version_major: 0,
-        version_minor: 9,
-        server_properties: FieldTable::default(),
-        mechanisms: "PLAIN".into(),
-        locales: "en_US".into(),
-    })));
+    let start = method(AMQPClass::Connection(connection::AMQPMethod::Start(
+        connection::Start {
+            version_major: 0,
+            version_minor: 9,
+            server_properties: FieldTable::default(),
+            mechanisms: "PLAIN".into(),
+            locales: "en_US".into(),
+        },
+    )));
     assert_eq!(whole(&encode(&start)).kind(Version::V0_9_1), Kind::Start);
-    let start_ok = method(AMQPClass::Connection(connection::AMQPMethod::StartOk(connection::StartOk {
-        client_properties: FieldTable::default(),
-        mechanism: "PLAIN".into(),
-        response: "\0admin\0admin".into(),
-        locale: "en_US".into(),
-    })));
+    let start_ok = method(AMQPClass::Connection(connection::AMQPMethod::StartOk(
+        connection::StartOk {
+            client_properties: FieldTable::default(),
+            mechanism: "PLAIN".into(),
+            response: "\0admin\0admin".into(),
+            locale: "en_US".into(),
+        },
+    )));
     assert_eq!(whole(&encode(&start_ok)).kind(Version::V0_9_1), Kind::StartOk);
     let deliver = AMQPFrame::Method(
         3,
@@ -131,7 +158,10 @@ fn protocol_headers_are_told_apart() {
         header[4..].copy_from_slice(&v);
         Protocol::of(&header)
     };
-    assert_eq!(Protocol::of(&HEADER_0_9_1), Some(Protocol::Framed(Version::V0_9_1)));
+    assert_eq!(
+        Protocol::of(&HEADER_0_9_1),
+        Some(Protocol::Framed(Version::V0_9_1))
+    );
     assert_eq!(of([1, 1, 0, 9]), Some(Protocol::Framed(Version::V0_9)));
     assert_eq!(of([1, 1, 8, 0]), Some(Protocol::Framed(Version::V0_8)));
     assert_eq!(of([1, 1, 0, 10]), Some(Protocol::Opaque), "0-10");
@@ -178,12 +208,14 @@ fn any_frame() -> impl Strategy<Value = AMQPFrame> {
             )
         }),
         (any::<u16>(), word).prop_map(|(reply_code, text)| {
-            method(AMQPClass::Connection(connection::AMQPMethod::Close(connection::Close {
-                reply_code,
-                reply_text: ShortString::from(text),
-                class_id: 0,
-                method_id: 0,
-            })))
+            method(AMQPClass::Connection(connection::AMQPMethod::Close(
+                connection::Close {
+                    reply_code,
+                    reply_text: ShortString::from(text),
+                    class_id: 0,
+                    method_id: 0,
+                },
+            )))
         }),
     ]
 }

@@ -53,7 +53,11 @@ fn death_stands_still_while_weir_itself_does_not_read_and_beats_go_on() {
     assert_eq!(heart.due(t + S * 3600), Due::Nothing);
     heart.pause(t + S * 3650, false);
     heart.wrote(t + S * 3650);
-    assert_eq!(heart.due(t + S * 3659), Due::Nothing, "ten of the sixty seconds are left");
+    assert_eq!(
+        heart.due(t + S * 3659),
+        Due::Nothing,
+        "ten of the sixty seconds are left"
+    );
     assert_eq!(heart.due(t + S * 3660), Due::Dead);
 }
 
@@ -84,7 +88,11 @@ fn a_pause_that_began_before_the_heart_counts_from_its_start() {
     heart.pause(t + S * 20, false);
     assert_eq!(heart.wakes_at().map(|at| at - t), Some(S * 25), "the beat");
     heart.hush();
-    assert_eq!(heart.wakes_at().map(|at| at - t), Some(S * 80), "death: 10 + 60, and 10 paused");
+    assert_eq!(
+        heart.wakes_at().map(|at| at - t),
+        Some(S * 80),
+        "death: 10 + 60, and 10 paused"
+    );
 }
 
 #[test]

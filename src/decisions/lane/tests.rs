@@ -20,7 +20,9 @@ fn push(lane: &mut Lane, bytes: &[u8]) -> Passed {
     lane.sort().unwrap()
 }
 
-const TUNE_OK_0: [u8; 20] = [1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 31, 7, 0xFF, 0, 2, 0, 0, 0, 0, 0xCE];
+const TUNE_OK_0: [u8; 20] = [
+    1, 0, 0, 0, 0, 0, 12, 0, 10, 0, 31, 7, 0xFF, 0, 2, 0, 0, 0, 0, 0xCE,
+];
 const CLOSE_OK: [u8; 12] = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, 0xCE];
 
 /// The stream less its heartbeats, by a scan of its own.
@@ -72,7 +74,10 @@ fn a_sender_that_stalls_mid_frame_does_not_stop_heartbeats_and_its_frame_stays_w
 fn heartbeats_of_the_sender_end_here() {
     let mut lane = lane(Towards::Broker);
     let body = frame(3, b"x");
-    let passed = push(&mut lane, &[&HEARTBEAT[..], &body, &HEARTBEAT, &HEARTBEAT].concat());
+    let passed = push(
+        &mut lane,
+        &[&HEARTBEAT[..], &body, &HEARTBEAT, &HEARTBEAT].concat(),
+    );
     assert_eq!((passed.heartbeats, passed.frames, passed.bytes), (3, 1, 9));
     assert_eq!(lane.outbox[..], body);
 }
@@ -136,7 +141,10 @@ fn buffers_are_bounded_and_given_back_when_empty() {
     let mut lane = lane(Towards::Client);
     lane.inbox.extend_from_slice(&[3, 0, 1, 0, 3, 0xFF, 0xF8]);
     lane.make_room();
-    assert!(lane.inbox.capacity() < 80 * 1024, "a promise of 256 KiB is not memory yet");
+    assert!(
+        lane.inbox.capacity() < 80 * 1024,
+        "a promise of 256 KiB is not memory yet"
+    );
     let rest = FRAME_BYTES_MAX - 8;
     lane.inbox.extend_from_slice(&vec![0; rest]);
     lane.inbox.extend_from_slice(&[0xCE]);

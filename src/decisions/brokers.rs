@@ -1,0 +1,267 @@
+//! Which broker a gateway gets, and whether it answers.
+//!
+//! A broker has answered when its Start is there: one that accepts connections and says nothing (a Traffic
+//! Manager that is starting, or hangs) is passed over like one that refuses.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+use super::frame::{self, HEADER_BYTES, Kind, Protocol, Scan};
+use crate::config::{Policy, Url};
+use crate::net::{Dialer, Stream};
+
+/// Deadline of name resolution and TCP connect.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Deadline of the TLS handshake.
+pub(super) const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of Start, from the moment the protocol header was sent.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
+/// So long after a failure a broker is tried behind the others, so that one dead broker costs one gateway
+/// its timeout and not every one.
+const SHUNNED: Duration = Duration::from_secs(5);
+
+/// The memory behind the choice.
+#[derive(Debug, Default)]
+pub(super) struct Brokers {
+    turn: AtomicUsize,
+    failed_at: Mutex<HashMap<String, Instant>>,
+}
+
+/// A broker that answered, and the bytes it answered with.
+pub(super) struct Answered {
+    pub(super) stream: Stream,
+    pub(super) first: BytesMut,
+    pub(super) answer: Answer,
+}
+
+/// What kind of answer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Start (or, where the framing is not known, anything): go on.
+    Start,
+    /// A protocol header: it does not speak this version, and closes (AMQP 0-9-1, 4.2.2).
+    OtherVersion,
+}
+
+/// Why a broker is no use now.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// One of [`super::status::BROKER_FAILURES`].
+    pub(super) class: &'static str,
+    /// One line for people.
+    pub(super) message: String,
+}
+
+impl Brokers {
+    /// The brokers in the order to try them.
+    pub(super) fn order(&self, brokers: &[Url], policy: Policy, now: Instant) -> Vec<Url> {
+        let turn = match policy {
+            Policy::Failover => 0,
+            Policy::Loadbalance => self.turn.fetch_add(1, Ordering::Relaxed),
+        };
+        let failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        order(brokers, turn, |url| {
+            failed_at
+                .get(&url.to_string())
+                .is_some_and(|at| now < *at + SHUNNED)
+        })
+    }
+
+    /// Remembers how a try ended.
+    pub(super) fn tried(&self, url: &Url, ok: bool, now: Instant) {
+        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if ok {
+            failed_at.remove(&url.to_string());
+        } else {
+            failed_at.insert(url.to_string(), now);
+        }
+    }
+}
+
+/// From the `turn`-th on, round; those that failed just now behind the others.
+fn order(brokers: &[Url], turn: usize, shunned: impl Fn(&Url) -> bool) -> Vec<Url> {
+    let start = turn.checked_rem(brokers.len()).unwrap_or_default();
+    let mut order: Vec<Url> = brokers
+        .iter()
+        .cycle()
+        .skip(start)
+        .take(brokers.len())
+        .cloned()
+        .collect();
+    // Stable: among equals the order stays.
+    order.sort_by_key(|url| shunned(url));
+    order
+}
+
+/// Connects to a broker, sends the client's protocol header, and waits for the answer.
+pub(super) async fn attempt(
+    dialer: &Dialer,
+    url: &Url,
+    header: &[u8; HEADER_BYTES],
+) -> Result<Answered, Refusal> {
+    let dialed = dialer.dial(url, CONNECT_TIMEOUT, TLS_TIMEOUT).await;
+    let stream = dialed.map_err(|e| Refusal {
+        class: e.class.as_str(),
+        message: e.message,
+    })?;
+    ask_for_start(stream, url, header).await
+}
+
+/// The second half of [`attempt`], over a connection that stands.
+pub(super) async fn ask_for_start(
+    mut stream: Stream,
+    url: &Url,
+    header: &[u8; HEADER_BYTES],
+) -> Result<Answered, Refusal> {
+    let mut first = BytesMut::new();
+    match timeout(START_TIMEOUT, ask(&mut stream, header, &mut first)).await {
+        Ok(Ok(answer)) => Ok(Answered {
+            stream,
+            first,
+            answer,
+        }),
+        Ok(Err(refusal)) => Err(Refusal {
+            message: format!("{url}: {}", refusal.message),
+            ..refusal
+        }),
+        Err(_) => Err(Refusal {
+            class: "mute",
+            message: format!("{url} accepts connections and does not answer within {START_TIMEOUT:.1?}"),
+        }),
+    }
+}
+
+async fn ask(
+    stream: &mut Stream,
+    header: &[u8; HEADER_BYTES],
+    first: &mut BytesMut,
+) -> Result<Answer, Refusal> {
+    let broke = |e: std::io::Error| Refusal {
+        class: "closed",
+        message: format!("before its Start: {e}"),
+    };
+    stream.write_all(header).await.map_err(broke)?;
+    stream.flush().await.map_err(broke)?;
+    loop {
+        if stream.read_buf(first).await.map_err(broke)? == 0 {
+            let message = "closed before its Start".into();
+            return Err(Refusal {
+                class: "closed",
+                message,
+            });
+        }
+        if let Some(answer) = judge(header, first)? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// PURE: what the bytes a broker began with mean; `None` = too few to tell.
+fn judge(header: &[u8; HEADER_BYTES], first: &[u8]) -> Result<Option<Answer>, Refusal> {
+    let Some(Protocol::Framed(version)) = Protocol::of(header) else {
+        return Ok(Some(Answer::Start));
+    };
+    let protocol = |what: String| Refusal {
+        class: "protocol",
+        message: format!("is no AMQP broker: {what}"),
+    };
+    if first.starts_with(b"A") {
+        return match first.first_chunk::<HEADER_BYTES>().map(Protocol::of) {
+            None => Ok(None),
+            Some(Some(_)) => Ok(Some(Answer::OtherVersion)),
+            Some(None) => Err(protocol("its answer is not a protocol header".into())),
+        };
+    }
+    match frame::scan(first) {
+        Ok(Scan::Partial(_)) => Ok(None),
+        Ok(Scan::Whole(frame)) if frame.kind(version) == Kind::Start => Ok(Some(Answer::Start)),
+        Ok(Scan::Whole(_)) => Err(protocol("its first frame is not Start".into())),
+        Err(fault) => Err(protocol(fault.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Scheme;
+    use crate::decisions::frame::HEADER_0_9_1;
+
+    fn urls(n: u16) -> Vec<Url> {
+        let url = |port| Url {
+            scheme: Scheme::Tcp,
+            host: "tm".into(),
+            port,
+        };
+        (1..=n).map(url).collect()
+    }
+
+    fn ports(order: &[Url]) -> Vec<u16> {
+        order.iter().map(|u| u.port).collect()
+    }
+
+    #[test]
+    fn failover_tries_in_order_and_round_robin_begins_one_further_each_time() {
+        let (brokers, now) = (Brokers::default(), Instant::now());
+        for _ in 0..2 {
+            assert_eq!(ports(&brokers.order(&urls(3), Policy::Failover, now)), [1, 2, 3]);
+        }
+        let orders: Vec<_> = (0..4)
+            .map(|_| ports(&brokers.order(&urls(3), Policy::Loadbalance, now)))
+            .collect();
+        assert_eq!(orders, [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]);
+    }
+
+    #[test]
+    fn a_broker_that_failed_just_now_is_tried_last_and_not_for_long() {
+        let (brokers, now) = (Brokers::default(), Instant::now());
+        brokers.tried(&urls(1)[0], false, now);
+        assert_eq!(ports(&brokers.order(&urls(3), Policy::Failover, now)), [2, 3, 1]);
+        assert_eq!(
+            ports(&brokers.order(&urls(3), Policy::Failover, now + SHUNNED)),
+            [1, 2, 3]
+        );
+        brokers.tried(&urls(1)[0], true, now);
+        assert_eq!(ports(&brokers.order(&urls(3), Policy::Failover, now)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn answers_are_judged_at_every_length() {
+        let start = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 10, 0xCE];
+        for cut in 0..start.len() {
+            assert_eq!(judge(&HEADER_0_9_1, &start[..cut]).unwrap(), None);
+            assert_eq!(
+                judge(b"AMQP\x01\x01\x00\x0A", &start[..cut]).unwrap(),
+                Some(Answer::Start),
+                "0-10"
+            );
+        }
+        assert_eq!(judge(&HEADER_0_9_1, &start).unwrap(), Some(Answer::Start));
+        for cut in 0..8 {
+            assert_eq!(
+                judge(&HEADER_0_9_1, &b"AMQP\x01\x01\x00\x0A"[..cut]).unwrap(),
+                None
+            );
+        }
+        assert_eq!(
+            judge(&HEADER_0_9_1, b"AMQP\x01\x01\x00\x0A").unwrap(),
+            Some(Answer::OtherVersion)
+        );
+        for wrong in [
+            &b"APACHE!!"[..],
+            b"HTTP/1.1 400 Bad Request\r\n",
+            &[1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 30, 0xCE],
+        ] {
+            assert_eq!(
+                judge(&HEADER_0_9_1, wrong).unwrap_err().class,
+                "protocol",
+                "{wrong:?}"
+            );
+        }
+    }
+}

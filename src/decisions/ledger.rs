@@ -1,0 +1,294 @@
+//! Who is connected, and the counters: the one place where sessions, listeners and readers of [`Status`] meet.
+//!
+//! A session holds a [`Ticket`]; when it is dropped, the session has never existed but in the counters.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::status::{Side, Status};
+
+/// What a session is doing, in the order of [`super::status::STATES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// TLS handshake and protocol header of the gateway.
+    Opening,
+    /// Looking for a broker.
+    Held,
+    /// A broker answered; until Tune-Ok was forwarded.
+    Handshake,
+    /// Relaying frames.
+    Open,
+    /// Relaying bytes.
+    Spliced,
+    /// Saying goodbye.
+    Closing,
+}
+
+impl Stage {
+    pub(super) fn index(self) -> usize {
+        match self {
+            Stage::Opening => 0,
+            Stage::Held => 1,
+            Stage::Handshake => 2,
+            Stage::Open => 3,
+            Stage::Spliced => 4,
+            Stage::Closing => 5,
+        }
+    }
+}
+
+/// A wish that a session end so that its gateway connects anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Stay.
+    No,
+    /// At the next quiet moment, and at `at_latest` without one.
+    Quietly {
+        /// `None` = only at a quiet moment.
+        at_latest: Option<Instant>,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    books: Mutex<Books>,
+    open: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    counters: Status,
+    sessions: BTreeMap<u64, Live>,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+struct Live {
+    stage: Stage,
+    since: Instant,
+    broker: Option<String>,
+    read_at: [Instant; 2],
+    paused_since: [Option<Instant>; 2],
+    leave: watch::Sender<Leave>,
+}
+
+/// A session's place in the ledger.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    ledger: Arc<Ledger>,
+    id: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(brokers: impl Iterator<Item = String>) -> Arc<Self> {
+        let ledger = Self {
+            books: Mutex::default(),
+            open: watch::Sender::new(0),
+        };
+        ledger.name_brokers(brokers);
+        Arc::new(ledger)
+    }
+
+    /// Takes up a session, and the wishes it will have to listen to.
+    pub(super) fn open(self: &Arc<Self>, now: Instant) -> (Ticket, watch::Receiver<Leave>) {
+        let (leave, wishes) = watch::channel(Leave::No);
+        let mut books = self.lock();
+        let id = books.next_id;
+        books.next_id += 1;
+        books.counters.accepted_total += 1;
+        let live = Live {
+            stage: Stage::Opening,
+            since: now,
+            broker: None,
+            read_at: [now; 2],
+            paused_since: [None; 2],
+            leave,
+        };
+        books.sessions.insert(id, live);
+        self.open.send_replace(books.sessions.len());
+        (
+            Ticket {
+                ledger: Arc::clone(self),
+                id,
+            },
+            wishes,
+        )
+    }
+
+    /// How many sessions there are, and every change of it.
+    pub(super) fn watch_open(&self) -> watch::Receiver<usize> {
+        self.open.subscribe()
+    }
+
+    /// Changes counters.
+    pub(super) fn note<T>(&self, change: impl FnOnce(&mut Status) -> T) -> T {
+        change(&mut self.lock().counters)
+    }
+
+    /// The brokers of a new configuration, in its order; one that is gone is forgotten with its counters.
+    pub(super) fn name_brokers(&self, names: impl Iterator<Item = String>) {
+        let mut books = self.lock();
+        let mut old = std::mem::take(&mut books.counters.brokers);
+        for name in names {
+            let known = old
+                .iter()
+                .position(|b| b.name == name)
+                .map(|at| old.swap_remove(at));
+            match known {
+                Some(broker) => books.counters.brokers.push(broker),
+                None => drop(books.counters.broker_mut(&name)),
+            }
+        }
+    }
+
+    /// Sessions with a broker: their number and its name.
+    pub(super) fn placements(&self) -> Vec<(u64, String)> {
+        let books = self.lock();
+        books
+            .sessions
+            .iter()
+            .filter_map(|(id, live)| Some((*id, live.broker.clone()?)))
+            .collect()
+    }
+
+    /// Asks a session to leave; whether it had not been asked before.
+    pub(super) fn ask_to_leave(&self, id: u64, wish: Leave) -> bool {
+        self.lock().sessions.get(&id).is_some_and(|live| {
+            live.leave.send_if_modified(|now| {
+                let change = *now == Leave::No;
+                if change {
+                    *now = wish;
+                }
+                change
+            })
+        })
+    }
+
+    /// How things are.
+    pub(super) fn status(&self, now: Instant) -> Status {
+        let books = self.lock();
+        let mut status = books.counters.clone();
+        for live in books.sessions.values() {
+            status.count(live.stage);
+            live.settle(now, &mut status);
+            if let Some(name) = &live.broker
+                && let Some(broker) = status.brokers.iter_mut().find(|b| b.name == *name)
+            {
+                broker.connections += 1;
+            }
+            if live.stage == Stage::Open {
+                for (side, read_at) in [Side::Client, Side::Broker].into_iter().zip(live.read_at) {
+                    let silent_ms = millis(now.saturating_duration_since(read_at));
+                    let max = &mut status.side(side).silent_ms_max;
+                    *max = silent_ms.max(*max);
+                }
+            }
+        }
+        status
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// Adds what is under way: a hold, a pause.
+    fn settle(&self, now: Instant, status: &mut Status) {
+        if self.stage == Stage::Held {
+            status.hold_nanos_total += nanos(now.saturating_duration_since(self.since));
+        }
+        for (side, since) in [Side::Client, Side::Broker].into_iter().zip(self.paused_since) {
+            if let Some(since) = since {
+                status.side(side).paused_nanos_total += nanos(now.saturating_duration_since(since));
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// The session does something else now.
+    pub(super) fn enter(&self, stage: Stage, now: Instant) {
+        let mut books = self.ledger.lock();
+        let Books {
+            counters, sessions, ..
+        } = &mut *books;
+        if let Some(live) = sessions.get_mut(&self.id) {
+            live.settle(now, counters);
+            live.stage = stage;
+            live.since = now;
+            live.paused_since = live.paused_since.map(|paused| paused.map(|_| now));
+            if stage == Stage::Open {
+                live.read_at = [now; 2];
+            }
+        }
+    }
+
+    /// The session has this broker now.
+    pub(super) fn placed(&self, broker: String) {
+        if let Some(live) = self.ledger.lock().sessions.get_mut(&self.id) {
+            live.broker = Some(broker);
+        }
+    }
+
+    /// A side was read.
+    pub(super) fn read(&self, side: Side, now: Instant) {
+        if let Some(live) = self.ledger.lock().sessions.get_mut(&self.id) {
+            *side.of(&mut live.read_at) = now;
+        }
+    }
+
+    /// Weir stops reading a side, or reads it again.
+    pub(super) fn pause(&self, side: Side, paused: bool, now: Instant) {
+        let mut books = self.ledger.lock();
+        let Books {
+            counters, sessions, ..
+        } = &mut *books;
+        let Some(live) = sessions.get_mut(&self.id) else {
+            return;
+        };
+        let since = side.of(&mut live.paused_since);
+        match (*since, paused) {
+            (None, true) => *since = Some(now),
+            (Some(began), false) => {
+                *since = None;
+                counters.side(side).paused_nanos_total += nanos(now.saturating_duration_since(began));
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes counters.
+    pub(super) fn note<T>(&self, change: impl FnOnce(&mut Status) -> T) -> T {
+        self.ledger.note(change)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut books = self.ledger.lock();
+        let Books {
+            counters, sessions, ..
+        } = &mut *books;
+        if let Some(live) = sessions.remove(&self.id) {
+            live.settle(now, counters);
+        }
+        self.ledger.open.send_replace(sessions.len());
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

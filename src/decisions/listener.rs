@@ -1,0 +1,161 @@
+//! Accepting gateways: plain or TLS, up to the limit, not while draining.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::room::Room;
+use super::session;
+use crate::config::Decisions;
+use crate::lifecycle::Phase;
+use crate::net::{Acceptor, Listener, SocketOptions, bind, out_of_descriptors};
+
+/// How long accepting rests when the process is out of descriptors.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries to open the port again after a drain was taken back.
+const REBIND_PAUSE: Duration = Duration::from_secs(1);
+/// TCP_USER_TIMEOUT is never below this: Linux counts a closed window too, and a gateway may collect garbage.
+const USER_TIMEOUT_MIN: Duration = Duration::from_secs(30);
+
+/// An open port and who serves it.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// As configured.
+    pub(super) wanted: SocketAddr,
+    /// As bound.
+    pub(super) bound: SocketAddr,
+    closed: CancellationToken,
+}
+
+/// Socket options of a side: keepalive 30/10/3, and a user timeout of about the heartbeat's.
+pub(super) fn socket_options(heartbeat_timeout: Duration) -> SocketOptions {
+    SocketOptions {
+        keepalive_idle: Duration::from_secs(30),
+        keepalive_interval: Duration::from_secs(10),
+        keepalive_retries: 3,
+        user_timeout: Some(heartbeat_timeout.max(USER_TIMEOUT_MIN)),
+    }
+}
+
+fn client_options(config: &Decisions) -> SocketOptions {
+    socket_options(config.client_heartbeat.timeout())
+}
+
+/// Opens a port; gateways are accepted once [`serve`] runs.
+pub(super) fn open(addr: SocketAddr, config: &Decisions) -> io::Result<Listener> {
+    Listener::from_std(bind(addr, false)?, client_options(config))
+}
+
+/// Serves a port until its door is closed or weir stops.
+pub(super) fn serve(
+    room: Arc<Room>,
+    wanted: SocketAddr,
+    listener: Listener,
+    acceptor: Option<Acceptor>,
+) -> io::Result<Door> {
+    let bound = listener.local_addr()?;
+    room.say_loopback_once(bound);
+    let closed = CancellationToken::new();
+    let door = Door {
+        wanted,
+        bound,
+        closed: closed.clone(),
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            biased; // A closed door lets nobody in.
+            () = closed.cancelled() => {}
+            () = run(room, bound, listener, acceptor) => {}
+        }
+    });
+    Ok(door)
+}
+
+impl Door {
+    /// Accepts nobody any more; who is in stays.
+    pub(super) fn close(&self) {
+        self.closed.cancel();
+    }
+}
+
+async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Option<Acceptor>) {
+    let mut phase = room.phase.clone();
+    let mut listener = Some(first);
+    loop {
+        let now = *phase.borrow_and_update();
+        match (now, &mut listener) {
+            (Phase::Stopped, _) => return,
+            (Phase::Draining { .. }, _) => {
+                // The port closes, so that gateways are refused and go elsewhere at once.
+                listener = None;
+                if phase.changed().await.is_err() {
+                    return;
+                }
+            }
+            (Phase::Starting | Phase::Ready, None) => match open(bound, &room.config()) {
+                Ok(again) => listener = Some(again),
+                Err(error) => {
+                    tracing::warn!(%error, "the drain was taken back, the port is not free yet");
+                    sleep(REBIND_PAUSE).await;
+                }
+            },
+            (Phase::Starting | Phase::Ready, Some(listener)) => {
+                tokio::select! {
+                    biased; // A drain before a new gateway.
+                    changed = phase.changed() => if changed.is_err() { return },
+                    () = accept_one(&room, listener, acceptor.as_ref()) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Waits for room, then for a gateway. Cancel safe: nothing is lost between the two.
+async fn accept_one(room: &Arc<Room>, listener: &mut Listener, acceptor: Option<&Acceptor>) {
+    room_for_one(room).await;
+    if let Listener::Tcp(_, options) = listener {
+        *options = client_options(&room.config());
+    }
+    match listener.accept().await {
+        Ok((raw, peer)) => {
+            room.say_loopback_once(peer);
+            let place = room.ledger.open(Instant::now());
+            tokio::spawn(session::serve(
+                Arc::clone(room),
+                raw,
+                peer,
+                acceptor.cloned(),
+                place,
+            ));
+        }
+        Err(error) if out_of_descriptors(&error) => {
+            tracing::warn!(%error, "out of file descriptors, accepting rests for {EXHAUSTED_PAUSE:?}");
+            sleep(EXHAUSTED_PAUSE).await;
+        }
+        Err(error) => tracing::debug!(%error, "accept"),
+    }
+}
+
+/// At the limit gateways wait in the kernel's accept queue, which to them is a hold.
+async fn room_for_one(room: &Room) {
+    let (mut open, mut config) = (room.ledger.watch_open(), room.config.subscribe());
+    loop {
+        let max = config.borrow_and_update().connections_max;
+        if *open.borrow_and_update() < max {
+            return;
+        }
+        let more: Result<(), watch::error::RecvError> = tokio::select! {
+            biased; // Either is reason enough to look again.
+            changed = open.changed() => changed,
+            changed = config.changed() => changed,
+        };
+        if more.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What the return leg can say about itself: plain numbers, readable from any thread.
+//!
+//! Sessions write into one [`Ledger`] under a lock that is taken once per turn of a session's loop; the data
+//! rate is low. Gauges are not counted up and down: they are the sum over the sessions that live.
+
+use serde::Serialize;
+
+use super::ledger::Stage;
+
+/// The sides of a relayed connection, in the order of arrays over sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The gateway.
+    Client,
+    /// The Traffic Manager's broker.
+    Broker,
+}
+
+impl Side {
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Broker => "broker",
+        }
+    }
+
+    pub(super) fn of<T>(self, sides: &mut [T; 2]) -> &mut T {
+        let [client, broker] = sides;
+        match self {
+            Side::Client => client,
+            Side::Broker => broker,
+        }
+    }
+}
+
+/// What a connection is doing, in the order of [`SideStatus::connections`].
+pub const STATES: [&str; 6] = ["opening", "held", "handshake", "open", "spliced", "closing"];
+
+/// Why a gateway's connection never came to be open, in the order of [`Status::handshake_failures_total`].
+pub const HANDSHAKE_FAILURES: [&str; 10] = [
+    "tls",
+    "not_amqp",
+    "timeout",
+    "client_gone",
+    "no_broker",
+    "version_refused",
+    "broker_closed",
+    "bad_frame",
+    "drain",
+    "other",
+];
+
+/// Why a broker gave no Start, in the order of [`BrokerStatus::failures_total`].
+pub const BROKER_FAILURES: [&str; 8] = [
+    "dns", "refused", "timeout", "tls", "other", "mute", "closed", "protocol",
+];
+
+/// One look at the return leg.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// Gateway connections accepted since start.
+    pub accepted_total: u64,
+    /// Towards the gateways.
+    pub client: SideStatus,
+    /// Towards the brokers.
+    pub broker: SideStatus,
+    /// From broker to gateway.
+    pub to_client: Direction,
+    /// From gateway to broker.
+    pub to_broker: Direction,
+    /// Messages delivered to gateways (Basic.Deliver): the decisions.
+    pub deliveries_total: u64,
+    /// Gateways held, silent, because no broker answered at once.
+    pub holds_total: u64,
+    /// Nanoseconds spent holding gateways, those held now included.
+    pub hold_nanos_total: u64,
+    /// Sessions asked to leave so that their gateway goes back to a preferred broker.
+    pub failbacks_total: u64,
+    /// See [`HANDSHAKE_FAILURES`].
+    pub handshake_failures_total: [u64; HANDSHAKE_FAILURES.len()],
+    /// Streams ended because their framing was lost, at either side.
+    pub bad_frames_total: u64,
+    /// In the order of the configuration.
+    pub brokers: Vec<BrokerStatus>,
+}
+
+/// One side of all connections.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SideStatus {
+    /// Connections now, see [`STATES`]. The broker's `held` are being sought, not open.
+    pub connections: [u64; STATES.len()],
+    /// Heartbeats weir injected towards this side.
+    pub heartbeats_sent_total: u64,
+    /// Heartbeats this side sent, swallowed.
+    pub heartbeats_received_total: u64,
+    /// Connections ended because this side was silent for `delay × timeout_factor`.
+    pub dead_total: u64,
+    /// Nanoseconds in which this side was not read because the other took nothing, pauses under way included.
+    pub paused_nanos_total: u64,
+    /// The longest any open connection has been without a byte from this side, in milliseconds.
+    pub silent_ms_max: u64,
+}
+
+/// One direction of all connections; heartbeats excluded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Direction {
+    /// Whole frames; 0 for spliced connections.
+    pub frames_total: u64,
+    /// Bytes of frames, or of a splice.
+    pub bytes_total: u64,
+}
+
+/// One broker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct BrokerStatus {
+    /// Its URL.
+    pub name: String,
+    /// Whether it answered the last time it was tried; `None` = not tried yet.
+    pub up: Option<bool>,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections it answered with Start.
+    pub connects_total: u64,
+    /// Gateways that found this broker wanting and were given another one.
+    pub failovers_total: u64,
+    /// See [`BROKER_FAILURES`].
+    pub failures_total: [u64; BROKER_FAILURES.len()],
+}
+
+impl Status {
+    /// Every connection gauge: side, state, count.
+    pub fn connections(&self) -> impl Iterator<Item = (Side, &'static str, u64)> {
+        let side = |side, status: &SideStatus| {
+            STATES
+                .into_iter()
+                .zip(status.connections)
+                .map(move |(s, n)| (side, s, n))
+        };
+        side(Side::Client, &self.client).chain(side(Side::Broker, &self.broker))
+    }
+
+    pub(super) fn side(&mut self, side: Side) -> &mut SideStatus {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Broker => &mut self.broker,
+        }
+    }
+
+    pub(super) fn towards(&mut self, side: Side) -> &mut Direction {
+        match side {
+            Side::Client => &mut self.to_client,
+            Side::Broker => &mut self.to_broker,
+        }
+    }
+
+    /// Adds a session to the gauges.
+    pub(super) fn count(&mut self, stage: Stage) {
+        if let Some(n) = self.client.connections.get_mut(stage.index()) {
+            *n += 1;
+        }
+        if stage != Stage::Opening
+            && let Some(n) = self.broker.connections.get_mut(stage.index())
+        {
+            *n += 1;
+        }
+    }
+
+    pub(super) fn handshake_failed(&mut self, reason: &str) {
+        bump(&mut self.handshake_failures_total, &HANDSHAKE_FAILURES, reason);
+    }
+
+    pub(super) fn broker_mut(&mut self, name: &str) -> &mut BrokerStatus {
+        let at = match self.brokers.iter().position(|b| b.name == name) {
+            Some(at) => at,
+            None => {
+                self.brokers.push(BrokerStatus {
+                    name: name.to_owned(),
+                    ..BrokerStatus::default()
+                });
+                self.brokers.len() - 1
+            }
+        };
+        &mut self.brokers[at]
+    }
+}
+
+impl BrokerStatus {
+    pub(super) fn failed(&mut self, class: &str) {
+        bump(&mut self.failures_total, &BROKER_FAILURES, class);
+    }
+}
+
+/// Counts a label; one that is not in the list is a defect and counts as nothing, which the tests see.
+fn bump<const N: usize>(counts: &mut [u64; N], labels: &[&str; N], label: &str) {
+    debug_assert!(labels.contains(&label), "unknown label {label}");
+    if let Some((_, n)) = labels.iter().zip(counts).find(|(l, _)| **l == label) {
+        *n += 1;
+    }
+}
