@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::brokers::{Answer, CONNECT_TIMEOUT, TLS_TIMEOUT, ask_for_start};
 use super::frame::HEADER_0_9_1;
 use crate::config::{Scheme, Url};
-use crate::net::{Dialer, PeerCertificate, Stream};
+use crate::net::{CertificateInfo, Dialer, Stream};
 
 /// How long the connection of a check may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ pub struct Checked {
     /// From the protocol header to its answer.
     pub answered: Duration,
     /// The certificate it showed, `None` in clear.
-    pub certificate: Option<PeerCertificate>,
+    pub certificate: Option<CertificateInfo>,
     /// `TLSv1.3` or `TLSv1.2`, `None` in clear.
     pub tls_version: Option<&'static str>,
 }

@@ -181,7 +181,7 @@ impl Ledger {
                 broker.connections += 1;
             }
             if live.stage == Stage::Open {
-                for (side, read_at) in [Side::Client, Side::Broker].into_iter().zip(live.read_at) {
+                for (side, read_at) in Side::BOTH.into_iter().zip(live.read_at) {
                     let silent_ms = millis(now.saturating_duration_since(read_at));
                     let max = &mut status.side(side).silent_ms_max;
                     *max = silent_ms.max(*max);
@@ -202,7 +202,7 @@ impl Live {
         if self.stage == Stage::Held {
             status.hold_nanos_total += nanos(now.saturating_duration_since(self.since));
         }
-        for (side, since) in [Side::Client, Side::Broker].into_iter().zip(self.paused_since) {
+        for (side, since) in Side::BOTH.into_iter().zip(self.paused_since) {
             if let Some(since) = since {
                 status.side(side).paused_nanos_total += nanos(now.saturating_duration_since(since));
             }

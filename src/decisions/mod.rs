@@ -11,13 +11,15 @@
 
 mod brokers;
 mod check;
+mod end;
 mod failback;
 pub mod frame;
 mod heart;
 pub mod lane;
 mod ledger;
 mod listener;
-mod peer;
+mod opening;
+mod pair;
 mod pump;
 mod room;
 mod session;

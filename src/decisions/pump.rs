@@ -5,19 +5,19 @@
 //! is the back-pressure, and the bound of memory.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::heart::{Due, Heart};
-use super::lane::{BadStream, Lane, Passed};
+use super::end::End;
+use super::heart::Due;
+use super::lane::Passed;
 use super::ledger::{Leave, Stage, Ticket};
-use super::peer::Peer;
+use super::pair::{Moved, Pair};
 use super::status::Side;
 
 /// Without a frame in either direction for this long a moment is quiet.
@@ -39,42 +39,13 @@ pub(super) struct Terms {
     pub(super) client_timeout_factor: f64,
 }
 
-/// Why the relaying ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// This side closed.
-    Closed(Side),
-    /// This side's connection broke.
-    Failed(Side, io::Error),
-    /// This side was silent for too long.
-    Dead(Side),
-    /// This side's bytes are no frames.
-    Bad(Side, BadStream),
-    /// No Tune-Ok in time.
-    HandshakeTimeout,
-    /// As it was asked to.
-    Left,
-    /// Weir stops.
-    Over,
-}
-
 pub(super) struct Pump<'a, C, B> {
-    pub(super) client: Peer<C>,
-    pub(super) broker: Peer<B>,
-    pub(super) to_client: Lane,
-    pub(super) to_broker: Lane,
+    pub(super) pair: Pair<C, B>,
     terms: Terms,
     /// The client's heartbeat delay, from its Tune-Ok until that has been written to the broker.
     chosen_seconds: Option<u16>,
     frame_at: Instant,
     ticket: &'a Ticket,
-}
-
-/// What went through each door in one turn, in bytes; `None` = it did not move.
-#[derive(Debug, Default)]
-struct Moved {
-    wrote: [Option<io::Result<usize>>; 2],
-    read: [Option<io::Result<usize>>; 2],
 }
 
 impl<'a, C, B> Pump<'a, C, B>
@@ -83,20 +54,9 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     /// Relays between two streams; what the lanes hold already goes first.
-    pub(super) fn new(
-        client: C,
-        broker: B,
-        to_client: Lane,
-        to_broker: Lane,
-        terms: Terms,
-        ticket: &'a Ticket,
-    ) -> Self {
-        let (client, broker) = (Peer::new(client), Peer::new(broker));
+    pub(super) fn new(pair: Pair<C, B>, terms: Terms, ticket: &'a Ticket) -> Self {
         Self {
-            client,
-            broker,
-            to_client,
-            to_broker,
+            pair,
             terms,
             chosen_seconds: None,
             frame_at: Instant::now(),
@@ -112,7 +72,7 @@ where
     ) -> End {
         let mut over = pin!(over);
         let mut alarm = pin!(sleep_until(Instant::now() + NEVER));
-        for side in [Side::Client, Side::Broker] {
+        for side in Side::BOTH {
             if let Err(end) = self.sort(side, Instant::now()) {
                 return end;
             }
@@ -133,7 +93,7 @@ where
                 () = &mut over => return End::Over,
                 changed = wishes.changed() => if changed.is_err() { return End::Over },
                 () = alarm.as_mut() => {}
-                moved = std::future::poll_fn(|cx| self.poll_turn(cx)) => {
+                moved = std::future::poll_fn(|cx| self.pair.poll_turn(cx)) => {
                     if let Err(end) = self.settle(moved) {
                         return end;
                     }
@@ -155,15 +115,15 @@ where
         if self.leaves_at(wish).is_some_and(|at| at <= now) {
             return Some(End::Left);
         }
-        for side in [Side::Client, Side::Broker] {
-            match self.heart(side).due(now) {
+        for side in Side::BOTH {
+            match self.pair.heart(side).due(now) {
                 Due::Nothing => {}
                 Due::Beat => {
-                    let lane = self.lane_to(side);
+                    let lane = self.pair.lane_to(side);
                     // What waits in the outbox is proof enough once it leaves; either way the next beat is
                     // due half a delay from now.
                     let injected = lane.inject();
-                    self.heart(side).wrote(now);
+                    self.pair.heart(side).wrote(now);
                     if injected {
                         self.ticket.note(|s| s.side(side).heartbeats_sent_total += 1);
                     }
@@ -181,7 +141,7 @@ where
     /// Whether a side that seems dead has bytes waiting: the process itself may have been stopped, or its
     /// machine, while they came.
     async fn last_look(&mut self, side: Side) -> Result<bool, End> {
-        let look = std::future::poll_fn(|cx| Poll::Ready(self.poll_read(side, cx)));
+        let look = std::future::poll_fn(|cx| Poll::Ready(self.pair.poll_read(side, cx)));
         // Without tokio's budget, which would make a readable socket look silent to a busy task.
         match tokio::task::unconstrained(look).await {
             Poll::Pending => Ok(false),
@@ -193,80 +153,48 @@ where
         }
     }
 
-    /// Gives each door one chance.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Moved> {
-        let mut moved = Moved::default();
-        // Writes first: room made now may be read into in the same turn.
-        for side in [Side::Client, Side::Broker] {
-            if let Poll::Ready(wrote) = self.poll_write(side, cx) {
-                *side.of(&mut moved.wrote) = Some(wrote);
-            }
-        }
-        for side in [Side::Client, Side::Broker] {
-            if let Poll::Ready(read) = self.poll_read(side, cx) {
-                *side.of(&mut moved.read) = Some(read);
-            }
-        }
-        let any = moved.wrote.iter().chain(&moved.read).any(Option::is_some);
-        if any { Poll::Ready(moved) } else { Poll::Pending }
-    }
-
-    fn poll_read(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match side {
-            Side::Client => self.client.poll_read(&mut self.to_broker, cx),
-            Side::Broker => self.broker.poll_read(&mut self.to_client, cx),
-        }
-    }
-
-    fn poll_write(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match side {
-            Side::Client => self.client.poll_write(&mut self.to_client, cx),
-            Side::Broker => self.broker.poll_write(&mut self.to_broker, cx),
-        }
-    }
-
     /// Draws the consequences of a turn. What was read is sorted even where a write failed: it may hold the
     /// side's last word, a Close with its reason.
     fn settle(&mut self, moved: Moved) -> Result<(), End> {
         let now = Instant::now();
         let mut end = Ok(());
-        for (side, read) in [Side::Client, Side::Broker].into_iter().zip(moved.read) {
+        for (side, read) in Side::BOTH.into_iter().zip(moved.read) {
             end = end.and(match read {
                 None => Ok(()),
                 Some(Ok(0)) => Err(End::Closed(side)),
                 Some(Ok(_)) => {
-                    self.heart(side).read(now);
+                    self.pair.heart(side).read(now);
                     self.ticket.read(side, now);
                     self.sort(side, now)
                 }
                 Some(Err(e)) => Err(End::Failed(side, e)),
             });
         }
-        for (side, wrote) in [Side::Client, Side::Broker].into_iter().zip(moved.wrote) {
+        for (side, wrote) in Side::BOTH.into_iter().zip(moved.wrote) {
             match wrote {
                 None => {}
-                Some(Ok(_)) => self.heart(side).wrote(now),
+                Some(Ok(_)) => self.pair.heart(side).wrote(now),
                 Some(Err(e)) => end = end.and(Err(End::Failed(side, e))),
             }
         }
-        if self.to_broker.outbox.is_empty()
+        if self.pair.to_broker.outbox.is_empty()
             && let Some(seconds) = self.chosen_seconds.take()
         {
             self.start_hearts(now, seconds);
         }
-        for side in [Side::Client, Side::Broker] {
-            let paused = !self.lane_from(side).has_room();
-            self.heart(side).pause(now, paused);
+        for side in Side::BOTH {
+            let paused = !self.pair.lane_from(side).has_room();
+            self.pair.heart(side).pause(now, paused);
             self.ticket.pause(side, paused, now);
-            if self.lane_to(side).closing() {
-                self.heart(side).hush();
+            if self.pair.lane_to(side).closing() {
+                self.pair.heart(side).hush();
             }
         }
         end
     }
 
     fn sort(&mut self, from: Side, now: Instant) -> Result<(), End> {
-        let passed = match self.lane_from(from).sort() {
+        let passed = match self.pair.lane_from(from).sort() {
             Ok(passed) => passed,
             Err(bad) => return Err(End::Bad(from, bad)),
         };
@@ -302,10 +230,11 @@ where
     fn start_hearts(&mut self, now: Instant, client_seconds: u16) {
         let terms = self.terms;
         self.terms.handshake_deadline = None;
-        self.broker
+        self.pair
+            .broker
             .heart
             .start(now, terms.broker_delay, terms.broker_timeout_factor);
-        self.client.heart.start(
+        self.pair.client.heart.start(
             now,
             Duration::from_secs(client_seconds.into()),
             terms.client_timeout_factor,
@@ -316,8 +245,8 @@ where
     fn wakes_at(&self, wish: Leave) -> Instant {
         let times = [
             self.terms.handshake_deadline,
-            self.client.heart.wakes_at(),
-            self.broker.heart.wakes_at(),
+            self.pair.client.heart.wakes_at(),
+            self.pair.broker.heart.wakes_at(),
             self.leaves_at(wish),
         ];
         times
@@ -331,30 +260,9 @@ where
         let Leave::Quietly { at_latest } = wish else {
             return None;
         };
-        let still = self.to_client.is_empty() && self.to_broker.is_empty();
+        let still = self.pair.to_client.is_empty() && self.pair.to_broker.is_empty();
         let quiet = still.then(|| self.frame_at + QUIET);
         quiet.into_iter().chain(at_latest).min()
-    }
-
-    fn heart(&mut self, side: Side) -> &mut Heart {
-        match side {
-            Side::Client => &mut self.client.heart,
-            Side::Broker => &mut self.broker.heart,
-        }
-    }
-
-    fn lane_to(&mut self, side: Side) -> &mut Lane {
-        match side {
-            Side::Client => &mut self.to_client,
-            Side::Broker => &mut self.to_broker,
-        }
-    }
-
-    fn lane_from(&mut self, side: Side) -> &mut Lane {
-        match side {
-            Side::Client => &mut self.to_broker,
-            Side::Broker => &mut self.to_client,
-        }
     }
 }
 

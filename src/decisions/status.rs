@@ -17,6 +17,9 @@ pub enum Side {
 }
 
 impl Side {
+    /// In the order of arrays over sides.
+    pub const BOTH: [Side; 2] = [Side::Client, Side::Broker];
+
     /// The label.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::decisions::frame::{HEARTBEAT, Protocol, Version};
-use crate::decisions::lane::Towards;
+use crate::decisions::lane::{Lane, Towards};
 use crate::decisions::ledger::Ledger;
 use crate::decisions::status::Status;
 
@@ -61,7 +61,7 @@ impl Scene {
         let end = tokio::spawn(async move {
             let to_client = Lane::new(protocol, Towards::Client, 30, BytesMut::new(), 0);
             let to_broker = Lane::new(protocol, Towards::Broker, 30, BytesMut::new(), 8);
-            let mut pump = Pump::new(client, upstream, to_client, to_broker, terms, &ticket);
+            let mut pump = Pump::new(Pair::new(client, upstream, to_client, to_broker), terms, &ticket);
             pump.run(std::future::pending(), &mut wishes).await
         });
         Self {

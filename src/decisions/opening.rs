@@ -1,0 +1,139 @@
+//! A gateway before it has a broker: its protocol header, and the hold.
+//!
+//! Nothing is written to a gateway before a broker has answered: a gateway that is held sees an accepted,
+//! silent connection and waits, where a refused one would make it back off for up to an hour.
+
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::brokers::{Answered, attempt};
+use super::end::{FLUSH_TIMEOUT, Unopened};
+use super::frame::{HEADER_0_9_1, HEADER_BYTES, Protocol};
+use super::ledger::{Stage, Ticket};
+use super::room::Room;
+use super::session::HANDSHAKE_TIMEOUT;
+use crate::config::{Decisions, Url};
+use crate::net::Stream;
+
+/// Between two rounds over the brokers while a gateway is held.
+const RETRY: Duration = Duration::from_millis(250);
+/// A gateway that talks before it is answered is heard up to this many bytes.
+const EARLY_BYTES_MAX: usize = 64 * 1024;
+
+/// A gateway that said its version, and the broker that answered it.
+pub(super) struct Found {
+    pub(super) header: [u8; HEADER_BYTES],
+    pub(super) protocol: Protocol,
+    pub(super) url: Url,
+    pub(super) answered: Answered,
+}
+
+/// Reads the protocol header and finds a broker that answers it, for as long as the gateway may be held.
+pub(super) async fn find(
+    room: &Room,
+    config: &Decisions,
+    client: &mut Stream,
+    early: &mut BytesMut,
+    accepted: Instant,
+    ticket: &Ticket,
+) -> Result<Found, Unopened> {
+    let header = match timeout(HANDSHAKE_TIMEOUT, read_header(client, early)).await {
+        Ok(header) => header?,
+        Err(_) => return Err(Unopened("timeout")),
+    };
+    let Some(protocol) = Protocol::of(&header) else {
+        // What a server says to bytes that are not AMQP (AMQP 0-9-1, 4.2.2); the caller closes.
+        let _ = timeout(FLUSH_TIMEOUT, client.write_all(&HEADER_0_9_1)).await;
+        return Err(Unopened("not_amqp"));
+    };
+    ticket.enter(Stage::Held, Instant::now());
+    let (url, answered) = tokio::select! {
+        biased; // A gateway that has gone needs no broker.
+        () = gone(client, early) => return Err(Unopened("client_gone")),
+        found = choose(room, config, &header, accepted + config.hold, ticket) => found.ok_or(Unopened("no_broker"))?,
+    };
+    Ok(Found {
+        header,
+        protocol,
+        url,
+        answered,
+    })
+}
+
+/// The first eight bytes, or as many as show that they are not AMQP.
+async fn read_header(client: &mut Stream, early: &mut BytesMut) -> Result<[u8; HEADER_BYTES], Unopened> {
+    loop {
+        if let Some(header) = early.first_chunk::<HEADER_BYTES>() {
+            let header = *header;
+            early.advance(HEADER_BYTES);
+            return Ok(header);
+        }
+        if !early.iter().zip(b"AMQP").all(|(a, b)| a == b) {
+            return Ok([0; HEADER_BYTES]);
+        }
+        match client.read_buf(early).await {
+            Ok(n) if n > 0 => {}
+            _ => return Err(Unopened("client_gone")),
+        }
+    }
+}
+
+/// Ends when the gateway closes; what it says meanwhile is kept.
+async fn gone(client: &mut Stream, early: &mut BytesMut) {
+    while early.len() < EARLY_BYTES_MAX {
+        match client.read_buf(early).await {
+            Ok(n) if n > 0 => {}
+            _ => return,
+        }
+    }
+    // It talks too much to be listened to any further; the hold ends by its own deadline.
+    std::future::pending().await
+}
+
+/// Tries the brokers, round after round, until one answers or the hold ends. The first round is always
+/// finished: a hold of zero still means every broker once.
+async fn choose(
+    room: &Room,
+    config: &Decisions,
+    header: &[u8; HEADER_BYTES],
+    until: Instant,
+    ticket: &Ticket,
+) -> Option<(Url, Answered)> {
+    let mut failed: Vec<Url> = Vec::new();
+    let mut held = false;
+    loop {
+        for url in room.brokers.order(&config.brokers, config.policy, Instant::now()) {
+            let trying = attempt(&room.dialer, &url, header);
+            let tried = if held {
+                timeout_at(until, trying).await.ok()?
+            } else {
+                trying.await
+            };
+            room.tried(&url, tried.as_ref().err());
+            match tried {
+                Ok(answered) => {
+                    ticket.note(|s| {
+                        failed
+                            .iter()
+                            .filter(|f| **f != url)
+                            .for_each(|f| s.broker_mut(&f.to_string()).failovers_total += 1)
+                    });
+                    return Some((url, answered));
+                }
+                Err(_) if failed.contains(&url) => {}
+                Err(_) => failed.push(url),
+            }
+        }
+        if Instant::now() + RETRY >= until {
+            return None;
+        }
+        if !held {
+            held = true;
+            ticket.note(|s| s.holds_total += 1);
+        }
+        sleep(RETRY).await;
+    }
+}
