@@ -1,0 +1,277 @@
+//! Frames through weir, and what happens when a side misbehaves.
+
+use std::time::Duration;
+
+use amq_protocol::frame::AMQPFrame;
+use amq_protocol::protocol::{AMQPClass, basic, channel};
+use tokio::time::Instant;
+use weir::decisions::frame::{HEADER_0_9_1, HEARTBEAT};
+
+use super::support::*;
+
+async fn pair(weir: &Weir, broker: &StubBroker, heartbeat: u16) -> (Wire, Wire) {
+    let (gateway, broker) = tokio::join!(Wire::gateway(weir.addr(), heartbeat), broker.open());
+    weir.until("an open connection", |s| s.client.connections[3] > 0).await;
+    (gateway, broker)
+}
+
+#[tokio::test]
+async fn two_bytes_of_tune_and_two_of_tune_ok_are_all_that_changes_in_a_handshake() {
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.heartbeat = beat(30, 2.0);
+    config.client_heartbeat = beat(0x0102, 2.0);
+    let weir = Weir::new(config);
+    let mut gateway = Wire::connect(weir.addr()).await;
+    let (offered, demanded) = tokio::join!(gateway.open_as_gateway(17), async {
+        let mut wire = stub.accept().await;
+        wire.serve_handshake(0).await
+    });
+    println!("broker's Tune   {:02x?}\nas forwarded    {offered:02x?}", tune(0));
+    println!("client's Tune-Ok {:02x?}\nas forwarded     {demanded:02x?}", tune_ok(17));
+    let differs = |a: &[u8], b: &[u8]| -> Vec<(usize, u8)> {
+        assert_eq!(a.len(), b.len());
+        (0..a.len()).filter(|i| a[*i] != b[*i]).map(|i| (i, b[i])).collect()
+    };
+    assert_eq!(differs(&tune(0), &offered), [(17, 1), (18, 2)]);
+    assert_eq!(differs(&tune_ok(17), &demanded), [(18, 30)]);
+}
+
+#[tokio::test]
+async fn a_frame_of_65542_bytes_at_frame_max_65535_passes_both_ways() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+    let frame = body(65_534, 7);
+    assert_eq!(frame.len(), FRAME_MAX as usize + 7);
+    broker.send(&frame).await;
+    gateway.expect(&frame).await;
+    gateway.send(&frame).await;
+    broker.expect(&frame).await;
+}
+
+#[tokio::test]
+async fn channel_flow_and_deliveries_pass_untouched_and_are_counted() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+    let flow = |active| {
+        let flow = channel::AMQPMethod::Flow(channel::Flow { active });
+        encode(&AMQPFrame::Method(1, AMQPClass::Channel(flow)))
+    };
+    let deliver = basic::AMQPMethod::Deliver(basic::Deliver {
+        consumer_tag: "1".into(),
+        delivery_tag: 1,
+        redelivered: false,
+        exchange: "amq.topic".into(),
+        routing_key: "throttleData".into(),
+    });
+    let deliver = encode(&AMQPFrame::Method(1, AMQPClass::Basic(deliver)));
+    for frame in [&flow(false), &flow(true), &deliver] {
+        broker.send(frame).await;
+        gateway.expect(frame).await;
+    }
+    gateway.send(&flow(false)).await;
+    broker.expect(&flow(false)).await;
+    let status = weir.handle.status();
+    assert_eq!(status.deliveries_total, 1);
+    // Start, Tune and three; Start-Ok, Tune-Ok and one.
+    assert_eq!((status.to_client.frames_total, status.to_broker.frames_total), (5, 3));
+    let bytes = start_frame().len() + 20 + flow(true).len() * 2 + deliver.len();
+    assert_eq!(status.to_client.bytes_total, bytes as u64);
+}
+
+#[tokio::test]
+async fn a_broker_that_offers_zero_is_kept_alive_and_a_client_that_chose_zero_is_left_alone() {
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.heartbeat = beat(2, 10.0);
+    config.client_heartbeat = beat(1, 10.0);
+    let weir = Weir::new(config);
+    let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+    let began = Instant::now();
+    broker.expect(&HEARTBEAT).await;
+    broker.expect(&HEARTBEAT).await;
+    assert!((1900..3500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    broker.send(&HEARTBEAT).await;
+    assert!(gateway.silent_for(Duration::from_millis(300)).await, "neither weir's nor the broker's");
+    let status = weir.until("the broker's heartbeat", |s| s.broker.heartbeats_received_total == 1).await;
+    assert_eq!((status.broker.heartbeats_sent_total, status.client.heartbeats_sent_total), (2, 0));
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_while_a_sender_stalls_mid_frame() {
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.heartbeat = beat(1, 30.0);
+    let weir = Weir::new(config);
+    let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+    let frame = body(5000, 3);
+    gateway.send(&frame[..2500]).await;
+    for _ in 0..3 {
+        broker.expect(&HEARTBEAT).await;
+    }
+    gateway.send(&frame[2500..]).await;
+    assert_eq!(broker.frame_past_heartbeats().await.0, frame);
+}
+
+#[tokio::test]
+async fn a_dead_broker_is_reset_and_its_gateway_closed_properly() {
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.heartbeat = beat(1, 1.5);
+    let weir = Weir::new(config);
+    let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+    let began = Instant::now();
+    assert!(gateway.closed().await, "FIN: the signal that starts its failover");
+    assert!((1400..2900).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(!broker.closed().await, "reset");
+    assert_eq!(weir.handle.status().broker.dead_total, 1);
+    assert_eq!(weir.handle.status().client.dead_total, 0);
+}
+
+#[tokio::test]
+async fn a_dead_gateway_is_reset_and_its_broker_closed_properly() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    // The gateway chose 1 s of the 30 it was offered, and then says nothing.
+    let (mut gateway, mut broker) = pair(&weir, &stub, 1).await;
+    let began = Instant::now();
+    assert!(broker.closed().await);
+    assert!((1900..3500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(!gateway.closed().await);
+    assert_eq!(weir.handle.status().client.dead_total, 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_reads_nothing_stops_the_broker_and_loses_nothing() {
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    // Death after 1.5 s: were the broker's timer not paused with its reading, it would strike.
+    config.heartbeat = beat(1, 1.5);
+    let weir = Weir::new(config);
+    let (mut gateway, broker) = pair(&weir, &stub, 0).await;
+    let (mut from_broker, mut to_gateway) = broker.stream.into_split();
+    let frames = 400;
+    let sender = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        for n in 0..frames {
+            to_gateway.write_all(&body(65_000, u8::try_from(n % 251).unwrap())).await.unwrap();
+        }
+        to_gateway
+    });
+    weir.until("a pause", |s| s.broker.paused_nanos_total > 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!sender.is_finished(), "26 MB do not fit anywhere: the broker must be waiting");
+    let status = weir.handle.status();
+    assert!(status.broker.paused_nanos_total > 2_500_000_000, "{status:?}");
+    assert_eq!(status.broker.dead_total, 0);
+    assert!(status.broker.heartbeats_sent_total >= 4, "injecting towards the broker goes on");
+    for n in 0..frames {
+        gateway.expect(&body(65_000, u8::try_from(n % 251).unwrap())).await;
+    }
+    soon("the sender", sender).await.unwrap();
+    let beats = {
+        use tokio::io::AsyncReadExt;
+        let mut scrap = [0; 64];
+        soon("heartbeats", from_broker.read(&mut scrap)).await.unwrap()
+    };
+    assert_eq!(beats % HEARTBEAT.len(), 0);
+}
+
+#[tokio::test]
+async fn amqp_0_10_is_spliced_raw() {
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.heartbeat = beat(1, 1.5);
+    config.client_heartbeat = beat(1, 1.5);
+    let weir = Weir::new(config);
+    let mut gateway = Wire::connect(weir.addr()).await;
+    gateway.send(b"AMQP\x01\x01\x00\x0A").await;
+    let mut broker = stub.accept().await;
+    assert_eq!(broker.exactly(8).await, b"AMQP\x01\x01\x00\x0A");
+    broker.send(b"AMQP\x01\x01\x00\x0A\x0f\x01").await;
+    assert_eq!(gateway.exactly(10).await, b"AMQP\x01\x01\x00\x0A\x0f\x01");
+    gateway.send(&HEARTBEAT).await;
+    assert_eq!(broker.exactly(8).await, HEARTBEAT, "bytes, not frames");
+    assert!(gateway.silent_for(Duration::from_secs(2)).await, "no heartbeat, and no death after 1.5 s");
+    assert_eq!(weir.client_connections(), [0, 0, 0, 0, 1, 0]);
+    drop(broker);
+    assert!(gateway.closed().await);
+}
+
+#[tokio::test]
+async fn a_broken_frame_closes_both_sides_and_is_counted() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    for _from_gateway in [true, false] {
+        let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+        let good = body(10, 1);
+        let mut bad = body(10, 2);
+        *bad.last_mut().unwrap() = 0;
+        let (from, to) = if _from_gateway { (&mut gateway, &mut broker) } else { (&mut broker, &mut gateway) };
+        from.send(&[&good[..], &bad].concat()).await;
+        to.expect(&good).await;
+        assert!(to.closed().await, "what was whole came, then the end");
+        from.closed().await;
+    }
+    assert_eq!(weir.handle.status().bad_frames_total, 2);
+}
+
+#[tokio::test]
+async fn a_proper_close_passes_to_its_last_byte() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+    gateway.send(&close_frame()).await;
+    broker.expect(&close_frame()).await;
+    broker.send(&close_ok_frame()).await;
+    drop(broker);
+    gateway.expect(&close_ok_frame()).await;
+    assert!(gateway.closed().await);
+    drop(gateway);
+    weir.until("nobody", |s| s.client.connections == [0; 6]).await;
+}
+
+#[tokio::test]
+async fn the_brokers_last_word_arrives_although_it_closed_under_a_gateway_that_was_sending() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
+    broker.send(&close_frame()).await;
+    gateway.send(&body(50_000, 1)).await;
+    // Bytes unread: the drop is a reset.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(broker);
+    let frame = gateway.frame().await;
+    assert_eq!(frame, close_frame());
+    assert!(gateway.closed().await);
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_the_version_is_heard_by_the_gateway() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    let mut gateway = Wire::connect(weir.addr()).await;
+    gateway.send(&HEADER_0_9_1).await;
+    let mut broker = stub.accept().await;
+    broker.exactly(8).await;
+    broker.send(b"AMQP\x01\x01\x00\x0A").await;
+    drop(broker);
+    assert_eq!(gateway.exactly(8).await, b"AMQP\x01\x01\x00\x0A");
+    assert!(gateway.closed().await);
+    drop(gateway);
+    weir.until("the failure", |s| s.handshake_failures_total[5] == 1).await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_amqp_get_a_protocol_header_and_no_broker() {
+    let stub = StubBroker::new().await;
+    let weir = Weir::new(config(&[stub.addr()]));
+    let mut gateway = Wire::connect(weir.addr()).await;
+    gateway.send(b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n").await;
+    assert_eq!(gateway.exactly(8).await, HEADER_0_9_1);
+    assert!(gateway.closed().await);
+    weir.until("the failure", |s| s.handshake_failures_total[1] == 1).await;
+    assert_eq!(weir.handle.status().brokers[0].connects_total, 0);
+}
