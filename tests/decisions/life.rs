@@ -31,7 +31,10 @@ async fn a_gateway_is_held_silent_until_a_broker_comes() {
         },
         stub.open(),
     );
-    assert!(tune < Duration::from_millis(600), "Start {tune:?} after the broker came");
+    assert!(
+        tune < Duration::from_millis(600),
+        "Start {tune:?} after the broker came"
+    );
     let status = weir.until("open", |s| s.client.connections[3] == 1).await;
     assert_eq!(status.holds_total, 1);
     assert!(status.hold_nanos_total > 1_200_000_000);
@@ -48,8 +51,13 @@ async fn when_the_hold_ends_the_gateway_is_closed() {
     let began = Instant::now();
     gateway.send(&HEADER_0_9_1).await;
     assert!(gateway.closed().await, "FIN");
-    assert!((600..2000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
-    weir.until("the failure", |s| s.handshake_failures_total[4] == 1).await;
+    assert!(
+        (600..2000).contains(&began.elapsed().as_millis()),
+        "{:?}",
+        began.elapsed()
+    );
+    weir.until("the failure", |s| s.handshake_failures_total[4] == 1)
+        .await;
     let broker = &weir.handle.status().brokers[0];
     assert!(broker.failures_total[1] >= 3, "refused every 250 ms: {broker:?}");
     assert!(broker.reason.as_ref().unwrap().contains("refused"), "{broker:?}");
@@ -73,13 +81,29 @@ async fn a_mute_broker_is_passed_over_after_three_seconds_and_then_tried_last() 
     let weir = Weir::new(config(&[mute.addr(), stub.addr()]));
     let began = Instant::now();
     let (_one, _broker) = tokio::join!(Wire::gateway(weir.addr(), 0), stub.open());
-    assert!((2900..4500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(
+        (2900..4500).contains(&began.elapsed().as_millis()),
+        "{:?}",
+        began.elapsed()
+    );
     let began = Instant::now();
     let (_two, _broker) = tokio::join!(Wire::gateway(weir.addr(), 0), stub.open());
-    assert!(began.elapsed() < Duration::from_secs(2), "the second gateway does not pay again");
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "the second gateway does not pay again"
+    );
     let status = weir.handle.status();
-    assert_eq!((status.brokers[0].failovers_total, status.brokers[0].failures_total[5]), (1, 1));
-    assert_eq!((status.brokers[1].connects_total, status.brokers[1].connections), (2, 2));
+    assert_eq!(
+        (
+            status.brokers[0].failovers_total,
+            status.brokers[0].failures_total[5]
+        ),
+        (1, 1)
+    );
+    assert_eq!(
+        (status.brokers[1].connects_total, status.brokers[1].connections),
+        (2, 2)
+    );
     assert_eq!(status.holds_total, 0);
 }
 
@@ -96,7 +120,10 @@ async fn round_robin_gives_each_gateway_the_next_broker() {
         gateways.push(Wire::gateway(weir.addr(), 0).await);
     }
     let status = weir.until("all", |s| s.client.connections[3] == 6).await;
-    assert_eq!(status.brokers.iter().map(|b| b.connections).collect::<Vec<_>>(), [3, 3]);
+    assert_eq!(
+        status.brokers.iter().map(|b| b.connections).collect::<Vec<_>>(),
+        [3, 3]
+    );
 }
 
 #[tokio::test]
@@ -240,7 +267,10 @@ async fn a_check_names_what_a_broker_answers_without_logging_in() {
 
     let failure = |e: Result<_, CheckError>| e.map(|_: weir::decisions::Checked| ()).unwrap_err();
     let (checked, ()) = tokio::join!(check(&dialer, &target), async {
-        stub.accept().await.send(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        stub.accept()
+            .await
+            .send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await;
     });
     let e = failure(checked);
     assert_eq!((e.step, e.class), (Step::Amqp, "protocol"), "{e}");

@@ -37,7 +37,10 @@ async fn above_the_limit_gateways_wait_and_are_served_when_another_leaves() {
 #[test]
 fn it_runs_on_a_local_runtime_and_takes_a_reload_from_another_thread() {
     use tokio::runtime::{Builder, LocalOptions};
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap();
     runtime.block_on(async {
         let stub = StubBroker::new().await;
         let weir = Weir::new(config(&[stub.addr()]));
@@ -81,7 +84,10 @@ fn not_even_the_finest_log_holds_the_password_and_a_broken_frame_is_logged_with_
         .with_ansi(false)
         .with_writer(move || sink.clone())
         .finish();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     tracing::subscriber::with_default(subscriber, || {
         runtime.block_on(async {
             let stub = StubBroker::new().await;
@@ -105,17 +111,27 @@ fn not_even_the_finest_log_holds_the_password_and_a_broken_frame_is_logged_with_
     });
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("broker answers"), "a log there was: {text}");
-    assert!(!text.contains(PASSWORD) && !text.contains("correct-horse"), "{text}");
+    assert!(
+        !text.contains(PASSWORD) && !text.contains("correct-horse"),
+        "{text}"
+    );
     let offset = 8 + start_ok_frame().len() + 20 + 13 + 7;
-    assert!(text.contains(&format!("(byte {offset} of the stream)")), "{offset}: {text}");
+    assert!(
+        text.contains(&format!("(byte {offset} of the stream)")),
+        "{offset}: {text}"
+    );
     assert_eq!(text.matches("relayed as bytes").count(), 1, "{text}");
-    assert_eq!(text.matches("collide on the broker").count(), 1, "the loopback trap is told once: {text}");
+    assert_eq!(
+        text.matches("collide on the broker").count(),
+        1,
+        "the loopback trap is told once: {text}"
+    );
 }
 
 /// Witness for the documentation: what a connection and a frame cost.
 #[test]
 fn five_hundred_gateways_are_held_and_a_frame_costs_microseconds() {
-    let threads = (runtime(), runtime());
+    let threads = (runtime("decisions-peers"), runtime("decisions-relay"));
     let (peers, relay) = (&threads.0, &threads.1);
     let stub = peers.block_on(StubBroker::new());
     let weir = {
@@ -162,15 +178,19 @@ fn five_hundred_gateways_are_held_and_a_frame_costs_microseconds() {
     println!(
         "CPU per frame of {} bytes: {one_by_one} ns one at a time, {batched} ns in batches of 50 ({} build)",
         frame.len(),
-        if cfg!(debug_assertions) { "debug" } else { "release" }
+        if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        }
     );
     assert!(one_by_one > 0 && one_by_one < 1_000_000);
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+fn runtime(name: &str) -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("decisions-relay")
+        .thread_name(name)
         .enable_all()
         .build()
         .unwrap()
@@ -184,9 +204,11 @@ fn rss_bytes() -> u64 {
 /// CPU of all threads of this name.
 fn cpu_nanos(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let named = tasks.filter_map(Result::ok).filter(|t| {
-        std::fs::read_to_string(t.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-    });
+    let named = tasks
+        .filter_map(Result::ok)
+        .filter(|t| std::fs::read_to_string(t.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
     let spent = named.map(|t| std::fs::read_to_string(t.path().join("schedstat")).unwrap_or_default());
-    spent.filter_map(|s| s.split(' ').next().and_then(|n| n.parse::<u64>().ok())).sum()
+    spent
+        .filter_map(|s| s.split(' ').next().and_then(|n| n.parse::<u64>().ok()))
+        .sum()
 }

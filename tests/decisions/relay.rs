@@ -11,7 +11,8 @@ use super::support::*;
 
 async fn pair(weir: &Weir, broker: &StubBroker, heartbeat: u16) -> (Wire, Wire) {
     let (gateway, broker) = tokio::join!(Wire::gateway(weir.addr(), heartbeat), broker.open());
-    weir.until("an open connection", |s| s.client.connections[3] > 0).await;
+    weir.until("an open connection", |s| s.client.connections[3] > 0)
+        .await;
     (gateway, broker)
 }
 
@@ -28,10 +29,16 @@ async fn two_bytes_of_tune_and_two_of_tune_ok_are_all_that_changes_in_a_handshak
         wire.serve_handshake(0).await
     });
     println!("broker's Tune   {:02x?}\nas forwarded    {offered:02x?}", tune(0));
-    println!("client's Tune-Ok {:02x?}\nas forwarded     {demanded:02x?}", tune_ok(17));
+    println!(
+        "client's Tune-Ok {:02x?}\nas forwarded     {demanded:02x?}",
+        tune_ok(17)
+    );
     let differs = |a: &[u8], b: &[u8]| -> Vec<(usize, u8)> {
         assert_eq!(a.len(), b.len());
-        (0..a.len()).filter(|i| a[*i] != b[*i]).map(|i| (i, b[i])).collect()
+        (0..a.len())
+            .filter(|i| a[*i] != b[*i])
+            .map(|i| (i, b[i]))
+            .collect()
     };
     assert_eq!(differs(&tune(0), &offered), [(17, 1), (18, 2)]);
     assert_eq!(differs(&tune_ok(17), &demanded), [(18, 30)]);
@@ -76,7 +83,10 @@ async fn channel_flow_and_deliveries_pass_untouched_and_are_counted() {
     let status = weir.handle.status();
     assert_eq!(status.deliveries_total, 1);
     // Start, Tune and three; Start-Ok, Tune-Ok and one.
-    assert_eq!((status.to_client.frames_total, status.to_broker.frames_total), (5, 3));
+    assert_eq!(
+        (status.to_client.frames_total, status.to_broker.frames_total),
+        (5, 3)
+    );
     let bytes = start_frame().len() + 20 + flow(true).len() * 2 + deliver.len();
     assert_eq!(status.to_client.bytes_total, bytes as u64);
 }
@@ -92,11 +102,28 @@ async fn a_broker_that_offers_zero_is_kept_alive_and_a_client_that_chose_zero_is
     let began = Instant::now();
     broker.expect(&HEARTBEAT).await;
     broker.expect(&HEARTBEAT).await;
-    assert!((1900..3500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(
+        (1900..3500).contains(&began.elapsed().as_millis()),
+        "{:?}",
+        began.elapsed()
+    );
     broker.send(&HEARTBEAT).await;
-    assert!(gateway.silent_for(Duration::from_millis(300)).await, "neither weir's nor the broker's");
-    let status = weir.until("the broker's heartbeat", |s| s.broker.heartbeats_received_total == 1).await;
-    assert_eq!((status.broker.heartbeats_sent_total, status.client.heartbeats_sent_total), (2, 0));
+    assert!(
+        gateway.silent_for(Duration::from_millis(300)).await,
+        "neither weir's nor the broker's"
+    );
+    let status = weir
+        .until("the broker's heartbeat", |s| {
+            s.broker.heartbeats_received_total == 1
+        })
+        .await;
+    assert_eq!(
+        (
+            status.broker.heartbeats_sent_total,
+            status.client.heartbeats_sent_total
+        ),
+        (2, 0)
+    );
 }
 
 #[tokio::test]
@@ -124,7 +151,11 @@ async fn a_dead_broker_is_reset_and_its_gateway_closed_properly() {
     let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
     let began = Instant::now();
     assert!(gateway.closed().await, "FIN: the signal that starts its failover");
-    assert!((1400..2900).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(
+        (1400..2900).contains(&began.elapsed().as_millis()),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(!broker.closed().await, "reset");
     assert_eq!(weir.handle.status().broker.dead_total, 1);
     assert_eq!(weir.handle.status().client.dead_total, 0);
@@ -138,7 +169,11 @@ async fn a_dead_gateway_is_reset_and_its_broker_closed_properly() {
     let (mut gateway, mut broker) = pair(&weir, &stub, 1).await;
     let began = Instant::now();
     assert!(broker.closed().await);
-    assert!((1900..3500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(
+        (1900..3500).contains(&began.elapsed().as_millis()),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(!gateway.closed().await);
     assert_eq!(weir.handle.status().client.dead_total, 1);
 }
@@ -156,19 +191,30 @@ async fn a_gateway_that_reads_nothing_stops_the_broker_and_loses_nothing() {
     let sender = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt;
         for n in 0..frames {
-            to_gateway.write_all(&body(65_000, u8::try_from(n % 251).unwrap())).await.unwrap();
+            to_gateway
+                .write_all(&body(65_000, u8::try_from(n % 251).unwrap()))
+                .await
+                .unwrap();
         }
         to_gateway
     });
     weir.until("a pause", |s| s.broker.paused_nanos_total > 0).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(!sender.is_finished(), "26 MB do not fit anywhere: the broker must be waiting");
+    assert!(
+        !sender.is_finished(),
+        "26 MB do not fit anywhere: the broker must be waiting"
+    );
     let status = weir.handle.status();
     assert!(status.broker.paused_nanos_total > 2_500_000_000, "{status:?}");
     assert_eq!(status.broker.dead_total, 0);
-    assert!(status.broker.heartbeats_sent_total >= 4, "injecting towards the broker goes on");
+    assert!(
+        status.broker.heartbeats_sent_total >= 4,
+        "injecting towards the broker goes on"
+    );
     for n in 0..frames {
-        gateway.expect(&body(65_000, u8::try_from(n % 251).unwrap())).await;
+        gateway
+            .expect(&body(65_000, u8::try_from(n % 251).unwrap()))
+            .await;
     }
     soon("the sender", sender).await.unwrap();
     let beats = {
@@ -194,7 +240,10 @@ async fn amqp_0_10_is_spliced_raw() {
     assert_eq!(gateway.exactly(10).await, b"AMQP\x01\x01\x00\x0A\x0f\x01");
     gateway.send(&HEARTBEAT).await;
     assert_eq!(broker.exactly(8).await, HEARTBEAT, "bytes, not frames");
-    assert!(gateway.silent_for(Duration::from_secs(2)).await, "no heartbeat, and no death after 1.5 s");
+    assert!(
+        gateway.silent_for(Duration::from_secs(2)).await,
+        "no heartbeat, and no death after 1.5 s"
+    );
     assert_eq!(weir.client_connections(), [0, 0, 0, 0, 1, 0]);
     drop(broker);
     assert!(gateway.closed().await);
@@ -209,7 +258,11 @@ async fn a_broken_frame_closes_both_sides_and_is_counted() {
         let good = body(10, 1);
         let mut bad = body(10, 2);
         *bad.last_mut().unwrap() = 0;
-        let (from, to) = if _from_gateway { (&mut gateway, &mut broker) } else { (&mut broker, &mut gateway) };
+        let (from, to) = if _from_gateway {
+            (&mut gateway, &mut broker)
+        } else {
+            (&mut broker, &mut gateway)
+        };
         from.send(&[&good[..], &bad].concat()).await;
         to.expect(&good).await;
         assert!(to.closed().await, "what was whole came, then the end");
@@ -261,7 +314,8 @@ async fn a_broker_that_refuses_the_version_is_heard_by_the_gateway() {
     assert_eq!(gateway.exactly(8).await, b"AMQP\x01\x01\x00\x0A");
     assert!(gateway.closed().await);
     drop(gateway);
-    weir.until("the failure", |s| s.handshake_failures_total[5] == 1).await;
+    weir.until("the failure", |s| s.handshake_failures_total[5] == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -272,6 +326,7 @@ async fn bytes_that_are_not_amqp_get_a_protocol_header_and_no_broker() {
     gateway.send(b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n").await;
     assert_eq!(gateway.exactly(8).await, HEADER_0_9_1);
     assert!(gateway.closed().await);
-    weir.until("the failure", |s| s.handshake_failures_total[1] == 1).await;
+    weir.until("the failure", |s| s.handshake_failures_total[1] == 1)
+        .await;
     assert_eq!(weir.handle.status().brokers[0].connects_total, 0);
 }

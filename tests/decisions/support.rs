@@ -108,7 +108,9 @@ impl Weir {
 }
 
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("never came: {what}"))
+    timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("never came: {what}"))
 }
 
 /// One end of a connection, whole frames at a time.
@@ -130,7 +132,9 @@ impl StubBroker {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(addr).unwrap();
-        Self { listener: socket.listen(64).unwrap() }
+        Self {
+            listener: socket.listen(64).unwrap(),
+        }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -138,7 +142,9 @@ impl StubBroker {
     }
 
     pub(crate) async fn accept(&self) -> Wire {
-        let (stream, _) = soon("a connection to the broker", self.listener.accept()).await.unwrap();
+        let (stream, _) = soon("a connection to the broker", self.listener.accept())
+            .await
+            .unwrap();
         Wire { stream }
     }
 
@@ -200,7 +206,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     pub(crate) async fn expect(&mut self, frame: &[u8]) {
         let got = self.frame().await;
-        assert!(got == frame, "{} bytes {:02x?} …", got.len(), &got[..got.len().min(24)]);
+        assert!(
+            got == frame,
+            "{} bytes {:02x?} …",
+            got.len(),
+            &got[..got.len().min(24)]
+        );
     }
 
     /// The next frame that is no heartbeat, and how many heartbeats came before it.
@@ -256,7 +267,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 }
 
 pub(crate) fn encode(frame: &AMQPFrame) -> Vec<u8> {
-    gen_frame(frame)(WriteContext::from(Vec::new())).unwrap().into_inner().0
+    gen_frame(frame)(WriteContext::from(Vec::new()))
+        .unwrap()
+        .into_inner()
+        .0
 }
 
 fn on_connection(method: connection::AMQPMethod) -> Vec<u8> {

@@ -1,1 +1,160 @@
+//! TLS on either side alone.
 
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use weir::config::{Scheme, Tls, Trust, Url, Verify};
+use weir::decisions::frame::HEADER_0_9_1;
+use weir::decisions::{Greeting, Step, check};
+use weir::net::{Acceptor, ClientTls, Dialer, Raw, ServerTls, SocketOptions, Stream};
+
+use super::support::*;
+
+fn settings(verify: Verify) -> Tls {
+    Tls {
+        identity: None,
+        trust: Trust::System,
+        verify,
+    }
+}
+
+/// A self-signed server and a client that pins its certificate.
+fn server_and_client() -> (ServerTls, ClientTls) {
+    let server = ServerTls::load(&settings(Verify::Full)).unwrap();
+    let pin = Verify::Pin(vec![server.certificate().sha256]);
+    (server, ClientTls::load(&settings(pin)).unwrap())
+}
+
+fn ssl(port: u16) -> Url {
+    Url {
+        scheme: Scheme::Ssl,
+        host: "127.0.0.1".into(),
+        port,
+    }
+}
+
+const T: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_gateway_over_tls_gets_1_2_although_it_offers_1_3_and_reaches_a_plain_broker() {
+    let (server, client) = server_and_client();
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.listen = None;
+    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
+    let weir = Weir::with(
+        config,
+        ClientTls::trusting_nobody().unwrap(),
+        Some(Acceptor::new(&server, true)),
+    );
+    let (None, Some(addr)) = weir.handle.local_addrs() else {
+        panic!()
+    };
+    let stream = Dialer::new(client, SocketOptions::default())
+        .dial(&ssl(addr.port()), T, T)
+        .await
+        .unwrap();
+    assert_eq!(stream.tls_version(), Some("TLSv1.2"));
+    let mut gateway = Wire { stream };
+    let (_, mut broker) = tokio::join!(gateway.open_as_gateway(0), stub.open());
+    let frame = body(65_534, 4);
+    broker.send(&frame).await;
+    gateway.expect(&frame).await;
+    gateway.send(&frame).await;
+    broker.expect(&frame).await;
+    drop(broker);
+    assert!(gateway.closed().await, "close_notify and FIN");
+}
+
+#[tokio::test]
+async fn a_plain_gateway_reaches_a_broker_over_verified_tls_and_a_check_tells_its_certificate() {
+    let (server, client) = server_and_client();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broker_url = ssl(listener.local_addr().unwrap().port());
+    let mut config = config(&[]);
+    config.brokers = vec![broker_url.clone()];
+    let weir = Weir::with(config, client.clone(), None);
+    let acceptor = Acceptor::new(&server, false);
+    let accept = async || -> Wire<Stream> {
+        let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
+        Wire {
+            stream: acceptor.handshake(Raw::Tcp(tcp), T).await.unwrap(),
+        }
+    };
+    let (mut gateway, mut broker) = tokio::join!(Wire::gateway(weir.addr(), 0), async {
+        let mut wire = accept().await;
+        wire.serve_handshake(0).await;
+        wire
+    });
+    let frame = body(65_534, 4);
+    broker.send(&frame).await;
+    gateway.expect(&frame).await;
+
+    let dialer = Dialer::new(client, SocketOptions::default());
+    let (checked, ()) = tokio::join!(check(&dialer, &broker_url), async {
+        let mut wire = accept().await;
+        wire.exactly(8).await;
+        wire.send(&start_frame()).await;
+        wire.closed().await;
+    });
+    let checked = checked.unwrap();
+    assert_eq!(checked.answer, Greeting::Start { major: 0, minor: 9 });
+    assert_eq!(checked.tls_version, Some("TLSv1.3"));
+    assert_eq!(checked.certificate.unwrap().sha256, server.certificate().sha256);
+}
+
+#[tokio::test]
+async fn a_broker_whose_certificate_is_not_trusted_gets_no_password() {
+    let (server, _) = server_and_client();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broker_url = ssl(listener.local_addr().unwrap().port());
+    let mut config = config(&[]);
+    config.brokers = vec![broker_url.clone()];
+    config.hold = Duration::ZERO;
+    let weir = Weir::new(config);
+    let acceptor = Acceptor::new(&server, false);
+    let refused = async || {
+        let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
+        assert!(acceptor.handshake(Raw::Tcp(tcp), T).await.is_err());
+    };
+    let mut gateway = Wire::connect(weir.addr()).await;
+    gateway.send(&HEADER_0_9_1).await;
+    refused().await;
+    assert!(gateway.closed().await, "a hold of zero: every broker once");
+    let status = weir
+        .until("the end", |s| s.handshake_failures_total[4] == 1)
+        .await;
+    assert_eq!(
+        status.brokers[0].failures_total[3], 1,
+        "tls: {:?}",
+        status.brokers[0].reason
+    );
+
+    let dialer = Dialer::new(ClientTls::trusting_nobody().unwrap(), SocketOptions::default());
+    let (checked, ()) = tokio::join!(check(&dialer, &broker_url), refused());
+    let e = checked.unwrap_err();
+    assert_eq!((e.step, e.class), (Step::Tls, "tls"), "{e}");
+}
+
+#[tokio::test]
+async fn plain_bytes_on_the_tls_port_and_tls_on_the_plain_port_disturb_nobody() {
+    let (server, client) = server_and_client();
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
+    let weir = Weir::with(
+        config,
+        ClientTls::trusting_nobody().unwrap(),
+        Some(Acceptor::new(&server, true)),
+    );
+    let mut plain = Wire::connect(weir.handle.local_addrs().1.unwrap()).await;
+    plain.send(&HEADER_0_9_1).await;
+    plain.closed().await;
+    weir.until("tls failure", |s| s.handshake_failures_total[0] == 1)
+        .await;
+    let dialer = Dialer::new(client, SocketOptions::default());
+    assert!(dialer.dial(&ssl(weir.addr().port()), T, T).await.is_err());
+    weir.until("not amqp", |s| s.handshake_failures_total[1] == 1)
+        .await;
+    let (_gateway, _broker) = tokio::join!(Wire::gateway(weir.addr(), 0), stub.open());
+}
