@@ -22,7 +22,10 @@ const RULES: &str = "table inet idlefw {
   chain filter_fwd { type filter hook forward priority 0; policy drop;
     ct state established,related accept
     ct state new tcp flags & (fin|syn|rst|ack) == syn accept
-    counter name dropped drop } }";
+    counter name dropped drop
+  }
+}
+";
 
 struct Firewall {
     gateway: String,
@@ -75,7 +78,7 @@ async fn broker_side() {
     }
 }
 
-/// Inside the gateway's namespace: two weirs, one with a heartbeat of 4 s, one whose 60 s come too late.
+/// Inside the gateway's namespace: two weirs, one with a heartbeat of 4 s, one whose 120 s come too late.
 #[tokio::test]
 #[ignore = "a part of the firewall test"]
 async fn weir_side() {
@@ -102,7 +105,7 @@ async fn weir_side() {
             status.broker.heartbeats_sent_total,
         )
     };
-    let (with, without) = tokio::join!(open(4), open(60));
+    let (with, without) = tokio::join!(open(4), open(120));
     let (arrived, after, beats) = with;
     let verdict = if arrived {
         "the decision arrived"
