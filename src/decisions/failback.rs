@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::check::{Greeting, check};
+use super::check::check;
 use super::ledger::Leave;
 use super::room::Room;
 use crate::config::{Policy, Url};
@@ -39,11 +39,15 @@ pub(super) async fn run(room: Arc<Room>) {
         let placed = sitting(&names, room.ledger.placements());
         let worst = placed.iter().map(|(_, at)| *at).max().unwrap_or_default();
         for (url, name) in config.brokers.iter().zip(&names).take(worst) {
-            if matches!(check(&room.dialer, url).await, Ok(checked) if matches!(checked.answer, Greeting::Start { .. }))
-            {
-                healthy_since.entry(name.clone()).or_insert_with(Instant::now);
-            } else {
-                healthy_since.remove(name);
+            match check(&room.dialer(), url).await {
+                Ok(_) => {
+                    room.seen(url, None);
+                    healthy_since.entry(name.clone()).or_insert_with(Instant::now);
+                }
+                Err(error) => {
+                    room.seen(url, Some(error.to_string()));
+                    healthy_since.remove(name);
+                }
             }
         }
         healthy_since.retain(|name, _| names.iter().take(worst).any(|n| n == name));

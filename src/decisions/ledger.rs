@@ -10,13 +10,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::status::{Side, Status};
+use crate::config::Url;
 
 /// What a session is doing, in the order of [`super::status::STATES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// TLS handshake and protocol header of the gateway.
+    /// TLS handshake and protocol header of the gateway, and the first round over the brokers.
     Opening,
-    /// Looking for a broker.
+    /// No broker answered in the first round.
     Held,
     /// A broker answered; until Tune-Ok was forwarded.
     Handshake,
@@ -233,6 +234,15 @@ impl Ticket {
         if let Some(live) = self.ledger.lock().sessions.get_mut(&self.id) {
             live.broker = Some(broker);
         }
+    }
+
+    /// These brokers were found wanting, and the gateway was given another one.
+    pub(super) fn failed_over<'a>(&self, brokers: impl Iterator<Item = &'a Url>) {
+        self.note(|status| {
+            for broker in brokers {
+                status.broker_mut(&broker.to_string()).failovers_total += 1;
+            }
+        });
     }
 
     /// A side was read.

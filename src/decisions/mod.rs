@@ -42,7 +42,7 @@ use self::listener::Door;
 use self::room::{Room, over};
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Lifecycle;
-use crate::net::{Acceptor, ClientTls, Dialer};
+use crate::net::{Acceptor, ClientTls};
 
 /// A session whose broker was removed from the configuration leaves at a quiet moment, or after this long.
 const REMOVED_LEAVE_WITHIN: Duration = Duration::from_secs(30);
@@ -84,8 +84,7 @@ struct Doors {
 /// A port cannot be opened, or `listen_tls` is set and there is no certificate.
 pub fn start(config: Decisions, network: Network, life: &Lifecycle) -> io::Result<DecisionsHandle> {
     let Network { tls, acceptor } = network;
-    let dialer = Dialer::new(tls, listener::socket_options(config.heartbeat.timeout()));
-    let room = Arc::new(Room::new(config.clone(), dialer, life.watch()));
+    let room = Arc::new(Room::new(config.clone(), tls, life.watch()));
     let runtime = tokio::runtime::Handle::current();
     let inner = Inner {
         room,

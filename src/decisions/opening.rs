@@ -15,7 +15,7 @@ use super::frame::{HEADER_0_9_1, HEADER_BYTES, Protocol};
 use super::ledger::{Stage, Ticket};
 use super::room::Room;
 use super::session::HANDSHAKE_TIMEOUT;
-use crate::config::{Decisions, Url};
+use crate::config::Url;
 use crate::net::Stream;
 
 /// Between two rounds over the brokers while a gateway is held.
@@ -34,7 +34,6 @@ pub(super) struct Found {
 /// Reads the protocol header and finds a broker that answers it, for as long as the gateway may be held.
 pub(super) async fn find(
     room: &Room,
-    config: &Decisions,
     client: &mut Stream,
     early: &mut BytesMut,
     accepted: Instant,
@@ -49,11 +48,10 @@ pub(super) async fn find(
         let _ = timeout(FLUSH_TIMEOUT, client.write_all(&HEADER_0_9_1)).await;
         return Err(Unopened("not_amqp"));
     };
-    ticket.enter(Stage::Held, Instant::now());
     let (url, answered) = tokio::select! {
         biased; // A gateway that has gone needs no broker.
         () = gone(client, early) => return Err(Unopened("client_gone")),
-        found = choose(room, config, &header, accepted + config.hold, ticket) => found.ok_or(Unopened("no_broker"))?,
+        found = choose(room, &header, accepted, ticket) => found.ok_or(Unopened("no_broker"))?,
     };
     Ok(Found {
         header,
@@ -93,20 +91,22 @@ async fn gone(client: &mut Stream, early: &mut BytesMut) {
     std::future::pending().await
 }
 
-/// Tries the brokers, round after round, until one answers or the hold ends. The first round is always
-/// finished: a hold of zero still means every broker once.
+/// Tries the brokers, round after round, until one answers or the hold ends; each round with the configuration
+/// then in force. The first round is always finished: a hold of zero still means every broker once.
 async fn choose(
     room: &Room,
-    config: &Decisions,
     header: &[u8; HEADER_BYTES],
-    until: Instant,
+    accepted: Instant,
     ticket: &Ticket,
 ) -> Option<(Url, Answered)> {
     let mut failed: Vec<Url> = Vec::new();
     let mut held = false;
     loop {
+        let config = room.config();
+        let dialer = room.dialer();
+        let until = accepted + config.hold;
         for url in room.brokers.order(&config.brokers, config.policy, Instant::now()) {
-            let trying = attempt(&room.dialer, &url, header);
+            let trying = attempt(&dialer, &url, header);
             let tried = if held {
                 timeout_at(until, trying).await.ok()?
             } else {
@@ -115,12 +115,13 @@ async fn choose(
             room.tried(&url, tried.as_ref().err());
             match tried {
                 Ok(answered) => {
-                    ticket.note(|s| {
-                        failed
-                            .iter()
-                            .filter(|f| **f != url)
-                            .for_each(|f| s.broker_mut(&f.to_string()).failovers_total += 1)
-                    });
+                    // Placed before the look at the configuration, which a reload changes before it looks at
+                    // the placements: one of the two sees the other.
+                    ticket.placed(url.to_string());
+                    if !room.config().brokers.contains(&url) {
+                        continue;
+                    }
+                    ticket.failed_over(failed.iter().filter(|f| **f != url));
                     return Some((url, answered));
                 }
                 Err(_) if failed.contains(&url) => {}
@@ -132,6 +133,7 @@ async fn choose(
         }
         if !held {
             held = true;
+            ticket.enter(Stage::Held, Instant::now());
             ticket.note(|s| s.holds_total += 1);
         }
         sleep(RETRY).await;

@@ -10,13 +10,14 @@ use tokio::time::{Instant, sleep_until};
 use super::brokers::{Brokers, Refusal};
 use super::frame::HEADER_BYTES;
 use super::ledger::Ledger;
+use super::listener::socket_options;
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Phase;
-use crate::net::Dialer;
+use crate::net::{ClientTls, Dialer};
 
 pub(super) struct Room {
     pub(super) config: watch::Sender<Arc<Decisions>>,
-    pub(super) dialer: Dialer,
+    tls: ClientTls,
     pub(super) brokers: Brokers,
     pub(super) ledger: Arc<Ledger>,
     pub(super) phase: watch::Receiver<Phase>,
@@ -25,11 +26,11 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(config: Decisions, dialer: Dialer, phase: watch::Receiver<Phase>) -> Self {
+    pub(super) fn new(config: Decisions, tls: ClientTls, phase: watch::Receiver<Phase>) -> Self {
         Self {
             ledger: Ledger::new(config.brokers.iter().map(Url::to_string)),
             config: watch::Sender::new(Arc::new(config)),
-            dialer,
+            tls,
             brokers: Brokers::default(),
             phase,
             spliced: AtomicBool::new(false),
@@ -42,24 +43,39 @@ impl Room {
         Arc::clone(&self.config.borrow())
     }
 
-    /// Keeps account of a try at a broker; one log line for each change of its state.
+    /// The way to brokers, with the socket options of the configuration in force.
+    pub(super) fn dialer(&self) -> Dialer {
+        Dialer::new(
+            self.tls.clone(),
+            socket_options(self.config().heartbeat.timeout()),
+        )
+    }
+
+    /// Keeps account of a session's try at a broker.
     pub(super) fn tried(&self, url: &Url, refusal: Option<&Refusal>) {
         self.brokers.tried(url, refusal.is_none(), Instant::now());
-        let changed = self.ledger.note(|status| {
+        self.ledger.note(|status| {
             let broker = status.broker_mut(&url.to_string());
             match refusal {
                 None => broker.connects_total += 1,
                 Some(refusal) => broker.failed(refusal.class),
             }
-            broker.reason = refusal.map(|r| format!("{}: {}", r.class, r.message));
-            broker.up.replace(refusal.is_none()) != Some(refusal.is_none())
         });
-        match refusal {
-            None if changed => tracing::info!(broker = %url, "broker answers"),
-            Some(refusal) if changed => {
-                tracing::warn!(broker = %url, class = refusal.class, "broker does not answer: {}", refusal.message);
-            }
-            _ => {}
+        self.seen(url, refusal.map(|r| format!("{}: {}", r.class, r.message)));
+    }
+
+    /// Notes whether a broker answers; one log line for each change.
+    pub(super) fn seen(&self, url: &Url, reason: Option<String>) {
+        let up = reason.is_none();
+        let changed = self.ledger.note(|status| {
+            let broker = status.broker_mut(&url.to_string());
+            broker.reason.clone_from(&reason);
+            broker.up.replace(up) != Some(up)
+        });
+        match reason {
+            _ if !changed => {}
+            None => tracing::info!(broker = %url, "broker answers"),
+            Some(reason) => tracing::warn!(broker = %url, %reason, "broker does not answer"),
         }
     }
 

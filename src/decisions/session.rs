@@ -55,11 +55,10 @@ async fn live(
         shaken = shake(raw, acceptor) => shaken?,
     };
     let mut early = BytesMut::new();
-    let config = room.config();
     let found = tokio::select! {
         biased; // The end of weir first; a gateway that has gone needs no broker.
         () = over(&mut phase) => Err(Unopened("drain")),
-        found = find(room, &config, &mut client, &mut early, accepted, ticket) => found,
+        found = find(room, &mut client, &mut early, accepted, ticket) => found,
     };
     let Found {
         header,
@@ -84,7 +83,7 @@ async fn live(
         farewell(client, first).await;
         return Err(Unopened("version_refused"));
     }
-    ticket.placed(url.to_string());
+    let config = room.config();
     let framed = protocol != Protocol::Opaque;
     if framed {
         ticket.enter(Stage::Handshake, Instant::now());

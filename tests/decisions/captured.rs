@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use weir::decisions::frame::{HEADER_BYTES, HEARTBEAT, Kind, Protocol, Scan, Version, retune, scan};
 use weir::decisions::lane::{Lane, Towards};
 
-use super::rabbit::{Rabbit, publish, subscribe, turn};
+use super::node::{Rabbit, publish, subscribe, turn};
 use super::support::*;
 
 const CLIENT: &[u8] = include_bytes!("../vectors/amqp-lapin-4.12.client.bin");

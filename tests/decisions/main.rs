@@ -1,10 +1,15 @@
 //! The return leg from outside: gateways and brokers played by the test, RabbitMQ with lapin, a firewall.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod captured;
 mod firewall;
+mod frames;
 mod life;
 mod limits;
+mod node;
 mod rabbit;
 mod relay;
 mod support;
 mod tls;
+mod trouble;
