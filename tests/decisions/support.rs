@@ -153,18 +153,35 @@ impl StubBroker {
         wire
     }
 
-    /// Serves the handshake on every connection, for ever; connections stay open and silent.
+    /// Serves the handshake on every connection, for ever; connections stay open and silent. A check, which
+    /// leaves after Start, is no trouble.
     pub(crate) async fn serve_handshakes(self) {
         loop {
             let (stream, _) = self.listener.accept().await.unwrap();
+            tokio::spawn(serve_handshake_and_stay(stream));
+        }
+    }
+
+    /// Passes every connection on to another address, for ever.
+    pub(crate) async fn pass_on_to(self, addr: SocketAddr) {
+        loop {
+            let (mut from, _) = self.listener.accept().await.unwrap();
             tokio::spawn(async move {
-                let mut wire = Wire { stream };
-                wire.serve_handshake(0).await;
-                let mut scrap = [0; 1024];
-                while matches!(wire.stream.read(&mut scrap).await, Ok(n) if n > 0) {}
+                let mut to = TcpStream::connect(addr).await?;
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
             });
         }
     }
+}
+
+async fn serve_handshake_and_stay(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.read_exact(&mut [0; 8]).await?;
+    stream.write_all(&start_frame()).await?;
+    stream.read_exact(&mut vec![0; start_ok_frame().len()]).await?;
+    stream.write_all(&tune(0)).await?;
+    let mut scrap = [0; 1024];
+    while stream.read(&mut scrap).await? > 0 {}
+    Ok(())
 }
 
 impl Wire {
