@@ -20,6 +20,9 @@
 //! snapshot to Prometheus. [`admin`] is the HTTP port, its page, and the commands that talk to it.
 //! [`lifecycle`] holds the phase that everybody watches: starting, ready, draining, stopped.
 //!
+//! **The return leg.** [`decisions`] relays the gateways' AMQP connections to the Traffic Managers' brokers, frame by
+//! frame, with a heartbeat on each side and a hold while no broker answers. It knows nothing of events.
+//!
 //! **Beside it.** [`check`] is `weir check`. [`lab`] is the laboratory: load generator, stand-in Traffic Manager,
 //! fault proxy and the oracle that says whether anything was lost; `weir load`, `weir sink` and the tests are made
 //! of it, and [`demo`], which plays it all in one process.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::check::check;
-use super::ledger::Leave;
 use super::room::Room;
+use super::stage::Leave;
 use crate::config::{Policy, Url};
 
 /// Bounds of the time between two looks; a quarter of `failback_after` within them.

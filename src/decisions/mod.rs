@@ -23,6 +23,7 @@ mod pair;
 mod pump;
 mod room;
 mod session;
+mod stage;
 mod status;
 
 use std::io;
@@ -37,9 +38,9 @@ pub use status::{
     BROKER_FAILURES, BrokerStatus, Direction, HANDSHAKE_FAILURES, STATES, Side, SideStatus, Status,
 };
 
-use self::ledger::Leave;
 use self::listener::Door;
 use self::room::{Room, over};
+use self::stage::Leave;
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Lifecycle;
 use crate::net::{Acceptor, ClientTls};

@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::brokers::{Answered, attempt};
 use super::end::{FLUSH_TIMEOUT, Unopened};
 use super::frame::{HEADER_0_9_1, HEADER_BYTES, Protocol};
-use super::ledger::{Stage, Ticket};
+use super::ledger::Ticket;
 use super::room::Room;
 use super::session::HANDSHAKE_TIMEOUT;
+use super::stage::Stage;
 use crate::config::Url;
 use crate::net::Stream;
 

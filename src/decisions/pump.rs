@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep_until};
 use super::end::End;
 use super::heart::Due;
 use super::lane::Passed;
-use super::ledger::{Leave, Stage, Ticket};
+use super::ledger::Ticket;
 use super::pair::{Moved, Pair};
+use super::stage::{Leave, Stage};
 use super::status::Side;
 
 /// Without a frame in either direction for this long a moment is quiet.

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::ledger::Stage;
+use super::stage::Stage;
 
 /// The sides of a relayed connection, in the order of arrays over sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

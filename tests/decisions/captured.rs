@@ -10,7 +10,7 @@ use super::node::{Rabbit, publish, subscribe, turn};
 use super::support::*;
 
 const CLIENT: &[u8] = include_bytes!("../vectors/amqp-lapin-4.12.client.bin");
-const BROKER: &[u8] = include_bytes!("../vectors/amqp-lapin-4.12.broker.bin");
+const BROKER: &[u8] = include_bytes!("../vectors/amqp-lapin-4.12.server.bin");
 const DELAY_SECONDS: u16 = 30;
 
 fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
@@ -169,7 +169,7 @@ async fn capture_a_session() {
     drop((subscriber, channel));
     let (client, broker) = soon("the end", recorded).await.unwrap();
     std::fs::write("tests/vectors/amqp-lapin-4.12.client.bin", client).unwrap();
-    std::fs::write("tests/vectors/amqp-lapin-4.12.broker.bin", broker).unwrap();
+    std::fs::write("tests/vectors/amqp-lapin-4.12.server.bin", broker).unwrap();
 }
 
 async fn record(

@@ -255,12 +255,10 @@ struct Ended(Child);
 impl Ended {
     /// Waits for it, within a minute and a half, and returns what it printed.
     fn said(mut self) -> String {
-        let began = std::time::Instant::now();
+        let mut looks = 0;
         while self.0.try_wait().unwrap().is_none() {
-            assert!(
-                began.elapsed() < Duration::from_secs(90),
-                "the part inside the namespace hangs"
-            );
+            assert!(looks < 1800, "the part inside the namespace hangs");
+            looks += 1;
             std::thread::sleep(Duration::from_millis(50));
         }
         let mut text = String::new();

@@ -1,3 +1,5 @@
+//! Golden bytes, the oracle, and fuzz.
+
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
 use amq_protocol::types::{FieldTable, ShortString};

@@ -1,3 +1,5 @@
+//! Both timers, second by second.
+
 use super::*;
 
 const S: Duration = Duration::from_secs(1);

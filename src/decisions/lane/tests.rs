@@ -1,3 +1,5 @@
+//! Slices, heartbeats, and what may be changed.
+
 use proptest::prelude::*;
 
 use super::*;

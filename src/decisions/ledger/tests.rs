@@ -1,3 +1,5 @@
+//! Gauges, counters, wishes.
+
 use super::*;
 
 const S: Duration = Duration::from_secs(1);
