@@ -7,7 +7,7 @@
 //! rewritten; then frames, until either side ends. `listener` lets gateways in, `failback` brings them back
 //! to a preferred broker, the `ledger` knows who is here and counts, [`Status`] is what it says.
 //!
-//! Knows only `net`, `config` and `lifecycle`. [`start`] spawns onto the runtime it is called in.
+//! Knows only `net`, `config`, `lifecycle`, and the form of a metric. [`start`] spawns onto the runtime it is called in.
 
 mod brokers;
 mod check;
@@ -18,6 +18,7 @@ mod heart;
 pub mod lane;
 mod ledger;
 mod listener;
+mod metrics;
 mod opening;
 mod pair;
 mod pump;

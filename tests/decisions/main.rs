@@ -7,6 +7,7 @@ mod firewall;
 mod frames;
 mod life;
 mod limits;
+mod metrics;
 mod node;
 mod rabbit;
 mod relay;

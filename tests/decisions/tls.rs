@@ -67,6 +67,40 @@ async fn a_gateway_over_tls_gets_1_2_although_it_offers_1_3_and_reaches_a_plain_
 }
 
 #[tokio::test]
+async fn over_tls_nothing_stays_behind_when_a_gateway_reads_late() {
+    let (server, client) = server_and_client();
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
+    let weir = Weir::with(
+        config,
+        ClientTls::trusting_nobody().unwrap(),
+        Some(Acceptor::new(&server, true)),
+    );
+    let port = weir.handle.local_addrs().1.unwrap().port();
+    let stream = Dialer::new(client, SocketOptions::default())
+        .dial(&ssl(port), T, T)
+        .await
+        .unwrap();
+    let mut gateway = Wire { stream };
+    let (_, mut broker) = tokio::join!(gateway.open_as_gateway(0), stub.open());
+    let frames = 300;
+    let sender = tokio::spawn(async move {
+        for n in 0..frames {
+            broker.send(&body(60_000, u8::try_from(n % 251).unwrap())).await;
+        }
+        broker
+    });
+    weir.until("a pause", |s| s.broker.paused_nanos_total > 0).await;
+    for n in 0..frames {
+        gateway
+            .expect(&body(60_000, u8::try_from(n % 251).unwrap()))
+            .await;
+    }
+    soon("the sender", sender).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_plain_gateway_reaches_a_broker_over_verified_tls_and_a_check_tells_its_certificate() {
     let (server, client) = server_and_client();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
