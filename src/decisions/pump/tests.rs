@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -57,6 +57,8 @@ impl Scene {
     fn new(protocol: Protocol) -> Self {
         let (gateway, client) = duplex(64 * 1024);
         let (broker, upstream) = duplex(64 * 1024);
+        // As TLS may, these hold back what was written until they are flushed.
+        let (client, upstream) = (BufWriter::new(client), BufWriter::new(upstream));
         let ledger = Ledger::new(std::iter::empty());
         let (ticket, mut wishes) = ledger.open(Instant::now());
         ticket.placed("b".into());
