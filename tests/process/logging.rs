@@ -70,6 +70,11 @@ fn a_log_reader_that_stalls_stops_nothing_and_learns_how_many_lines_were_lost() 
         let acked = stage.judge.oracle().acked();
         stage.assert_clean(acked).await;
         stage.weir.read_log(true);
+        // A line that gets through shows that the reader has caught up.
+        while stage.weir.lines("configuration read again").is_empty() {
+            stage.weir.signal("HUP");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         stage.weir.signal("TERM");
         assert_eq!(stage.weir.end().await, Some(0));
         let lost = stage.weir.lines("lines of the log were lost");

@@ -121,7 +121,7 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
     let elapsed = start.elapsed();
     let last = weir.look(&status, counts.events_acked, elapsed)?;
     let exit_code = weir.end(PATIENCE).await?;
-    Ok(Report::new(seed, looks, last, counts, verdict, exit_code))
+    Ok(Report::new(seed, &looks, last, counts, verdict, exit_code))
 }
 
 /// Load and trouble until the time is over, or a signal asks for the end; a look every second.
