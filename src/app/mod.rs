@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::config::Config;
 use crate::control::{Control, Facts, ReloadRequest};
+use crate::decisions::DecisionsHandle;
 use crate::ingress::token::Tokens;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -55,6 +56,10 @@ pub struct Addresses {
     pub tls: Option<SocketAddr>,
     /// Admin port.
     pub admin: Option<SocketAddr>,
+    /// The return leg, in clear.
+    pub decisions: Option<SocketAddr>,
+    /// The return leg, with TLS.
+    pub decisions_tls: Option<SocketAddr>,
 }
 
 /// A running weir.
@@ -66,7 +71,8 @@ pub struct Weir {
     facts: watch::Sender<Facts>,
     log: LogHandle,
     client_tls: ClientTls,
-    acceptor: Option<Acceptor>,
+    certificates: Option<Certificates>,
+    decisions: Option<DecisionsHandle>,
     tokens: Arc<Tokens>,
     workers: Mutex<Vec<JoinHandle<Snapshot>>>,
     reloads: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
@@ -90,24 +96,39 @@ impl Weir {
             warnings,
             ..Facts::new(SystemTime::now())
         };
-        let acceptor = match config.ingress.tls {
+        let amqp_tls = config.decisions.as_ref().and_then(|d| d.listen_tls);
+        let certificates = match config.ingress.tls.or(amqp_tls) {
             None => None,
-            Some(_) => Some(own_certificate(&config, &mut facts)?),
+            Some(_) => Some(Certificates::load(&config, &mut facts)?),
         };
         let admin_socket = match &config.admin {
             Some(admin) => Some(admin::bind(admin.listen).map_err(StartError::Configuration)?),
             None => None,
         };
         let sockets = threads::Sockets::open(&config).map_err(|e| wrong(&e))?;
-        let addresses = Addresses {
+        let mut addresses = Addresses {
             tcp: sockets.tcp_address(),
             tls: sockets.tls_address(),
             admin: admin_socket.as_ref().and_then(|s| s.local_addr().ok()),
+            ..Addresses::default()
         };
         let secret = config.auth.session_secret.as_ref().map(|s| s.expose());
         let tokens = Arc::new(Tokens::new(secret).map_err(StartError::System)?);
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
+        let decisions = match config.decisions.clone() {
+            None => None,
+            Some(wanted) => {
+                let network = crate::decisions::Network {
+                    tls: client_tls.clone(),
+                    acceptor: certificates.as_ref().map(|c| c.amqp.clone()),
+                };
+                let handle = threads::decisions(wanted, network, &lifecycle).map_err(|e| wrong(&e))?;
+                (addresses.decisions, addresses.decisions_tls) = handle.local_addrs();
+                metrics.add_source(handle.metrics());
+                Some(handle)
+            }
+        };
         let (control, commands) = Control::new(config.workers);
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
         let admin_on = config.admin.is_some();
@@ -117,7 +138,7 @@ impl Weir {
             config: Arc::clone(&config.borrow()),
             sockets,
             commands,
-            acceptor: acceptor.clone(),
+            acceptor: certificates.as_ref().map(|c| c.gateways.clone()),
             client_tls: client_tls.clone(),
             options: socket_options(&config.borrow()),
             tokens: Arc::clone(&tokens),
@@ -146,7 +167,8 @@ impl Weir {
             facts,
             log,
             client_tls,
-            acceptor,
+            certificates,
+            decisions,
             tokens,
             workers: Mutex::new(workers),
             reloads: Mutex::new(Some(reloads)),
@@ -188,11 +210,10 @@ impl Weir {
     /// whether it was done in time.
     pub async fn drain(&self) -> bool {
         let timeout = self.config.borrow().drain_timeout;
+        // Of its own: an operator's drain before this one may have used up its time long ago.
+        let deadline = Instant::now() + timeout;
         self.lifecycle.drain(Instant::now(), timeout);
-        loop {
-            let Phase::Draining { deadline } = self.lifecycle.phase() else {
-                return false;
-            };
+        while matches!(self.lifecycle.phase(), Phase::Draining { .. }) {
             let snapshot = self.control.snapshot().await;
             if snapshot
                 .groups
@@ -206,6 +227,7 @@ impl Weir {
             }
             sleep(DRAIN_LOOK).await;
         }
+        false
     }
 
     /// Ends every task, resets the gateways' connections (they send again elsewhere), counts what is left
@@ -231,11 +253,29 @@ impl Drop for Weir {
     }
 }
 
-/// Loads weir's own certificate and says what there is to say about it.
-fn own_certificate(config: &Config, facts: &mut Facts) -> Result<Acceptor, StartError> {
-    let server = ServerTls::load(&config.tls).map_err(|e| StartError::Configuration(e.to_string()))?;
-    note_certificate(&server, facts);
-    Ok(Acceptor::new(&server, false))
+/// Weir's own certificate, as each of its TLS ports shows it.
+struct Certificates {
+    gateways: Acceptor,
+    /// TLS 1.2 at most: with 1.3 WSO2's AMQP client hangs after the handshake.
+    amqp: Acceptor,
+}
+
+impl Certificates {
+    /// Loads the certificate and says what there is to say about it.
+    fn load(config: &Config, facts: &mut Facts) -> Result<Self, StartError> {
+        let server = ServerTls::load(&config.tls).map_err(|e| StartError::Configuration(e.to_string()))?;
+        note_certificate(&server, facts);
+        Ok(Self {
+            gateways: Acceptor::new(&server, false),
+            amqp: Acceptor::new(&server, true),
+        })
+    }
+
+    /// New handshakes show this one.
+    fn replace(&self, server: &ServerTls) {
+        self.gateways.replace(server);
+        self.amqp.replace(server);
+    }
 }
 
 fn note_certificate(server: &ServerTls, facts: &mut Facts) {

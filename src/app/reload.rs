@@ -55,21 +55,14 @@ impl Weir {
             .ok();
         // A self-signed certificate is made once: made anew, no gateway would trust it any more.
         let remade = effective.tls.identity.is_some() || old.tls.identity.is_some();
-        let server = match &self.acceptor {
+        let server = match &self.certificates {
             Some(_) if remade => ServerTls::load(&effective.tls)
                 .map_err(|e| problems.push(e.to_string()))
                 .ok(),
             _ => None,
         };
-        if old.log.level != effective.log.level
-            && let Err(e) = self.log.set_level(&effective.log.level)
-        {
-            problems.push(e);
-        }
-        let secret = effective.auth.session_secret.as_ref().map(|s| s.expose());
         if problems.is_empty()
-            && old.auth.session_secret != effective.auth.session_secret
-            && let Err(e) = self.tokens.set_secret(secret)
+            && let Err(e) = self.try_the_rest(&old, &effective)
         {
             problems.push(e);
         }
@@ -78,13 +71,34 @@ impl Weir {
         };
         self.client_tls.replace(&client);
         self.facts.send_modify(|facts| facts.warnings = warnings);
-        if let (Some(acceptor), Some(server)) = (&self.acceptor, server) {
-            acceptor.replace(&server);
+        if let (Some(certificates), Some(server)) = (&self.certificates, server) {
+            certificates.replace(&server);
             self.facts.send_modify(|facts| note_certificate(&server, facts));
         }
         self.control.apply(&effective).await;
+        // Not before the workers know the new users: what is looked at again is believed until the next time.
+        if old.auth.users != effective.auth.users {
+            self.tokens.recheck();
+        }
         self.config.send_replace(effective);
         Ok(report(&change))
+    }
+
+    /// What can fail only for reasons that validation has ruled out, or for want of randomness.
+    fn try_the_rest(&self, old: &Config, new: &Config) -> Result<(), String> {
+        if old.log.level != new.log.level {
+            self.log.set_level(&new.log.level)?;
+        }
+        if old.auth.session_secret != new.auth.session_secret {
+            self.tokens
+                .set_secret(new.auth.session_secret.as_ref().map(|s| s.expose()))?;
+        }
+        match (&self.decisions, &new.decisions) {
+            (Some(running), Some(wanted)) if old.decisions != new.decisions => running
+                .apply(wanted.clone())
+                .map_err(|e| format!("[decisions]: {e}")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -94,7 +108,14 @@ fn keep_what_needs_a_restart(old: &Config, new: Config) -> Config {
     kept.workers = old.workers;
     kept.ingress.tcp = old.ingress.tcp;
     kept.ingress.tls = old.ingress.tls;
-    kept.decisions.clone_from(&old.decisions);
+    kept.decisions = match (old.decisions.clone(), kept.decisions.take()) {
+        (Some(was), Some(new)) => Some(crate::config::Decisions {
+            listen: was.listen,
+            listen_tls: was.listen_tls,
+            ..new
+        }),
+        (was, _) => was,
+    };
     kept.log.format = old.log.format;
     kept.admin = match (old.admin.clone(), kept.admin.take()) {
         (Some(was), Some(new)) => Some(crate::config::Admin {

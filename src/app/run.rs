@@ -83,6 +83,7 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
     let shown = |a: Option<std::net::SocketAddr>| a.map_or("off".to_owned(), |a| a.to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), tcp = shown(at.tcp), tls = shown(at.tls), admin = shown(at.admin),
+        decisions = shown(at.decisions.or(at.decisions_tls)),
         groups = groups.join(","), drain_timeout = ?drain_timeout, "weir is ready"
     );
     let mut supervisor = Supervisor {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::control::Command;
+use crate::decisions::{DecisionsHandle, Network};
 use crate::ingress::token::Tokens;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -100,6 +101,45 @@ pub(super) fn spawn(plan: Plan) -> Result<Vec<JoinHandle<Snapshot>>, String> {
         threads.push(spawned.map_err(|e| format!("cannot start a worker thread: {e}"))?);
     }
     Ok(threads)
+}
+
+/// Starts the return leg on a thread of its own; the ports are open when it returns.
+///
+/// # Errors
+/// A port cannot be opened; names the table of the configuration.
+pub(super) fn decisions(
+    config: crate::config::Decisions,
+    network: Network,
+    life: &Lifecycle,
+) -> Result<DecisionsHandle, String> {
+    let (started, result) = std::sync::mpsc::sync_channel(1);
+    let life = life.clone();
+    let work = move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => return drop(started.send(Err(e))),
+        };
+        runtime.block_on(async {
+            let handle = crate::decisions::start(config, network, &life);
+            let ended = handle.as_ref().ok().cloned();
+            // The other end waits for it below.
+            let _ = started.send(handle);
+            if let Some(handle) = ended {
+                handle.finished().await;
+            }
+        });
+        runtime.shutdown_background();
+    };
+    let told = |e: &dyn std::fmt::Display| format!("[decisions]: {e}");
+    std::thread::Builder::new()
+        .name("weir-decisions".into())
+        .spawn(work)
+        .map_err(|e| told(&e))?;
+    match result.recv() {
+        Ok(Ok(handle)) => Ok(handle),
+        Ok(Err(e)) => Err(told(&e)),
+        Err(e) => Err(told(&e)),
+    }
 }
 
 struct Thread {

@@ -36,6 +36,13 @@ impl Backoff {
         floor + (ceiling - floor).mul_f64(random.f64())
     }
 
+    /// New bounds from a reload; the place in the sequence stays.
+    pub fn set_bounds(&mut self, min: Duration, max: Duration) {
+        self.min = min;
+        self.max = max.max(min);
+        self.ceiling = self.ceiling.clamp(self.min, self.max);
+    }
+
     /// Starts again from `min`.
     pub fn reset(&mut self) {
         self.ceiling = self.min;

@@ -39,6 +39,10 @@ pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
             Some(Err(failure)) => failure,
             None => continue,
         };
+        {
+            let settings = group.settings();
+            backoff.set_bounds(settings.backoff_min, settings.backoff_max);
+        }
         let mut delay = backoff.next(&mut group.random());
         if failure.class == "authentication" {
             delay = delay.max(AUTHENTICATION_DELAY);

@@ -121,6 +121,12 @@ impl Tokens {
         self.revocations.fetch_add(1, Ordering::Release);
     }
 
+    /// The users have changed: every session is looked at again with its next frame, and those of users who
+    /// are gone are over.
+    pub fn recheck(&self) {
+        self.revocations.fetch_add(1, Ordering::Release);
+    }
+
     /// Changes whenever some session was revoked: what was checked before must be checked again.
     #[must_use]
     pub fn revocations(&self) -> u64 {

@@ -12,8 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::weir_log::Log;
 pub use super::status::Status;
+use super::weir_log::Log;
 
 /// The binary under test.
 pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");

@@ -1,0 +1,99 @@
+//! The return leg as part of a whole weir: configured by text, counted in /metrics. How it behaves by itself
+//! is shown in tests/decisions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use support::{Bed, Plan, scrape, story};
+
+const HEADER: &[u8] = b"AMQP\0\0\x09\x01";
+
+/// Connection.Start 0-9: no properties, PLAIN, en_US.
+fn start_frame() -> Vec<u8> {
+    let mut payload = vec![0, 10, 0, 10, 0, 9, 0, 0, 0, 0];
+    for text in ["PLAIN", "en_US"] {
+        payload.extend_from_slice(&u32::try_from(text.len()).unwrap().to_be_bytes());
+        payload.extend_from_slice(text.as_bytes());
+    }
+    let mut frame = vec![1, 0, 0];
+    frame.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&payload);
+    frame.push(0xce);
+    frame
+}
+
+/// A broker that greets one client and then reads until it goes.
+fn broker() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut header = [0; 8];
+        stream.read_exact(&mut header).unwrap();
+        assert_eq!(header, HEADER);
+        stream.write_all(&start_frame()).unwrap();
+        let _ = stream.read(&mut header);
+    });
+    address
+}
+
+fn gateway(weir: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(weir).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(HEADER).unwrap();
+    stream
+}
+
+#[test]
+fn a_gateway_finds_a_broker_through_weir_and_prometheus_sees_it() {
+    story(async {
+        let tables = format!(
+            "[decisions]\nlisten = \"127.0.0.1:0\"\nendpoints = [\"tcp://{}\"]\n",
+            broker()
+        );
+        let bed = Bed::start(Plan {
+            tables,
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let mut gateway = gateway(bed.weir.addresses().decisions.unwrap());
+        let mut greeting = vec![0; start_frame().len()];
+        gateway.read_exact(&mut greeting).unwrap();
+        assert_eq!(greeting, start_frame());
+        let scrape = scrape(bed.weir.addresses().admin.unwrap());
+        assert!(
+            scrape
+                .iter()
+                .any(|(s, v)| s.starts_with("weir_decisions_") && *v > 0.0),
+            "{scrape:?}"
+        );
+    });
+}
+
+#[test]
+fn a_reload_brings_another_broker_while_a_gateway_is_held() {
+    story(async {
+        let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let tables = format!("[decisions]\nlisten = \"127.0.0.1:0\"\nendpoints = [\"tcp://{dead}\"]\n");
+        let bed = Bed::start(Plan {
+            tables,
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let mut gateway = gateway(bed.weir.addresses().decisions.unwrap());
+        let mut new = bed.config.clone();
+        let live = broker();
+        if let Some(decisions) = &mut new.decisions {
+            decisions.brokers = vec![support::url(live)];
+        }
+        let report = bed.weir.apply(new, Vec::new()).await.unwrap();
+        assert_eq!(report.needs_restart, Vec::<String>::new());
+        let mut greeting = vec![0; start_frame().len()];
+        gateway.read_exact(&mut greeting).unwrap();
+        assert_eq!(greeting, start_frame());
+    });
+}
