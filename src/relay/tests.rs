@@ -426,6 +426,24 @@ async fn room_that_events_over_age_have_made_is_told_to_who_waits_for_it() {
 }
 
 #[test]
+fn behind_batches_that_are_all_over_age_the_open_one_is_taken() {
+    let now = Instant::now();
+    let mut old = limits(100, None, Shed::Oldest);
+    old.age = AgeLimits::new(Some(Duration::from_millis(100)), &BTreeMap::new());
+    let (fanout, a, b) = two_groups(old, limits(100, None, Shed::Oldest), 1 << 16);
+    admit(&fanout, 0..2, now).unwrap();
+    fanout.seal();
+    admit(&fanout, 950..951, now).unwrap();
+    let parcel = take(&a, now).expect("the fresh event behind the stale ones");
+    assert_eq!(ids(&parcel.bytes()), [950]);
+    parcel.delivered();
+    while let Some(parcel) = take(&b, now) {
+        parcel.delivered();
+    }
+    assert_eq!(a.status(now).events.dropped.max_age, 2);
+}
+
+#[test]
 #[cfg(debug_assertions)]
 #[should_panic(expected = "without a verdict")]
 fn a_parcel_dropped_without_a_verdict_is_a_defect() {
