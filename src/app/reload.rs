@@ -16,13 +16,16 @@ impl Weir {
     /// Every reason why it cannot; then nothing has changed.
     pub async fn apply(&self, new: Config, warnings: Vec<String>) -> Result<ReloadReport, Vec<String>> {
         let outcome = self.try_apply(new, warnings).await;
-        self.reloaded(outcome.clone());
+        self.reloaded(&outcome);
         outcome
     }
 
     /// Takes note of a reload that ended, or that failed before there was a configuration to apply.
-    pub(super) fn reloaded(&self, outcome: Result<ReloadReport, Vec<String>>) {
-        match &outcome {
+    pub(super) fn reloaded(&self, outcome: &Result<ReloadReport, Vec<String>>) {
+        // Before the log: whoever acts on its line finds status and metrics that agree with it.
+        self.facts
+            .send_modify(|facts| facts.reloaded(SystemTime::now(), outcome.clone()));
+        match outcome {
             Ok(report) if report.changes.is_empty() && report.needs_restart.is_empty() => {
                 tracing::info!("configuration read again: nothing has changed");
             }
@@ -41,8 +44,6 @@ impl Weir {
                 }
             }
         }
-        self.facts
-            .send_modify(|facts| facts.reloaded(SystemTime::now(), outcome));
     }
 
     async fn try_apply(&self, new: Config, warnings: Vec<String>) -> Result<ReloadReport, Vec<String>> {

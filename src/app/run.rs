@@ -200,7 +200,7 @@ impl Supervisor<'_> {
             Ok((config, warnings)) => self.weir.apply(config, warnings).await,
             Err(problems) => {
                 let outcome = Err(vec![problems]);
-                self.weir.reloaded(outcome.clone());
+                self.weir.reloaded(&outcome);
                 outcome
             }
         }

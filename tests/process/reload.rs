@@ -120,6 +120,7 @@ fn a_changed_file_is_found_by_itself_and_so_is_a_file_that_was_half_written() {
             .weir
             .until("the whole file is in force", |s| s.groups().len() == 3)
             .await;
+        stage.weir.logged("configuration reloaded").await;
         assert_eq!(scrape(stage.weir.admin)[SUCCESSFUL], 1.0);
         assert!(handle.counts().events_acked > acked, "traffic all the while");
         judged(
