@@ -23,6 +23,11 @@ fn a_stop_signal_under_load_loses_nothing_while_every_group_lives() {
             stage.weir.signal(signal);
             assert_eq!(stage.weir.end().await, Some(0), "{:#?}", stage.weir.log());
             assert_eq!(stage.weir.lines("weir has ended")[0]["not_delivered"], 0);
+            weir::lab::thread::until("all have noticed", Duration::from_secs(20), || {
+                load.counts().resets + load.counts().acked_by_fin >= 16
+            })
+            .await
+            .unwrap();
             let counts = load.counts();
             drop(load);
             assert_eq!(counts.acked_by_fin, 0, "gateways are answered or reset");

@@ -223,10 +223,12 @@ impl Status {
             .all(|e| e.get("links_up").is_some_and(|n| n == 1))
     }
 
-    /// Nothing is queued or in flight, and no gateway is connected.
+    /// Nothing is queued or in flight, no gateway is connected, and every link is up.
     pub(super) fn at_rest(&self) -> bool {
         let ended = |c: &WeirCounts| c.groups.iter().all(|g| g.events.queued + g.events.inflight == 0);
-        self.number("/ingress/connections_tcp") == 0 && self.counts().is_ok_and(|c| ended(&c))
+        self.number("/ingress/connections_tcp") == 0
+            && self.all_up()
+            && self.counts().is_ok_and(|c| ended(&c))
     }
 
     /// What the oracle needs.
