@@ -1,6 +1,6 @@
 //! What the return leg can say about itself: plain numbers, readable from any thread.
 //!
-//! Sessions write into one [`Ledger`] under a lock that is taken once per turn of a session's loop; the data
+//! Sessions write into one `Ledger` under a lock that is taken once per turn of a session's loop; the data
 //! rate is low. Gauges are not counted up and down: they are the sum over the sessions that live.
 
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use weir::config::{Key, Source, keys, parse};
 use weir::metrics::{Metric, Metrics};
 
-use super::tree::{files, none, root};
+use super::tree::{File, files, none, root};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -181,6 +181,55 @@ fn every_test_that_the_book_names_is_there() {
     });
     let wrong: Vec<String> = gone.map(|name| (*name).to_owned()).collect();
     none(&wrong, "docs/TESTING.md names tests that are not there");
+}
+
+#[test]
+fn no_row_of_the_fault_tables_lacks_a_test() {
+    let sources: Vec<File> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files(folder, &[".rs"]))
+        .collect();
+    let is_there = |name: &str| match name.rsplit_once("::") {
+        Some((_, function)) => {
+            let function = format!("fn {function}(");
+            sources.iter().any(|file| file.text.contains(&function))
+        }
+        None => sources.iter().any(|file| file.path.ends_with(name)),
+    };
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for page in files("docs/testing", &[".md"]) {
+        let mut in_table = false;
+        for line in page.text.lines() {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            if !line.starts_with('|') {
+                in_table = false;
+            } else if cells.last() == Some(&"test") {
+                in_table = true;
+            } else if in_table && !line.starts_with("|---") {
+                seen += 1;
+                let tests = cells.last().copied().unwrap_or_default();
+                let named: Vec<&str> = tests
+                    .split('`')
+                    .skip(1)
+                    .step_by(2)
+                    .filter(|name| name.ends_with(".rs") || (name.contains("::") && !name.contains(' ')))
+                    .collect();
+                let refers = tests.starts_with("likewise") || tests.starts_with("every test of");
+                let gone = named
+                    .iter()
+                    .filter(|name| !name.starts_with("Fault::"))
+                    .find(|name| !is_there(name));
+                if (named.is_empty() && !refers && !tests.contains('`')) || gone.is_some() {
+                    wrong.push(format!("{}: {line}", page.path));
+                }
+            }
+        }
+    }
+    assert!(seen > 80, "only {seen} rows");
+    none(
+        &wrong,
+        "docs/testing: rows without a test, or with one that is not there",
+    );
 }
 
 #[test]
