@@ -13,7 +13,7 @@ mod weir;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use self::report::{Look, Report};
 use self::trouble::{Troubles, Way};
@@ -32,6 +32,8 @@ const GROUPS: [(&str, &str, usize); 3] = [
 ];
 /// For links to come up, for what is queued to be delivered.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For descriptors of closed connections to be given back.
+const SETTLE: Duration = Duration::from_millis(500);
 /// The origin of the fresh event that must get through after everything.
 const FRESH: u32 = 1_000_000;
 
@@ -119,6 +121,8 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
         verdict = verdict.witness(what, times);
     }
     let elapsed = start.elapsed();
+    // The connections of the last questions to the admin port may still be closing.
+    sleep(SETTLE).await;
     let last = weir.look(&status, counts.events_acked, elapsed)?;
     let exit_code = weir.end(PATIENCE).await?;
     Ok(Report::new(seed, &looks, last, counts, verdict, exit_code))
