@@ -43,7 +43,6 @@ pub struct Parts {
 
 /// A running worker.
 pub struct Worker {
-    config: RefCell<Arc<Config>>,
     fanout: Fanout,
     gate: Rc<Gate>,
     context: Context,
@@ -73,7 +72,6 @@ impl Worker {
             observers: parts.observers,
         };
         let worker = Rc::new(Self {
-            config: RefCell::new(Arc::clone(&config)),
             fanout,
             gate: Rc::clone(&gate),
             context,
@@ -194,7 +192,6 @@ impl Worker {
         for group in before {
             self.remove(group, config.drain_timeout);
         }
-        self.config.replace(config);
     }
 
     fn new_group(&self, group: &config::Group, limits: Limits, settings: &Rc<config::Link>) -> Rc<Group> {

@@ -79,7 +79,6 @@ impl Pump {
     pub(super) async fn run(mut self) -> End {
         let end = poll_fn(|cx| self.poll(cx)).await;
         self.group.queue.bell().leave(self.link.id);
-        self.count_inflight();
         let (end, refused) = match end {
             Stop::Released => (End::Released, false),
             Stop::Failed(failure) => (End::Failed(failure), false),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::arena::Arena;
 use super::group_queue::GroupQueue;
-use super::queue::{Limits, Reason, Room};
+use super::queue::{Limits, Room};
 use super::receipt::{Receipt, Verdict};
 use super::sealed::Sealed;
 use crate::wire::Batch;
@@ -114,7 +114,7 @@ impl Fanout {
         for (i, group) in groups.iter().enumerate() {
             match group.core().borrow_mut().ask(events, bytes, now) {
                 Room::Take => targets |= 1 << i,
-                Room::Skip(_) => {}
+                Room::Skip => {}
                 Room::Wait(at) => {
                     full = Some(Full {
                         retry_at: earliest(full, at),
@@ -134,16 +134,8 @@ impl Fanout {
                 }
             } else {
                 let mut queue = group.core().borrow_mut();
-                let available = queue.is_available();
-                queue.skip(
-                    events,
-                    if available {
-                        Reason::QueueFull
-                    } else {
-                        Reason::Unavailable
-                    },
-                );
-                if let (Some(receipt), true) = (receipt, available) {
+                queue.skip(events);
+                if let (Some(receipt), true) = (receipt, queue.is_available()) {
                     receipt.hold();
                     receipt.end_one(Verdict::GivenUp);
                 }

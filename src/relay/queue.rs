@@ -92,7 +92,7 @@ pub(super) enum Room {
     /// Yes (perhaps at the cost of the oldest).
     Take,
     /// No, and it is not waited for: the events are dropped for this group.
-    Skip(Reason),
+    Skip,
     /// Not now; ask again when room is freed, or at this time.
     Wait(Option<Instant>),
 }
@@ -201,11 +201,7 @@ impl Queue {
         }
         match self.limits.shed {
             config::Shed::Oldest if self.fits_without_queued(events, bytes) => Room::Take,
-            _ => Room::Skip(if self.available {
-                Reason::QueueFull
-            } else {
-                Reason::Unavailable
-            }),
+            _ => Room::Skip,
         }
     }
 
@@ -215,11 +211,7 @@ impl Queue {
             let Some(load) = self.loads.pop_front() else {
                 return false;
             };
-            let reason = if self.available {
-                Reason::QueueFull
-            } else {
-                Reason::Unavailable
-            };
+            let reason = self.shed_reason();
             self.queued_events -= load.events;
             self.finish(load, Outcome::Dropped(reason));
         }
@@ -238,9 +230,9 @@ impl Queue {
     }
 
     /// A frame is accepted and dropped at once.
-    pub(super) fn skip(&mut self, events: usize, reason: Reason) {
+    pub(super) fn skip(&mut self, events: usize) {
         self.totals.accepted += events as u64;
-        self.count(events, Outcome::Dropped(reason));
+        self.count(events, Outcome::Dropped(self.shed_reason()));
     }
 
     /// The open batch, sealed.
@@ -400,6 +392,15 @@ impl Queue {
             Outcome::Dropped(Reason::Lost) => &mut dropped.lost,
         };
         *counter += events as u64;
+    }
+
+    /// Why events go when there is no room.
+    fn shed_reason(&self) -> Reason {
+        if self.available {
+            Reason::QueueFull
+        } else {
+            Reason::Unavailable
+        }
     }
 
     /// An incident is over when the queue is half empty.
