@@ -61,6 +61,9 @@ pub struct LoadArgs {
     /// Length of an event in bytes; a mix of 448 to 760, 604 on average, when not given
     #[arg(long)]
     pub event_bytes: Option<usize>,
+    /// Date events in microseconds, by when they are written: for `weir sink --delivery-times`
+    #[arg(long)]
+    pub stamp: bool,
     /// Give up waiting for a reply after this long
     #[arg(long, value_parser = humantime::parse_duration, default_value = "30s")]
     pub reply_timeout: Duration,
@@ -110,6 +113,9 @@ pub struct SinkArgs {
     /// Read but never answer publishes
     #[arg(long)]
     pub stall: bool,
+    /// Report how long events took, by what `weir load --stamp` of the same machine wrote into them
+    #[arg(long)]
+    pub delivery_times: bool,
     /// How long; until SIGINT or SIGTERM when not given
     #[arg(long, value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,

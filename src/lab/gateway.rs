@@ -164,6 +164,7 @@ pub fn frame(session: &[u8], events: &Events, origin: u32, first: u64, count: u6
     out
 }
 
+/// Returns where in `out` the events begin, the length of the first included.
 pub(super) fn append_frame(
     out: &mut Vec<u8>,
     session: &[u8],
@@ -171,13 +172,15 @@ pub(super) fn append_frame(
     origin: u32,
     first: u64,
     count: u64,
-) {
+) -> usize {
     let ids = || (first..first + count).map(|sequence| Id { origin, sequence });
     let bytes = ids().map(|id| events.length(id) + 4).sum();
     encode_publish_header(out, session, usize::try_from(count).unwrap_or(usize::MAX), bytes);
+    let begin = out.len();
     for id in ids() {
         events.append(out, id);
     }
+    begin
 }
 
 /// What the agent does every 10 to 30 s: connects and closes at once.

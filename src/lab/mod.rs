@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod sim;
 pub mod sink;
 pub mod soak;
+mod stamp;
 #[cfg(test)]
 mod tests;
 pub mod thread;
@@ -53,6 +54,10 @@ fn per_second(amount: u64, over: std::time::Duration) -> f64 {
     } else {
         amount / over.as_secs_f64()
     }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Ends at SIGINT or SIGTERM.

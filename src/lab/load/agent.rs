@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use super::session::Session;
 use crate::lab::gateway::{DIAL_TIMEOUT, append_frame};
 use crate::lab::histogram::Histogram;
+use crate::lab::stamp;
 use crate::net::Stream;
 
 pub(super) struct Agent {
     pub(super) shared: Arc<Shared>,
     pub(super) origin: u32,
+    /// Which connection of this load.
+    index: u32,
     /// The sequence of the next new event.
     next: u64,
     /// Open loop: when the next new frame is due.
@@ -66,19 +69,12 @@ impl From<io::Error> for End {
 impl Agent {
     pub(super) fn new(shared: Arc<Shared>, index: u32, start: Instant) -> Self {
         let options = &shared.options;
-        let connections = f64::from(options.connections.max(1));
-        #[allow(clippy::cast_precision_loss)]
-        let events = options.events_per_frame as f64;
-        let interval = options
-            .rate
-            .filter(|rate| *rate > 0.0)
-            .map(|rate| Duration::from_secs_f64((events * connections / rate).min(86_400.0)));
-        // Connections take turns within one interval.
-        let phase = interval.map_or(Duration::ZERO, |i| i.mul_f64(f64::from(index) / connections));
+        let interval = options.interval();
         Self {
             origin: options.origin_first + index,
             next: 0,
-            due: start + phase,
+            index,
+            due: start + options.phase(index),
             interval,
             inflight: VecDeque::new(),
             again: VecDeque::new(),
@@ -197,7 +193,7 @@ impl Agent {
                 tokio::select! {
                     biased;
                     () = stop.cancelled(), if !stop.is_cancelled() => {}
-                    () = sleep_until(self.due) => {}
+                    () = self.shared.due(self.index, self.due) => {}
                 }
                 continue;
             };
@@ -210,7 +206,7 @@ impl Agent {
                     0 => return Err(End::Fin),
                     _ => self.replies(session).await?,
                 },
-                () = sleep_until(self.due), if room && !self.shared.exhausted() => {}
+                () = self.shared.due(self.index, self.due), if room && !self.shared.exhausted() => {}
                 () = watchdog.as_mut() => {
                     if late <= Instant::now() {
                         return Err(End::Late);
@@ -234,7 +230,7 @@ impl Agent {
                 let at = judge.now();
                 judge.oracle().issue(self.origin, frame.first, frame.count, at);
             }
-            append_frame(
+            let events = append_frame(
                 &mut self.output,
                 &session.id,
                 &options.events,
@@ -242,6 +238,12 @@ impl Agent {
                 frame.first,
                 frame.count,
             );
+            if options.stamp {
+                stamp::put(
+                    self.output.get_mut(events..).unwrap_or_default(),
+                    stamp::now_micros(),
+                );
+            }
             self.inflight.push_back(frame);
         }
     }

@@ -5,6 +5,8 @@
 //! so a stalled peer cannot hide). What is not answered is sent again the way the agent does it.
 
 mod agent;
+mod counts;
+mod pace;
 mod run;
 mod session;
 mod settle;
@@ -13,12 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::agent::Agent;
+use self::pace::Pacer;
 use self::session::Sessions;
 use super::event::{Events, Sizes};
 use super::histogram::Histogram;
@@ -26,6 +28,7 @@ use super::judge::Judge;
 use crate::config::Url;
 use crate::net::Dialer;
 
+pub use counts::LoadCounts;
 pub use run::{Report, run};
 
 /// What a load is.
@@ -49,6 +52,11 @@ pub struct LoadOptions {
     pub window: usize,
     /// Events per second over all connections; `None` = as fast as replies come.
     pub rate: Option<f64>,
+    /// Keep the rate by a thread of its own, to some tens of microseconds: the timers of the runtime count
+    /// milliseconds, and would put what is due within one into one burst. Never in virtual time.
+    pub exact: bool,
+    /// Date events in microseconds, by when they are written, in place of milliseconds.
+    pub stamp: bool,
     /// No new events after so many, over all connections.
     pub count: Option<u64>,
     /// No new events after this long.
@@ -81,6 +89,8 @@ impl LoadOptions {
             events_per_frame: 1,
             window: 1,
             rate: None,
+            exact: false,
+            stamp: false,
             count: None,
             duration: None,
             events: Events::new(Sizes::Typical, 1_700_000_000_000),
@@ -99,37 +109,6 @@ impl LoadOptions {
         self.judge = Some(judge.clone());
         self
     }
-}
-
-/// What a load counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct LoadCounts {
-    /// Frames answered ok.
-    pub frames_acked: u64,
-    /// Events in them.
-    pub events_acked: u64,
-    /// Frames answered with `SessionTimeoutException`: new login, and the frame again.
-    pub session_errors: u64,
-    /// Frames answered with any other error: the frame again, later.
-    pub refused: u64,
-    /// Frames answered with `UndefinedEventTypeException`: given up, as the agent does.
-    pub given_up: u64,
-    /// Events sent again.
-    pub events_resent: u64,
-    /// Connections made.
-    pub connections: u64,
-    /// Connections that could not be made.
-    pub connect_failures: u64,
-    /// Logins that succeeded.
-    pub logins: u64,
-    /// Logins that failed.
-    pub login_failures: u64,
-    /// Connections that were reset or broke.
-    pub resets: u64,
-    /// Frames taken for sent because the connection ended with FIN in place of their reply.
-    pub acked_by_fin: u64,
-    /// Replies that did not come in time.
-    pub reply_timeouts: u64,
 }
 
 /// The end of a load.
@@ -178,6 +157,8 @@ struct Shared {
     /// New events that may still be issued; `u64::MAX` = no limit.
     left: AtomicU64,
     stop: CancellationToken,
+    /// Says when frames are due, where the rate is exact.
+    pacer: Option<Pacer>,
 }
 
 impl Load {
@@ -185,12 +166,14 @@ impl Load {
     #[must_use]
     pub fn start(options: LoadOptions) -> Load {
         let start = Instant::now();
+        let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
+            pacer: Pacer::of(&options, start, &stop),
             left: AtomicU64::new(options.count.unwrap_or(u64::MAX)),
             sessions: Sessions::default(),
             counts: Mutex::default(),
             last_error: Mutex::default(),
-            stop: CancellationToken::new(),
+            stop,
             options,
         });
         let mut agents = JoinSet::new();

@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval_at};
 use super::{Load, LoadCounts, LoadOptions, LoadReport};
 use crate::lab::args::{LoadArgs, ReportFormat};
 use crate::lab::event::Events;
-use crate::lab::{per_second, signalled};
+use crate::lab::{micros, per_second, signalled};
 use crate::net::{Dialer, SocketOptions};
 
 /// What is printed in the end.
@@ -49,6 +49,8 @@ pub async fn run(args: LoadArgs) -> Result<Report, String> {
         events_per_frame: args.events_per_frame,
         window: usize::try_from(args.window).unwrap_or(1),
         rate: Some(args.rate).filter(|rate| *rate > 0.0),
+        exact: true,
+        stamp: args.stamp,
         count: args.count,
         duration: args.duration,
         events: Events::new(args.sizes(), timestamp_ms),
@@ -98,7 +100,6 @@ pub async fn run(args: LoadArgs) -> Result<Report, String> {
 
 impl From<LoadReport> for Report {
     fn from(r: LoadReport) -> Self {
-        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         Self {
             counts: r.counts,
             elapsed_seconds: r.elapsed.as_secs_f64(),

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::counts::Counters;
 use self::port::Port;
+use super::histogram::Histogram;
 use super::judge::Judge;
 use super::watch;
 use crate::net::{Acceptor, Listener, SocketOptions, bind};
@@ -63,6 +64,8 @@ pub struct SinkOptions {
     pub behaviour: Behaviour,
     /// Who hears of every event, as which group.
     pub judge: Option<(Judge, usize)>,
+    /// Whether events carry when they were sent (`weir load --stamp`), and how long they took is counted.
+    pub delivery_times: bool,
 }
 
 impl SinkOptions {
@@ -77,6 +80,7 @@ impl SinkOptions {
             served_max: 100,
             behaviour: Behaviour::default(),
             judge: None,
+            delivery_times: false,
         }
     }
 
@@ -101,6 +105,7 @@ struct Shared {
     user: String,
     password: String,
     judge: Option<(Judge, usize)>,
+    delivery: Option<Mutex<Histogram>>,
     sessions: Mutex<HashSet<Vec<u8>>>,
     /// Raised when sessions expire, so that connections look again.
     sessions_epoch: AtomicU64,
@@ -121,6 +126,7 @@ impl Sink {
             user: options.user,
             password: options.password,
             judge: options.judge,
+            delivery: options.delivery_times.then(Mutex::default),
             sessions: Mutex::default(),
             sessions_epoch: AtomicU64::new(0),
             counters: Counters::default(),
@@ -176,6 +182,13 @@ impl Sink {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.shared.counters.look()
+    }
+
+    /// How long events took until they were read; `None` when that is not counted.
+    #[must_use]
+    pub fn delivery_times(&self) -> Option<Histogram> {
+        let delivery = self.shared.delivery.as_ref()?;
+        Some(delivery.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Connections open now, both ports.

@@ -1,7 +1,7 @@
 //! What becomes of a publish frame, and when its reply leaves.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::behaviour::{Answer, Behaviour};
 use super::connection::{Connection, End};
 use super::counts::add;
+use crate::lab::stamp;
 use crate::wire::reply::{self, Reply};
 
 /// Costs shorter than this are spent spinning, as a timer is not that exact.
@@ -23,6 +24,7 @@ impl Connection {
         count: usize,
         now: &Behaviour,
     ) -> Result<(), End> {
+        self.time(events);
         self.pay(now).await?;
         let shared = Arc::clone(&self.shared);
         let counters = &shared.counters;
@@ -86,6 +88,13 @@ impl Connection {
         let good = self.shared.sessions().contains(session);
         self.session = good.then(|| (session.to_vec(), epoch));
         good
+    }
+
+    fn time(&self, events: &[u8]) {
+        if let Some(delivery) = &self.shared.delivery {
+            let mut delivery = delivery.lock().unwrap_or_else(PoisonError::into_inner);
+            stamp::ages(events, stamp::now_micros(), |age| delivery.record(age));
+        }
     }
 
     pub(super) fn answer_ok(&mut self, events: &[u8]) {

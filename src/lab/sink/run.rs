@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval_at};
 use super::{Answer, Behaviour, Counts, Sink, SinkOptions, tcp};
 use crate::config::{Tls, Trust, Verify};
 use crate::lab::args::{ReportFormat, SinkArgs};
-use crate::lab::{per_second, signalled};
+use crate::lab::{micros, per_second, signalled};
 use crate::net::{Acceptor, ServerTls};
 
 /// What is printed in the end.
@@ -24,6 +24,12 @@ pub struct Report {
     pub events_per_second: f64,
     /// How well the peer coalesces.
     pub events_per_frame: f64,
+    /// How long events took, median, in microseconds; nothing when that was not asked for.
+    pub delivery_p50_us: Option<u64>,
+    /// The same, 99 of 100.
+    pub delivery_p99_us: Option<u64>,
+    /// The longest.
+    pub delivery_max_us: Option<u64>,
 }
 
 /// Serves until the duration or a signal ends it; a line per second on standard error.
@@ -64,6 +70,7 @@ pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) ->
             ..Behaviour::default()
         },
         judge: None,
+        delivery_times: args.delivery_times,
     })
     .map_err(|e| e.to_string())?;
     let start = Instant::now();
@@ -98,11 +105,16 @@ pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) ->
         }
     }
     let (counts, elapsed) = (sink.counts(), start.elapsed());
+    let times = sink.delivery_times();
+    let times = times.as_ref();
     let report = Report {
         counts,
         elapsed_seconds: elapsed.as_secs_f64(),
         events_per_second: per_second(counts.events, elapsed),
         events_per_frame: counts.events_per_frame(),
+        delivery_p50_us: times.map(|t| micros(t.p50())),
+        delivery_p99_us: times.map(|t| micros(t.p99())),
+        delivery_max_us: times.map(|t| micros(t.max())),
     };
     match args.report {
         ReportFormat::Text => println!("{report}"),
@@ -119,6 +131,11 @@ impl fmt::Display for Report {
             "{} events in {:.1} s: {:.0} events/s, {} frames, {:.1} events a frame",
             c.events, self.elapsed_seconds, self.events_per_second, c.frames, self.events_per_frame
         )?;
+        if let (Some(p50), Some(p99), Some(max)) =
+            (self.delivery_p50_us, self.delivery_p99_us, self.delivery_max_us)
+        {
+            writeln!(f, "delivery p50 {p50} us, p99 {p99} us, max {max} us")?;
+        }
         write!(
             f,
             "zero-event frames {}, errors {}, session errors {}, logins {} (refused {}), logouts {}, connections {}, garbage {}",

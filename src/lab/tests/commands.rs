@@ -23,6 +23,7 @@ async fn the_two_commands_agree_on_what_was_sent() {
         free,
         "--duration",
         "3s",
+        "--delivery-times",
     ]) else {
         panic!()
     };
@@ -51,6 +52,9 @@ async fn the_two_commands_agree_on_what_was_sent() {
             "2",
             "--count",
             "1000",
+            "--rate",
+            "2000",
+            "--stamp",
             "--report",
             "json",
         ]) else {
@@ -66,6 +70,9 @@ async fn the_two_commands_agree_on_what_was_sent() {
         (1, 1, 0)
     );
     assert_eq!(sunk.counts.frames, loaded.counts.frames_acked);
+    // They took some time, and less than the test.
+    let (p50, max) = (sunk.delivery_p50_us.unwrap(), sunk.delivery_max_us.unwrap());
+    assert!(p50 <= max && max < 10_000_000, "{p50} {max}");
     let json = serde_json::to_value(&loaded).unwrap();
     assert_eq!(json["events_acked"], 1_000);
     assert!(json["reply_p50_us"].as_u64() <= json["reply_max_us"].as_u64());
