@@ -20,7 +20,7 @@ import options
 import plan
 import tables
 from machine import Cores, Trouble, describe
-from sums import Results
+from sums import Results, quiet
 
 
 class Bench:
@@ -29,13 +29,15 @@ class Bench:
     def __init__(self, given, cores, scratch):
         self.weir, self.cores, self.scratch = given.weir, cores, scratch
         self.duration, self.warm_up = given.duration, given.warm_up
+        # Slow under strace: long enough that connecting does not count for much.
+        self.trace_duration = 1.0 if given.quick else max(5.0, given.duration)
         # Only equal offered rates are compared. A short run has hardly begun.
         self.rate_share_least = 0.5 if given.quick else 0.97
 
 
 def main():
     parser, given = options.parse()
-    cells, left_out = plan.choose(given.quick, given.full, given.goal, given.cell)
+    cells, left_out = plan.choose(given.quick, given.full or given.list, given.goal, given.cell)
     if given.list:
         for cell in cells:
             print(f"{cell.key:<10} {cell.words():<60} goals {', '.join(map(str, cell.goals)) or '–'}")
@@ -131,13 +133,13 @@ def write(given, cells, facts, left_out, reasons, runs):
         "title": f"{now}, `{' '.join(['python3 benches/compare', *sys.argv[1:]])}`",
         "machine": facts,
         "settings": [("rounds", str(given.rounds)), ("run", f"{given.duration:g} s after {given.warm_up:g} s of warm-up"),
-                     ("events", "448 to 760 bytes, 604 on average")],
+                     ("events", "448 to 760 bytes, 604 on average"), ("quiet", quiet(runs))],
         "cells": cells,
         "results": results,
         "goals": judged,
         "costs": goals.costs(results),
         "invalid": invalid,
-        "left_out": left_out + sorted({f"{c}: {why}" for (_, c), why in reasons.items() if not why.startswith("no run of")}),
+        "left_out": left_out + sorted({why for why in reasons.values() if not why.startswith("no run of")}),
     }
     os.makedirs(given.out, exist_ok=True)
     save(given.out, "compare.md", tables.markdown(report))
@@ -152,6 +154,7 @@ def write(given, cells, facts, left_out, reasons, runs):
     if judged:
         print("\n" + tables.goal_table(judged))
         print("\n" + ", ".join(f"{n} {verdict}" for verdict, n in goals.tally(judged).items()))
+    print(f"\nquiet: {quiet(runs)}")
     for run in invalid:
         print(f"does not count: {run['cell']}, {run['contender']}, round {run['round']}: {run['why']}", file=sys.stderr)
     print(f"\n{os.path.join(given.out, 'compare.md')}, compare.json")
@@ -168,8 +171,8 @@ def plots(results):
 
     over_events = [series(label, [(1, "c64", who), (10, "e10", who), (200, "e200", who)])
                    for label, who in (("HAProxy", "haproxy"), ("nginx", "nginx"), ("weir, 2 groups", "weir 2 groups"))]
-    over_groups = [series("weir", [(1, "c64", "weir 1 group"), (2, "c64", "weir 2 groups"), (3, "c64", "weir 3 groups")])]
-    over_groups += [series(f"{label}, 1 stream", [(1, "c64", who)]) for label, who in (("HAProxy", "haproxy"), ("nginx", "nginx"))]
+    over_groups = [series(f"{label}, 1 stream", [(1, "c64", who)]) for label, who in (("HAProxy", "haproxy"), ("nginx", "nginx"))]
+    over_groups.append(series("weir", [(1, "c64", "weir 1 group"), (2, "c64", "weir 2 groups"), (3, "c64", "weir 3 groups")]))
     wanted = (
         ("cpu-over-events.svg", "CPU an event, 64 gateways, one frame in flight each", "events in a frame", (1, 10, 200), over_events, True, 2),
         ("cpu-over-groups.svg", "CPU an event, 64 gateways, single-event frames", "url groups", (1, 2, 3), over_groups, False, 1),

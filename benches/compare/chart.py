@@ -3,8 +3,8 @@
 import math
 from html import escape
 
-WIDTH, HEIGHT = 720, 420
-LEFT, RIGHT, TOP, BOTTOM = 84, 150, 48, 60
+WIDTH, HEIGHT = 760, 420
+LEFT, RIGHT, TOP, BOTTOM = 84, 190, 48, 60
 COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#8250df", "#bf8700", "#57606a")
 DARK = ("#58a6ff", "#ff7b72", "#56d364", "#d2a8ff", "#e3b341", "#8b949e")
 STYLE = """text{font:13px system-ui,sans-serif;fill:#1f2328}.page{fill:#ffffff}.grid{stroke:#d0d7de}.axis{stroke:#57606a}

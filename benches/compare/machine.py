@@ -36,7 +36,11 @@ class Cores:
                 f"one core ({self.allowed[0]}): everything shares it, so times and "
                 "throughput say little; CPU for each event still does"
             )
-        return f"load and sinks on core {min(self.load)}, the process in the middle alone on core {min(self.middle)}"
+        pair = "have two cores" if len(self.middle_pair) > 1 else "share that core"
+        return (
+            f"load and sinks on core {min(self.load)}, the process in the middle alone on core {min(self.middle)}; "
+            f"two workers {pair}"
+        )
 
 
 def read(path, default=""):
@@ -67,15 +71,20 @@ def threads(pid):
 
 def cpu_ns(pid):
     """CPU of a process, its threads and its children so far, in nanoseconds."""
-    total, seen = 0, False
+    return scheduled_ns(pid)[0]
+
+
+def scheduled_ns(pid):
+    """The same, and how long it was ready and waited for a core."""
+    ran, waited, seen = 0, 0, False
     for one in family(pid):
         for task in threads(one):
             text = read(f"/proc/{one}/task/{task}/schedstat").split()
             if text:
-                total, seen = total + int(text[0]), True
+                ran, waited, seen = ran + int(text[0]), waited + int(text[1]), True
     if not seen:
         raise Trouble(f"no CPU times of process {pid}: it ended, or this kernel has no /proc/PID/task/*/schedstat")
-    return total
+    return ran, waited
 
 
 def system_share(pid):

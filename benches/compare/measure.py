@@ -103,13 +103,13 @@ class Run:
     def timed(self):
         cell, middle = self.cell, self.middle.child
         victim = middle or self.sinks[0].child
-        before, sinks_before = machine.cpu_ns(victim.pid), self.sinks_cpu()
+        (before, waited), sinks_before = machine.scheduled_ns(victim.pid), self.sinks_cpu()
         begin = time.monotonic()
         report = self.load(self.bench.duration)
-        cpu, late = machine.cpu_ns(victim.pid), self.drained()
+        (cpu, ready), late = machine.scheduled_ns(victim.pid), self.drained()
         if late:
             # What was accepted and not yet delivered is work too.
-            cpu = machine.cpu_ns(victim.pid)
+            cpu, ready = machine.scheduled_ns(victim.pid)
         sinks_cpu = self.sinks_cpu()
         events = report["events_acked"]
         elapsed = report["elapsed_seconds"] + late
@@ -123,6 +123,8 @@ class Run:
             reply_p50_us=report["reply_p50_us"],
             reply_p99_us=report["reply_p99_us"],
             drain_seconds=late,
+            # Alone on its core it waits for nobody: what it waited was taken by strangers.
+            waited_share=(ready - waited) / (cpu - before + ready - waited) if middle else None,
             rss_bytes=machine.memory(victim.pid),
             rss_peak_bytes=machine.memory(victim.pid, "VmHWM"),
         )
@@ -131,7 +133,7 @@ class Run:
 
     def traced(self):
         tracer = syscalls.Tracer(self.bench, self.children, self.middle.child)
-        report = self.load(max(self.bench.duration, 1.0))
+        report = self.load(self.bench.trace_duration)
         self.drained()
         calls = tracer.end()
         frames = report["frames_acked"]

@@ -152,13 +152,13 @@ def choose(quick=False, full=False, goal=None, keys=()):
     if quick:
         return quick_cells(), []
     cells, left_out = goal_cells(), []
-    if full:
+    if full or keys:
         more, left_out = grid_cells()
         cells += more
     if goal is not None:
         cells = [cell for cell in cells if goal in cell.goals]
     if keys:
-        cells = [cell for cell in cells if cell.key in keys]
+        cells, left_out = [cell for cell in cells if cell.key in keys], []
     return cells, left_out
 
 

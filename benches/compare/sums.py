@@ -57,3 +57,19 @@ class Results:
 
     def difference(self, cell, field, one, other):
         return Spread(a - b for a, b in self.pairs(cell, field, one, other))
+
+
+# A process that waits longer for its core shares it with strangers.
+QUIET_SHARE_MOST = 0.05
+
+
+def quiet(runs):
+    """In words, whether the process in the middle had its core for itself."""
+    shares = Spread(run["waited_share"] for run in runs if run["valid"] and run.get("waited_share") is not None)
+    if not shares:
+        return "not looked at"
+    disturbed = sum(share > QUIET_SHARE_MOST for share in shares.values)
+    return (
+        f"the process in the middle waited for its core {100 * shares.median:.1f} % of its time (median), at most "
+        f"{100 * shares.high:.0f} %; more than {100 * QUIET_SHARE_MOST:.0f} % in {disturbed} of {len(shares.values)} runs"
+    )

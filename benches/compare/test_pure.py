@@ -15,7 +15,7 @@ import plan
 import syscalls
 import tables
 from machine import Trouble
-from sums import Results, Spread
+from sums import Results, Spread, quiet
 
 
 def run(cell, contender, number, valid=True, **values):
@@ -44,6 +44,12 @@ class Sums(unittest.TestCase):
 
     def test_the_median_of_an_even_number_lies_between(self):
         self.assertEqual(Spread([4, 1, 3, 2]).median, 2.5)
+
+
+    def test_strangers_on_the_core_are_counted(self):
+        runs = [run("c", "weir", n, waited_share=share) for n, share in enumerate((0.01, 0.02, 0.3))]
+        self.assertIn("in 1 of 3 runs", quiet(runs))
+        self.assertEqual(quiet([run("c", "direct", 1, waited_share=None)]), "not looked at")
 
 
 class Goals(unittest.TestCase):
@@ -105,6 +111,9 @@ class Plan(unittest.TestCase):
         cells, left_out = plan.grid_cells()
         shapes = {(c.events, c.connections, c.window) for c in cells}
         self.assertEqual(len(shapes) + len(left_out), 3 * 4 * 2)
+
+    def test_a_cell_of_the_grid_can_be_asked_for(self):
+        self.assertEqual([c.key for c in plan.choose(keys=["grid-200-8-32-tls", "tls"])[0]], ["tls", "grid-200-8-32-tls"])
 
     def test_a_goal_takes_its_cells_only(self):
         self.assertEqual([c.key for c in plan.choose(goal=15)[0]], ["cost5000", "cost20000"])
