@@ -123,13 +123,16 @@ class Run:
             reply_p50_us=report["reply_p50_us"],
             reply_p99_us=report["reply_p99_us"],
             drain_seconds=late,
-            # Alone on its core it waits for nobody: what it waited was taken by strangers.
-            waited_share=(ready - waited) / (cpu - before + ready - waited) if middle else None,
+            waited_share=(ready - waited) / (cpu - before + ready - waited) if self.is_alone() else None,
             rss_bytes=machine.memory(victim.pid),
             rss_peak_bytes=machine.memory(victim.pid, "VmHWM"),
         )
         if cell.rate and self.result["events_per_second"] < self.bench.rate_share_least * cell.rate:
             self.result["why"] = f"only {self.result['events_per_second']:.0f} events/s of {cell.rate} were offered"
+
+    def is_alone(self):
+        """Then it waits for its core only when strangers have it."""
+        return self.middle.child is not None and self.bench.cores.alone and self.contender.workers == 1
 
     def traced(self):
         tracer = syscalls.Tracer(self.bench, self.children, self.middle.child)
