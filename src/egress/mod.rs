@@ -2,10 +2,11 @@
 //!
 //! A [`Group`] starts one link per endpoint and says which of them may take events now ([`policy`]). A
 //! link ([`link`]) lives through one connection after the other: dial, log in, pump ([`pump`]), give back
-//! what is unanswered, back off ([`backoff`]). The pump merges parcels into frames ([`outbox`]) and matches
+//! what is unanswered, back off ([`backoff`]). The pump merges parcels into frames ([`frame`], [`outbox`]) and matches
 //! replies by order ([`pipeline`]).
 
 mod backoff;
+mod frame;
 mod group;
 mod link;
 mod login;
@@ -16,6 +17,9 @@ mod pump;
 mod state;
 
 pub use backoff::Backoff;
+pub use frame::next_frame;
 pub use group::{Context, Group, ObserverSource};
 pub use login::{login, login_over};
+pub use outbox::{Outbox, SLICES_MAX};
+pub use pipeline::Pipeline;
 pub use state::Failure;

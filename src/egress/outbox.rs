@@ -13,10 +13,11 @@ use bytes::{Buf, Bytes};
 pub(super) const COPY_MAX_BYTES: usize = 16 * 1024;
 
 /// Slices handed to one system call.
-pub(super) const SLICES_MAX: usize = 16;
+pub const SLICES_MAX: usize = 16;
 
+/// What is left to write of the frames of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     /// Copied bytes, in order; segments refer to them by length.
     inline: Vec<u8>,
     inline_done: usize,
@@ -52,12 +53,14 @@ impl Outbox {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Everything is with the kernel.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.left == 0
     }
 
     /// What is left to write, as far as it fits into one system call.
-    pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let mut inline = self.inline.get(self.inline_done..).unwrap_or_default();
         let mut used = 0;
         for (slot, segment) in slices.iter_mut().zip(&self.segments) {
@@ -75,7 +78,7 @@ impl Outbox {
     }
 
     /// `written` bytes of the slices are with the kernel.
-    pub(super) fn advance(&mut self, mut written: usize) {
+    pub fn advance(&mut self, mut written: usize) {
         self.left -= written;
         while let Some(segment) = self.segments.front_mut() {
             let length = match segment {

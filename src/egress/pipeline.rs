@@ -24,8 +24,9 @@ impl Frame {
     }
 }
 
+/// One connection's frames, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Pipeline {
+pub struct Pipeline {
     frames: VecDeque<Frame>,
     /// Emptied parcel lists, to be filled again.
     spare: Vec<Vec<Parcel>>,
@@ -45,7 +46,7 @@ impl Pipeline {
     }
 
     /// The oldest frame was answered ok: its parcels, to be ended by `each`. False when there is none.
-    pub(super) fn answered(&mut self, mut each: impl FnMut(Parcel, Instant)) -> bool {
+    pub fn answered(&mut self, mut each: impl FnMut(Parcel, Instant)) -> bool {
         let Some(mut frame) = self.frames.pop_front() else {
             return false;
         };

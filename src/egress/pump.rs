@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::frame::{heartbeat, next_frame};
 use super::group::Shared;
 use super::outbox::{Outbox, SLICES_MAX};
 use super::pipeline::{Frame, Pipeline};
@@ -23,7 +24,6 @@ use crate::config;
 use crate::net::Stream;
 use crate::relay::Offer;
 use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
-use crate::wire::request::encode_publish_header;
 
 /// How late a reply may be noticed on a link that has room in its window.
 const LAZY_READ: Duration = Duration::from_millis(5);
@@ -255,31 +255,15 @@ impl Pump {
     /// Builds the next frame, or a heartbeat when the link has been silent; false when there is none.
     fn load(&mut self, now: Instant) -> bool {
         if self.may_take() && self.group.queue.offer(now, self.settings.linger) == Offer::Ready {
-            let mut parcels = self.pipeline.list();
-            let (mut events, mut bytes) = (0, 0);
-            parcels.extend(self.group.queue.take(now));
-            if let Some(first) = parcels.first() {
-                (events, bytes) = (first.events(), first.bytes().len());
-                while let Some(more) = self
-                    .group
-                    .queue
-                    .take_sealed(self.settings.batch_max_bytes.saturating_sub(bytes), now)
-                {
-                    events += more.events();
-                    bytes += more.bytes().len();
-                    parcels.push(more);
-                }
-            }
+            let events = next_frame(
+                &self.group.queue,
+                &self.session,
+                self.settings.batch_max_bytes,
+                now,
+                &mut self.outbox,
+                &mut self.pipeline,
+            );
             if events > 0 {
-                self.outbox
-                    .header(|out| encode_publish_header(out, &self.session, events, bytes));
-                for parcel in &parcels {
-                    self.outbox.batch(parcel.bytes());
-                }
-                self.pipeline.push(Frame {
-                    parcels,
-                    sent_at: now,
-                });
                 self.link.observers.frame_events.record(events as f64);
                 let mut stats = self.link.stats.borrow_mut();
                 stats.frames_sent_total += 1;
@@ -287,19 +271,13 @@ impl Pump {
                 return true;
             }
         }
-        let Some(heartbeat) = self.settings.heartbeat else {
+        let Some(beat) = self.settings.heartbeat else {
             return false;
         };
-        if self.pipeline.len() > 0 || self.last_write.max(self.last_read) + heartbeat.delay > now {
+        if self.pipeline.len() > 0 || self.last_write.max(self.last_read) + beat.delay > now {
             return false;
         }
-        self.outbox
-            .header(|out| encode_publish_header(out, &self.session, 0, 0));
-        let parcels = self.pipeline.list();
-        self.pipeline.push(Frame {
-            parcels,
-            sent_at: now,
-        });
+        heartbeat(&self.session, now, &mut self.outbox, &mut self.pipeline);
         self.link.stats.borrow_mut().heartbeats_total += 1;
         true
     }
