@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Retired buffers looked at for recycling; older ones are left to the batches that still hold them.
-const RETIRED_MAX: usize = 4;
+/// Retired buffers looked at for recycling; older ones are left to the batches that still hold them. Enough
+/// for the windows of a busy link, so that a steady flow takes no memory from the system.
+const RETIRED_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Arena {
