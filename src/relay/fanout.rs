@@ -16,6 +16,7 @@ use crate::wire::batch::iterate;
 
 /// Open batches grow in buffers of this many times the largest batch.
 const BUFFER_BATCHES: usize = 2;
+type Groups = [Rc<GroupQueue>];
 
 /// Some group has no room: try again when called, or at this time, when its patience ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,36 +111,24 @@ impl Fanout {
         let (events, bytes) = (batch.events(), batch.bytes().len());
         let groups = self.shared.groups.borrow();
         let mut targets = 0_u64;
+        let mut all_have_room = true;
         let mut full: Option<Full> = None;
         for (i, group) in groups.iter().enumerate() {
             match group.core().borrow_mut().ask(events, bytes, now) {
                 Room::Take => targets |= 1 << i,
-                Room::Skip => {}
-                Room::Wait(at) => {
-                    full = Some(Full {
-                        retry_at: earliest(full, at),
-                    })
+                Room::TakeInstead => {
+                    targets |= 1 << i;
+                    all_have_room = false;
                 }
+                Room::Skip => all_have_room = false,
+                Room::Wait(at) => full = Some(earliest(full, at)),
             }
         }
         if let Some(full) = full {
             return Err(full);
         }
-        for (i, group) in groups.iter().enumerate() {
-            if targets & (1 << i) != 0 {
-                let enough = group.core().borrow_mut().shed_for(events, bytes);
-                if !enough {
-                    self.shared.seal_for(&groups);
-                    group.core().borrow_mut().shed_for(events, bytes);
-                }
-            } else {
-                let mut queue = group.core().borrow_mut();
-                queue.skip(events);
-                if let (Some(receipt), true) = (receipt, queue.is_available()) {
-                    receipt.hold();
-                    receipt.end_one(Verdict::GivenUp);
-                }
-            }
+        if !all_have_room {
+            self.shared.give_up(&groups, targets, batch, receipt);
         }
         if targets != 0 {
             self.shared.gather(&groups, batch, targets, now, receipt);
@@ -169,11 +158,12 @@ impl Drop for Leave<'_> {
 }
 
 /// The earlier of two times, where `None` is never.
-fn earliest(so_far: Option<Full>, at: Option<Instant>) -> Option<Instant> {
-    match (so_far.and_then(|f| f.retry_at), at) {
+fn earliest(so_far: Option<Full>, at: Option<Instant>) -> Full {
+    let retry_at = match (so_far.and_then(|f| f.retry_at), at) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
-    }
+    };
+    Full { retry_at }
 }
 
 impl Shared {
@@ -191,10 +181,31 @@ impl Shared {
         self.seal_for(&self.groups.borrow());
     }
 
+    /// What a frame costs without room: the oldest events, or (outside `targets`) the frame's own.
+    fn give_up(&self, groups: &Groups, targets: u64, batch: Batch<'_>, receipt: Option<&Rc<Receipt>>) {
+        let (events, bytes) = (batch.events(), batch.bytes().len());
+        for (i, group) in groups.iter().enumerate() {
+            if targets & (1 << i) != 0 {
+                let enough = group.core().borrow_mut().shed_for(events, bytes);
+                if !enough {
+                    self.seal_for(groups);
+                    group.core().borrow_mut().shed_for(events, bytes);
+                }
+            } else {
+                let mut queue = group.core().borrow_mut();
+                queue.skip(events);
+                if let (Some(receipt), true) = (receipt, queue.is_available()) {
+                    receipt.hold();
+                    receipt.end_one(Verdict::GivenUp);
+                }
+            }
+        }
+    }
+
     /// Copies a frame's events into the open batch of `targets`; larger ones are cut at event borders.
     fn gather(
         &self,
-        groups: &[Rc<GroupQueue>],
+        groups: &Groups,
         batch: Batch<'_>,
         targets: u64,
         now: Instant,
@@ -248,7 +259,7 @@ impl Shared {
         }
     }
 
-    fn seal_for(&self, groups: &[Rc<GroupQueue>]) {
+    fn seal_for(&self, groups: &Groups) {
         let mut open = self.open.borrow_mut();
         let Some(accepted_at) = open.accepted_at.take() else {
             return;
@@ -274,7 +285,7 @@ impl Shared {
     }
 }
 
-fn chosen(groups: &[Rc<GroupQueue>], targets: u64) -> impl Iterator<Item = &Rc<GroupQueue>> {
+fn chosen(groups: &Groups, targets: u64) -> impl Iterator<Item = &Rc<GroupQueue>> {
     groups
         .iter()
         .enumerate()
@@ -282,7 +293,7 @@ fn chosen(groups: &[Rc<GroupQueue>], targets: u64) -> impl Iterator<Item = &Rc<G
         .map(|(_, g)| g)
 }
 
-fn ring(groups: &[Rc<GroupQueue>], targets: u64) {
+fn ring(groups: &Groups, targets: u64) {
     for group in chosen(groups, targets) {
         group.bell().ring_one();
     }

@@ -89,8 +89,10 @@ impl Outcome {
 /// The answer to "is there room for a frame?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
-    /// Yes (perhaps at the cost of the oldest).
+    /// Yes.
     Take,
+    /// Yes, at the cost of the oldest: [`Queue::shed_for`] first.
+    TakeInstead,
     /// No, and it is not waited for: the events are dropped for this group.
     Skip,
     /// Not now; ask again when room is freed, or at this time.
@@ -200,7 +202,7 @@ impl Queue {
             self.shed_incidents += 1;
         }
         match self.limits.shed {
-            config::Shed::Oldest if self.fits_without_queued(events, bytes) => Room::Take,
+            config::Shed::Oldest if self.fits_without_queued(events, bytes) => Room::TakeInstead,
             _ => Room::Skip,
         }
     }
