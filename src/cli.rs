@@ -30,7 +30,7 @@ away from the others.";
 const AFTER: &str = "\
 First steps:
   weir check --config weir.toml             is this configuration valid, and what does it mean?
-  weir check --config weir.toml --connect   can every Traffic Manager be reached?
+  weir check --config weir.toml --connect   can every Traffic Manager and broker be reached?
   weir run --config weir.toml               relay
   weir status                               how is the weir that runs on this machine?
 
@@ -57,7 +57,8 @@ pub enum Command {
     /// Say whether a configuration is valid, and what it means
     ///
     /// Lists every problem with line and key, or prints the effective fan-out: which group, which Traffic
-    /// Managers, in which order. Changes nothing; with --connect it logs in, publishes nothing, and logs out.
+    /// Managers, in which order. Changes nothing; with --connect it logs in, publishes nothing, and logs out,
+    /// and greets every broker of decisions.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// See it work: gateways, a weir and Traffic Managers in one process, trouble, and a verdict

@@ -6,11 +6,11 @@ use serde::Serialize;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
-use super::Keys;
 use super::certificates::{self, Certificate, Shown};
 use super::own;
 use super::probe::{Probe, probe};
 use super::report::{Row, Section, Step};
+use super::{Keys, brokers};
 use crate::config::Config;
 use crate::net::{Dialer, SocketOptions};
 
@@ -65,7 +65,17 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let dialer = Dialer::new(keys.client.clone(), SocketOptions::default());
-    let (managers, mut own) = tokio::join!(traffic_managers(config, &dialer), own::section(config, keys));
+    let brokers = async {
+        match &config.decisions {
+            Some(decisions) => Some(brokers::section(decisions, &dialer).await),
+            None => None,
+        }
+    };
+    let (managers, brokers, mut own) = tokio::join!(
+        traffic_managers(config, &dialer),
+        brokers,
+        own::section(config, keys)
+    );
 
     let mut shown = Vec::new();
     let mut rows = Vec::new();
@@ -74,6 +84,17 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
         probe.row.notes.extend(notes);
         shown.extend(probe.shown);
         rows.push(probe.row);
+    }
+    let mut sections = vec![Section {
+        title: "Traffic Managers",
+        rows,
+    }];
+    if let Some((mut section, by_brokers)) = brokers {
+        for (row, shown) in section.rows.iter_mut().zip(&by_brokers) {
+            row.notes.extend(shown.iter().filter_map(|shown| shown.note(now)));
+        }
+        shown.extend(by_brokers.into_iter().flatten());
+        sections.push(section);
     }
     let paste = certificates::paste(&config.tls.verify, &shown);
     if let Some(server) = &keys.server {
@@ -84,12 +105,9 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
             info: server.certificate().clone(),
         }));
     }
-    let managers = Section {
-        title: "Traffic Managers",
-        rows,
-    };
+    sections.push(own);
     Connect {
-        sections: vec![managers, own],
+        sections,
         certificates: certificates::list(&shown, now),
         paste,
     }

@@ -3,17 +3,17 @@
 //! It does what a link does: logs in at the auth URL and publishes (a frame of zero events) at the data URL. A
 //! Traffic Manager keeps a session for 30 minutes, so the check ends its own. Deadlines are those of `[link]`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::certificates::Shown;
 use super::report::{Row, Step, milliseconds};
+use super::side::{Within, listed, open, say_once};
 use super::talk::{end, heartbeat, leave};
-use crate::config::{Endpoint, Group, Link, Scheme, Url};
+use crate::config::{Endpoint, Group, Link, Url};
 use crate::egress::{Failure, login_over};
-use crate::net::{DialError, Dialer, Stream, resolve};
+use crate::net::{Dialer, resolve};
 
 /// What was found, and the certificates that were shown.
 pub(super) struct Probe {
@@ -24,9 +24,13 @@ pub(super) struct Probe {
 /// Tries one endpoint of a group.
 pub(super) async fn probe(dialer: &Dialer, group: &Group, endpoint: &Endpoint, link: &Link) -> Probe {
     let (auth, data) = (&endpoint.auth, &endpoint.data);
+    let within = Within {
+        connect: link.connect_timeout,
+        tls: link.tls_timeout,
+    };
     let names = names(auth, data, link.connect_timeout).await;
     let login_side = async {
-        let mut side = open(dialer, auth, "auth tcp", "auth tls", names.auth, link).await;
+        let mut side = open(dialer, auth, ["auth tcp", "auth tls"], names.auth, within).await;
         let logged_in = match &mut side.stream {
             None => None,
             Some(stream) => {
@@ -38,7 +42,7 @@ pub(super) async fn probe(dialer: &Dialer, group: &Group, endpoint: &Endpoint, l
         };
         (side, logged_in)
     };
-    let data_side = open(dialer, data, "data tcp", "data tls", names.data, link);
+    let data_side = open(dialer, data, ["data tcp", "data tls"], names.data, within);
     let ((auth_side, logged_in), mut data_side) = tokio::join!(login_side, data_side);
 
     say_once(&auth_side, &mut data_side, auth);
@@ -114,104 +118,6 @@ async fn names(auth: &Url, data: &Url, within: Duration) -> Names {
         step: step.took(took),
         auth,
         data,
-    }
-}
-
-/// Each address once.
-fn listed(addresses: impl Iterator<Item = SocketAddr>) -> String {
-    let mut seen: Vec<String> = Vec::new();
-    for address in addresses.map(|address| address.ip().to_string()) {
-        if !seen.contains(&address) {
-            seen.push(address);
-        }
-    }
-    seen.join(" ")
-}
-
-/// A connection to one of the two URLs, as far as it came.
-struct Side {
-    tcp: Step,
-    tls: Step,
-    stream: Option<Stream>,
-    shown: Option<Shown>,
-}
-
-async fn open(
-    dialer: &Dialer,
-    url: &Url,
-    tcp: &'static str,
-    tls: &'static str,
-    has_address: bool,
-    link: &Link,
-) -> Side {
-    let not_tried = match url.scheme {
-        Scheme::Tcp => Step::skipped(tls, "plain"),
-        Scheme::Ssl => Step::skipped(tls, "-"),
-    };
-    let side = |tcp, tls, stream, shown| Side {
-        tcp,
-        tls,
-        stream,
-        shown,
-    };
-    if !has_address {
-        return side(Step::skipped(tcp, "-"), not_tried, None, None);
-    }
-    let began = Instant::now();
-    let raw = match dialer.dial_raw(url, link.connect_timeout).await {
-        Ok(raw) => raw,
-        Err(e) => {
-            let step = Step::failed(tcp, e.class.as_str(), advised(&e));
-            return side(step.took(began.elapsed()), not_tried, None, None);
-        }
-    };
-    let tcp = Step::ok(tcp, "ok").took(began.elapsed());
-    if url.scheme == Scheme::Tcp {
-        return side(tcp, not_tried, Some(Stream::Plain(raw)), None);
-    }
-    let began = Instant::now();
-    let shaken = dialer.tls().handshake(url, raw, link.tls_timeout).await;
-    let took = began.elapsed();
-    let shown = |info, accepted| Shown {
-        by: url.to_string(),
-        accepted,
-        info,
-    };
-    match shaken {
-        Ok(stream) => {
-            let version = stream.tls_version().unwrap_or("ok");
-            let certificate = stream.peer_certificate().map(|info| shown(info, true));
-            let tls = Step::ok(tls, version).took(took);
-            side(tcp, tls, Some(stream), certificate)
-        }
-        Err(e) => {
-            let certificate = e.certificate.map(|info| shown(*info, false));
-            let tls = Step::failed(tls, e.class.as_str(), e.message).took(took);
-            side(tcp, tls, None, certificate)
-        }
-    }
-}
-
-/// One certificate that both URLs show need not be complained about twice.
-fn say_once(first: &Side, second: &mut Side, first_url: &Url) {
-    if let (Some(a), Some(b)) = (&first.shown, &second.shown)
-        && !a.accepted
-        && !b.accepted
-        && a.info == b.info
-    {
-        second.tls.why = Some(format!(
-            "it shows the certificate that is refused from {first_url}"
-        ));
-    }
-}
-
-fn advised(e: &DialError) -> String {
-    match e.class.as_str() {
-        "refused" => format!(
-            "{} (nothing listens there: is the Traffic Manager up, and is the port right?)",
-            e.message
-        ),
-        _ => e.message.clone(),
     }
 }
 

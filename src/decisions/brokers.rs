@@ -16,12 +16,14 @@ use super::frame::{self, HEADER_BYTES, Kind, Protocol, Scan};
 use crate::config::{Policy, Url};
 use crate::net::{Dialer, Stream};
 
-/// Deadline of name resolution and TCP connect.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Deadline of the TLS handshake.
-pub(super) const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of name resolution and TCP connect to a broker.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Deadline of the TLS handshake with a broker.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Deadline of Start, from the moment the protocol header was sent.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of an answer that is not AMQP so many bytes are shown.
+const SHOWN_BYTES: usize = 16;
 /// So long after a failure a broker is tried behind the others, so that one dead broker costs one gateway
 /// its timeout and not every one.
 const SHUNNED: Duration = Duration::from_secs(5);
@@ -178,12 +180,22 @@ fn judge(header: &[u8; HEADER_BYTES], first: &[u8]) -> Result<Option<Answer>, Re
             Some(None) => Err(protocol("its answer is not a protocol header".into())),
         };
     }
+    // A TLS record (RFC 8446, 5.1): alert or handshake, version 3.x.
+    if let [21 | 22, 3, ..] = first {
+        return Err(protocol("it answers with TLS, so its URL needs ssl://".into()));
+    }
     match frame::scan(first) {
         Ok(Scan::Partial(_)) => Ok(None),
         Ok(Scan::Whole(frame)) if frame.kind(version) == Kind::Start => Ok(Some(Answer::Start)),
         Ok(Scan::Whole(_)) => Err(protocol("its first frame is not Start".into())),
-        Err(fault) => Err(protocol(fault.to_string())),
+        Err(_) => Err(protocol(format!("its answer begins with {}", beginning(first)))),
     }
+}
+
+/// The first bytes, readable and harmless.
+fn beginning(bytes: &[u8]) -> String {
+    let shown = bytes.get(..SHOWN_BYTES).unwrap_or(bytes);
+    format!("\"{}\"", shown.escape_ascii())
 }
 
 #[cfg(test)]
@@ -255,6 +267,7 @@ mod tests {
         for wrong in [
             &b"APACHE!!"[..],
             b"HTTP/1.1 400 Bad Request\r\n",
+            b"\x15\x03\x03\0\x02\x02\x46",
             &[1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 30, 0xCE],
         ] {
             assert_eq!(
@@ -263,5 +276,8 @@ mod tests {
                 "{wrong:?}"
             );
         }
+        let said = |first| judge(&HEADER_0_9_1, first).unwrap_err().message;
+        assert!(said(b"\x15\x03\x03\0\x02\x02\x46").contains("ssl://"));
+        assert!(said(b"HTTP/1.1 \x1b[2J").contains("\"HTTP/1.1 \\x1b[2J\""));
     }
 }

@@ -8,9 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::time::{Instant, sleep};
 
-use super::check::check;
+use super::brokers::{Answer, attempt};
+use super::end::farewell;
+use super::frame::HEADER_0_9_1;
 use super::room::Room;
 use super::stage::Leave;
 use crate::config::{Policy, Url};
@@ -39,13 +42,13 @@ pub(super) async fn run(room: Arc<Room>) {
         let placed = sitting(&names, room.ledger.placements());
         let worst = placed.iter().map(|(_, at)| *at).max().unwrap_or_default();
         for (url, name) in config.brokers.iter().zip(&names).take(worst) {
-            match check(&room.dialer(), url).await {
-                Ok(_) => {
+            match greets(&room, url).await {
+                Ok(()) => {
                     room.seen(url, None);
                     healthy_since.entry(name.clone()).or_insert_with(Instant::now);
                 }
-                Err(error) => {
-                    room.seen(url, Some(error.to_string()));
+                Err(why) => {
+                    room.seen(url, Some(why));
                     healthy_since.remove(name);
                 }
             }
@@ -64,6 +67,17 @@ pub(super) async fn run(room: Arc<Room>) {
             room.ledger.note(|s| s.failbacks_total += asked as u64);
             tracing::info!(broker = ?names.get(best), sessions = asked, "preferred broker answers again: sessions move back when quiet");
         }
+    }
+}
+
+/// Asks a broker for its Start, and leaves without logging in.
+async fn greets(room: &Room, url: &Url) -> Result<(), String> {
+    let asked = attempt(&room.dialer(), url, &HEADER_0_9_1).await;
+    let answered = asked.map_err(|refusal| format!("{}: {}", refusal.class, refusal.message))?;
+    farewell(answered.stream, BytesMut::new()).await;
+    match answered.answer {
+        Answer::Start => Ok(()),
+        Answer::OtherVersion => Err(format!("version: {url} does not speak AMQP 0-9-1")),
     }
 }
 

@@ -10,10 +10,10 @@
 //! Knows only `net`, `config`, `lifecycle`, and the form of a metric. [`start`] spawns onto the runtime it is called in.
 
 mod brokers;
-mod check;
 mod end;
 mod failback;
 pub mod frame;
+mod greeting;
 mod heart;
 pub mod lane;
 mod ledger;
@@ -34,7 +34,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use check::{CheckError, Checked, Greeting, Step, check};
+pub use brokers::{CONNECT_TIMEOUT, TLS_TIMEOUT};
+pub use greeting::{GreetError, Greeting, Start, greet};
 pub use status::{
     BROKER_FAILURES, BrokerStatus, Direction, HANDSHAKE_FAILURES, STATES, Side, SideStatus, Status,
 };

@@ -7,7 +7,7 @@ use crate::support::{Said, Site, step};
 use crate::tm::{Mute, Tm};
 
 /// The lines that a check gives to paste.
-fn pasted(said: &Said) -> String {
+pub(crate) fn pasted(said: &Said) -> String {
     let from = said.stdout.find("[tls]\n").unwrap();
     let lines = &said.stdout[from..];
     lines[..lines.find("\n]\n").unwrap() + 3].to_owned()

@@ -3,6 +3,8 @@
 // All of it is test; clippy knows only the functions marked so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod broker;
+mod brokers;
 mod certificates;
 mod endpoints;
 mod files;

@@ -130,7 +130,7 @@ impl Drop for Tm {
     }
 }
 
-fn acceptor(certificate: &Made) -> TlsAcceptor {
+pub(crate) fn acceptor(certificate: &Made) -> TlsAcceptor {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let key = provider
         .key_provider
