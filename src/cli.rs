@@ -61,9 +61,9 @@ pub enum Command {
     /// and greets every broker of decisions.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// See it work: gateways, a weir and Traffic Managers in one process, trouble, and a verdict
+    /// See it work: gateways, a weir, Traffic Managers and a broker in one process, trouble, and a verdict
     #[command(
-        after_help = "Examples:\n  weir demo\n  weir demo --duration 60s --gateways 64 --rate 20000\n\nExit code 1 when anything was lost"
+        after_help = "Examples:\n  weir demo\n  weir demo --duration 60s --gateways 64 --rate 20000\n\nExit code 1 when anything was lost, events or decisions"
     )]
     Demo(crate::demo::DemoArgs),
     /// Publish as many gateways at once do, to a weir or a Traffic Manager

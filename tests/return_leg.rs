@@ -9,6 +9,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use support::{Bed, Plan, scrape, story};
+use weir::lab::decisions::{Book, Broker, Tally, Verdict, subscribe};
+use weir::lab::thread::until;
+use weir::net::{ClientTls, Dialer, SocketOptions};
 
 const HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 
@@ -95,5 +98,96 @@ fn a_reload_brings_another_broker_while_a_gateway_is_held() {
         let mut greeting = vec![0; start_frame().len()];
         gateway.read_exact(&mut greeting).unwrap();
         assert_eq!(greeting, start_frame());
+    });
+}
+
+/// A whole weir, the stand-in broker behind it, and a gateway that subscribes in front of it.
+struct Stream {
+    bed: Bed,
+    book: Book,
+    broker: Broker,
+    gateway: tokio::task::JoinHandle<()>,
+}
+
+impl Stream {
+    async fn flowing(more: &str) -> Self {
+        let book = Book::open();
+        let broker = Broker::start(&book, Duration::from_millis(2)).unwrap();
+        let tables = format!(
+            "[decisions]\nlisten = \"127.0.0.1:0\"\nendpoints = [\"tcp://{}\"]\n{more}",
+            broker.address()
+        );
+        let bed = Bed::start(Plan {
+            tables,
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let dialer = Dialer::new(ClientTls::trusting_nobody().unwrap(), SocketOptions::default());
+        let weir = support::url(bed.weir.addresses().decisions.unwrap());
+        let stream = Self {
+            gateway: tokio::spawn(subscribe(dialer, weir, book.clone())),
+            bed,
+            book,
+            broker,
+        };
+        stream.until("decisions", |tally| tally.delivered() > 20).await;
+        stream
+    }
+
+    async fn until(&self, what: &str, is: impl Fn(&Tally) -> bool) {
+        let seen = until(what, Duration::from_secs(20), || is(&self.book.tally())).await;
+        seen.unwrap();
+    }
+
+    /// Away for so long, and a moment after.
+    async fn restart(&self, away: Duration) {
+        self.broker.stop().await;
+        tokio::time::sleep(away).await;
+        self.broker.restart().await;
+    }
+
+    async fn verdict(self) -> Verdict {
+        self.broker.hush();
+        self.until("the last decision", Tally::at_rest).await;
+        let relayed = self.bed.weir.decisions().unwrap().deliveries_total;
+        let verdict = self.book.tally().verdict(Some(relayed));
+        self.gateway.abort();
+        verdict
+    }
+}
+
+#[test]
+fn a_stream_of_decisions_survives_restarts_of_the_broker_and_loses_nothing_that_was_sent() {
+    story(async {
+        let stream = Stream::flowing("").await;
+        for away in [0, 400, 1_200] {
+            let before = stream.book.tally().delivered();
+            stream.restart(Duration::from_millis(away)).await;
+            stream.until("the gateway", Tally::is_back).await;
+            stream
+                .until("more decisions", |tally| tally.delivered() > before + 20)
+                .await;
+        }
+        let verdict = stream.verdict().await;
+        println!("{verdict}");
+        assert_eq!(verdict.violations(), Vec::<String>::new());
+        assert_eq!(verdict.attempts_max, 1, "each was held");
+    });
+}
+
+#[test]
+fn without_a_hold_the_judge_finds_the_gateway_asleep() {
+    story(async {
+        let stream = Stream::flowing("hold = \"0s\"\n").await;
+        // Longer than the client's quick retries take; then it sleeps for 20 s.
+        stream.restart(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!stream.book.tally().is_back());
+        let verdict = stream.verdict().await;
+        let violations = verdict.violations().join("; ");
+        assert!(
+            violations.contains("never subscribed again"),
+            "{verdict}\n{violations}"
+        );
     });
 }

@@ -187,6 +187,12 @@ impl Weir {
         &self.control
     }
 
+    /// How the return leg is; `None` = it is off.
+    #[must_use]
+    pub fn decisions(&self) -> Option<crate::decisions::Status> {
+        self.decisions.as_ref().map(DecisionsHandle::status)
+    }
+
     /// The phases.
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {

@@ -1,10 +1,11 @@
 //! Who takes part: four Traffic Managers in two groups on a thread of their own, a weir on its threads,
-//! gateways on another.
+//! gateways on another, and the return leg's broker and gateway.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use super::DemoArgs;
+use super::leg::Leg;
 use crate::app::Weir;
 use crate::config::{Log, LogFormat, Scheme, Source, Tls, Trust, Url, Verify, parse};
 use crate::lab::load::LoadHandle;
@@ -24,6 +25,7 @@ pub(super) struct Cast {
     /// By group, then by endpoint.
     pub(super) managers: Vec<Vec<Sink>>,
     pub(super) weir: Weir,
+    pub(super) leg: Leg,
     gateways: Option<(LoadHandle, Room<LoadReport>)>,
     _managers_room: Room<()>,
 }
@@ -41,17 +43,19 @@ impl Cast {
         let certificate = ServerTls::load(&identity).map_err(|e| e.to_string())?;
         let pin = certificate.certificate().pin();
         let (managers, managers_room) = managers(&judge, &certificate)?;
-        let weir = weir(&managers, &pin, args)?;
+        let leg = Leg::open()?;
+        let weir = weir(&toml(&managers, &leg.broker_url(), &pin, args))?;
         Ok(Self {
             judge,
             managers,
             weir,
+            leg,
             gateways: None,
             _managers_room: managers_room,
         })
     }
 
-    /// Gateways log in over TLS and begin to publish.
+    /// Gateways log in over TLS and begin to publish, one subscribes to decisions.
     pub(super) fn open_gateways(&mut self, args: &DemoArgs) -> Result<(), String> {
         let at = self.weir.addresses();
         let (Some(data), Some(auth)) = (at.tcp, at.tls) else {
@@ -76,6 +80,8 @@ impl Cast {
         let room = room.map_err(|e| e.to_string())?;
         let handle = known.recv().map_err(|_| "the gateways have failed")?;
         self.gateways = Some((handle, room));
+        self.leg
+            .subscribe(at.decisions.ok_or("weir has no port for decisions")?)?;
         Ok(())
     }
 
@@ -119,10 +125,9 @@ fn managers(judge: &Judge, certificate: &ServerTls) -> Result<(Managers, Room<()
 }
 
 /// A weir configured as users configure theirs: by text.
-fn weir(managers: &[Vec<Sink>], pin: &str, args: &DemoArgs) -> Result<Weir, String> {
-    let text = toml(managers, pin, args);
+fn weir(text: &str) -> Result<Weir, String> {
     let source = Source {
-        weir_toml: Some(("demo.toml".into(), text)),
+        weir_toml: Some(("demo.toml".into(), text.to_owned())),
         ..Source::default()
     };
     let (config, _) = parse(&source).map_err(|problems| problems.to_string())?;
@@ -134,7 +139,7 @@ fn weir(managers: &[Vec<Sink>], pin: &str, args: &DemoArgs) -> Result<Weir, Stri
     Weir::start(config, Vec::new(), log).map_err(|e| e.to_string())
 }
 
-fn toml(managers: &[Vec<Sink>], pin: &str, args: &DemoArgs) -> String {
+fn toml(managers: &[Vec<Sink>], broker: &str, pin: &str, args: &DemoArgs) -> String {
     let mut groups = String::new();
     for ((name, policy, _), sinks) in GROUPS.iter().zip(managers) {
         let list = |urls: Vec<String>| urls.join(", ");
@@ -157,15 +162,18 @@ fn toml(managers: &[Vec<Sink>], pin: &str, args: &DemoArgs) -> String {
         );
     }
     let connections = args.gateways + 100;
+    let beat = "{ delay = 2, timeout_factor = 2.0 }";
     format!(
-        "[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n\n{groups}\
+        "[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n\
+         throttle_decision_endpoints = [\"{broker}\"]\n\n{groups}\
          [listen]\ntcp = \"127.0.0.1:0\"\ntls = \"127.0.0.1:0\"\nmax_connections = {connections}\n\n\
          [link]\nfailback_after = \"1s\"\n\n[tls]\nverify = \"pin\"\npins = [\"{pin}\"]\n\n\
+         [decisions]\nlisten = \"127.0.0.1:0\"\nheartbeat = {beat}\nclient_heartbeat = {beat}\n\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n"
     )
 }
 
-fn url(scheme: Scheme, address: SocketAddr) -> Url {
+pub(super) fn url(scheme: Scheme, address: SocketAddr) -> Url {
     Url {
         scheme,
         host: address.ip().to_string(),

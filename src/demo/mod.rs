@@ -1,7 +1,8 @@
 //! `weir demo`: gateways, a weir and Traffic Managers in one process, trouble in the middle, and the
-//! oracle's verdict at the end. The weir is the real one, on real sockets; the rest is the [`crate::lab`].
+//! oracle's verdict at the end; a stream of decisions comes back the other way and is judged too. The weir is the real one, on real sockets; the rest is the [`crate::lab`].
 
 mod cast;
+mod leg;
 mod report;
 mod script;
 
@@ -32,7 +33,7 @@ pub struct DemoArgs {
     /// Events in a gateway's frame
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub events_per_frame: u64,
-    /// Let everybody live: no Traffic Manager is killed, no session expires
+    /// Let everybody live: no Traffic Manager is killed, no session expires, no broker is stopped
     #[arg(long)]
     pub calm: bool,
 }
@@ -43,7 +44,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// How long queues may take to run empty at the end.
 const REST: Duration = Duration::from_secs(30);
 
-/// Runs the demo; exit code 1 when anything is lost.
+/// Runs the demo; exit code 1 when anything is lost, either way.
 #[must_use]
 pub fn run(args: &DemoArgs) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
@@ -90,8 +91,13 @@ async fn play(args: &DemoArgs) -> Result<bool, String> {
     for (what, count) in witnesses {
         verdict = verdict.witness(what, count);
     }
-    report::conclude(&verdict, &last, &load);
-    Ok(verdict.ok() && verdict.groups.iter().all(|g| g.missing.count == 0))
+    let outcome = report::Outcome {
+        events: verdict,
+        decisions: cast.leg.finish(&cast.weir).await,
+        heartbeats: cast.leg.heartbeats(),
+    };
+    report::conclude(&outcome, &last, &load);
+    Ok(outcome.ok())
 }
 
 /// Waits until nothing is queued or in flight.
@@ -134,6 +140,7 @@ async fn draw(bar: &ProgressBar, start: Instant, cast: &Cast) {
             group.events.queued + group.events.inflight
         ));
     }
+    parts.push(format!("decisions: {}", cast.leg.book.tally().delivered()));
     bar.set_position(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
     bar.set_message(parts.join(" · "));
 }

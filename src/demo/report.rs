@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::DemoArgs;
 use super::cast::{Cast, GROUPS};
-use crate::lab::{LoadReport, Verdict};
+use crate::lab::{LoadReport, Verdict, decisions};
 use crate::status::Snapshot;
 
 /// Who takes part.
@@ -25,13 +25,37 @@ pub(super) fn introduce(args: &DemoArgs, cast: &Cast) {
         );
     }
     println!(
+        "broker {} ──▶ weir (decisions {}) ──▶ a gateway",
+        cast.leg.broker_url(),
+        shown(at.decisions)
+    );
+    println!(
         "look at it meanwhile: http://{}/  (also /metrics, /status)",
         shown(at.admin)
     );
 }
 
-/// The table and the oracle's verdict.
-pub(super) fn conclude(verdict: &Verdict, last: &Snapshot, load: &LoadReport) {
+/// What the judges found.
+pub(super) struct Outcome {
+    pub(super) events: Verdict,
+    pub(super) decisions: decisions::Verdict,
+    /// That the broker received.
+    pub(super) heartbeats: u64,
+}
+
+impl Outcome {
+    pub(super) fn ok(&self) -> bool {
+        self.events_ok() && self.decisions.violations().is_empty()
+    }
+
+    fn events_ok(&self) -> bool {
+        self.events.ok() && self.events.groups.iter().all(|g| g.missing.count == 0)
+    }
+}
+
+/// The tables and the verdicts.
+pub(super) fn conclude(outcome: &Outcome, last: &Snapshot, load: &LoadReport) {
+    let verdict = &outcome.events;
     let seconds = load.elapsed.as_secs_f64();
     println!(
         "\n{:<8} {:>9} {:>9} {:>8} {:>10} {:>5} {:>10} {:>9} {:>9}",
@@ -59,13 +83,56 @@ pub(super) fn conclude(verdict: &Verdict, last: &Snapshot, load: &LoadReport) {
         load.latency.p99()
     );
     println!("{verdict}");
-    if verdict.ok() && verdict.groups.iter().all(|g| g.missing.count == 0) {
+    if outcome.events_ok() {
         println!("the oracle says: every accepted event was delivered to every group, nothing was lost");
     } else {
         println!("the oracle says: NOT everything was delivered");
     }
+    println!("\n{}", outcome.decisions);
+    println!(
+        "missed: published while no gateway was subscribed; weir sent the broker {} heartbeats",
+        outcome.heartbeats
+    );
+    println!(
+        "the judge of decisions says: {}",
+        match outcome.decisions.violations().is_empty() {
+            true => "every decision that was sent arrived, once and in order",
+            false => "NOT everything arrived as it should",
+        }
+    );
 }
 
 fn micros(us: u64) -> String {
     format!("{:.1?}", Duration::from_micros(us))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::decisions::{Tally, decision};
+    use crate::lab::{Events, Oracle, Sizes};
+
+    /// One decision sent, and received so many times.
+    fn outcome(received: usize) -> Outcome {
+        let mut tally = Tally::default();
+        let number = tally.published();
+        tally.began(0, number);
+        tally.offered(0, number);
+        tally.sent(0, number);
+        for _ in 0..received {
+            tally.received(0, decision(number).as_bytes());
+        }
+        Outcome {
+            events: Oracle::new(Events::new(Sizes::Typical, 0), &[], true).verdict(None),
+            decisions: tally.verdict(None),
+            heartbeats: 0,
+        }
+    }
+
+    #[test]
+    fn a_decision_that_is_lost_or_doubled_fails_the_demo() {
+        assert!(outcome(1).ok());
+        assert!(!outcome(0).ok());
+        assert!(!outcome(2).ok());
+    }
 }

@@ -1,4 +1,5 @@
-//! What goes wrong, and when: a Traffic Manager of each group dies and comes back, a session expires.
+//! What goes wrong, and when: a Traffic Manager of each group dies and comes back, a session expires, and the
+//! broker of decisions is away for a while.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::lab::Close;
 use crate::status::Snapshot;
 
 /// How long a change may take to show.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What had to happen, with how often it did.
 pub(super) type Witnesses = Vec<(&'static str, u64)>;
@@ -21,11 +22,18 @@ pub(super) async fn play(args: &DemoArgs, cast: &Cast, bar: &ProgressBar, start:
     if args.calm {
         return Vec::new();
     }
-    let at = |twelfths: u32| sleep_until(start + args.duration * twelfths / 12);
     let say = |what: &str| {
         // Where there is no terminal there is no bar, and a bar that is hidden prints nothing.
         bar.suspend(|| println!("{:>5.1}s  {what}", start.elapsed().as_secs_f64()));
     };
+    let leg = cast.leg.play(args, &cast.weir, &say, start);
+    let (mut seen, of_leg) = tokio::join!(managers(args, cast, &say, start), leg);
+    seen.extend(of_leg);
+    seen
+}
+
+async fn managers(args: &DemoArgs, cast: &Cast, say: &impl Fn(&str), start: Instant) -> Witnesses {
+    let at = |twelfths: u32| sleep_until(start + args.duration * twelfths / 12);
     let (shared, standby) = (&cast.managers[0], &cast.managers[1]);
 
     at(3).await;

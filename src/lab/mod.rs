@@ -6,12 +6,13 @@
 //!
 //! [`event`] makes events whose bytes follow from their ids; [`load`] issues them as gateways do, or
 //! [`gateway`] as gateways do on a bad day; [`sink`] takes them as Traffic Managers do, by a [`Behaviour`]
-//! that can change at any time; [`network`] is a network in memory, [`proxy`] sits between any two and breaks the network; the
+//! that can change at any time; [`decisions`] is the other direction, a broker and a gateway that subscribes; [`network`] is a network in memory, [`proxy`] sits between any two and breaks the network; the
 //! [`Oracle`] hears both ends and says whether anything was lost ([`verdict`]). [`soak`] puts them all around a
 //! weir process for a long time.
 
 pub mod args;
 mod bits;
+pub mod decisions;
 pub mod event;
 pub mod gateway;
 pub mod histogram;
