@@ -24,7 +24,7 @@ use crate::decisions::DecisionsHandle;
 use crate::ingress::token::Tokens;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
-use crate::net::{Acceptor, ClientTls, ServerTls, SocketOptions};
+use crate::net::{Acceptor, ClientTls, ServerTls};
 use crate::status::Snapshot;
 use crate::telemetry::LogHandle;
 
@@ -140,7 +140,7 @@ impl Weir {
             commands,
             acceptor: certificates.as_ref().map(|c| c.gateways.clone()),
             client_tls: client_tls.clone(),
-            options: socket_options(&config.borrow()),
+            options: threads::socket_options(&config.borrow()),
             tokens: Arc::clone(&tokens),
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
@@ -290,15 +290,4 @@ fn note_certificate(server: &ServerTls, facts: &mut Facts) {
     }
     let not_after = u64::try_from(server.certificate().not_after).unwrap_or(0);
     facts.certificate_not_after = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(not_after));
-}
-
-/// Socket options that agree with the timeouts above them: a peer that acknowledges but does not read for
-/// longer than a reply may take is given up by the link, not by the kernel.
-fn socket_options(config: &Config) -> SocketOptions {
-    let default = SocketOptions::default();
-    let longest = config.link.reply_timeout.max(config.ingress.reply_timeout) * 2;
-    SocketOptions {
-        user_timeout: default.user_timeout.map(|t| t.max(longest)),
-        ..default
-    }
 }

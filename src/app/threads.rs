@@ -213,3 +213,14 @@ fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+/// Socket options that agree with the timeouts above them: a peer that acknowledges but does not read for
+/// longer than a reply may take is given up by the link, not by the kernel.
+pub(super) fn socket_options(config: &Config) -> SocketOptions {
+    let default = SocketOptions::default();
+    let longest = config.link.reply_timeout.max(config.ingress.reply_timeout) * 2;
+    SocketOptions {
+        user_timeout: default.user_timeout.map(|t| t.max(longest)),
+        ..default
+    }
+}
