@@ -159,3 +159,22 @@ async fn room_for_one(room: &Room) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_side_has_keepalive_30_10_3_and_a_user_timeout_of_its_delay_times_factor() {
+        let seconds = Duration::from_secs;
+        for (heartbeat, user_timeout) in [(60, 60), (4, 30)] {
+            let options = socket_options(seconds(heartbeat));
+            assert_eq!(
+                (options.keepalive_idle, options.keepalive_interval),
+                (seconds(30), seconds(10))
+            );
+            assert_eq!(options.keepalive_retries, 3);
+            assert_eq!(options.user_timeout, Some(seconds(user_timeout)));
+        }
+    }
+}

@@ -9,6 +9,8 @@ use lapin::types::FieldTable;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use weir::decisions::frame::{HEADER_0_9_1, HEARTBEAT};
+use weir::decisions::{Greeting, greet};
+use weir::net::{ClientTls, Dialer, SocketOptions};
 
 use super::node::*;
 use super::support::*;
@@ -62,6 +64,16 @@ async fn rabbitmq_and_lapin_consume_publish_and_stay_through_silence() {
     config.heartbeat = beat(1, 4.0);
     config.client_heartbeat = beat(0, 2.0);
     let weir = Weir::new(config);
+
+    let greeted = {
+        let dialer = Dialer::new(ClientTls::trusting_nobody().unwrap(), SocketOptions::default());
+        let stream = dialer.dial(&url(rabbit.addr), PATIENCE, PATIENCE).await.unwrap();
+        greet(stream, &url(rabbit.addr)).await
+    };
+    assert!(
+        matches!(&greeted, Ok((Greeting::Start(start), _)) if start.product.as_deref() == Some("RabbitMQ")),
+        "{greeted:?}"
+    );
 
     let mut subscriber = subscribe(weir.addr(), "decisions").await.unwrap();
     let publisher = connect(weir.addr()).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::decisions::frame::HEARTBEAT;
+use weir::decisions::frame::{FRAME_BYTES_MAX, HEARTBEAT};
 
 use super::relay::pair;
 use super::support::*;
@@ -92,23 +92,30 @@ async fn a_gateway_that_reads_nothing_stops_the_broker_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_broken_frame_closes_both_sides_and_is_counted() {
+async fn a_broken_frame_or_one_over_the_cap_closes_both_sides_and_is_counted() {
     let stub = StubBroker::new().await;
     let weir = Weir::new(config(&[stub.addr()]));
-    for _from_gateway in [true, false] {
+    let mut without_end = body(10, 2);
+    *without_end.last_mut().unwrap() = 0;
+    // Announced, and never to come.
+    let over_the_cap = body(FRAME_BYTES_MAX, 2)[..8].to_vec();
+    for (bad, from_gateway) in [
+        (&without_end, true),
+        (&without_end, false),
+        (&over_the_cap, true),
+        (&over_the_cap, false),
+    ] {
         let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
         let good = body(10, 1);
-        let mut bad = body(10, 2);
-        *bad.last_mut().unwrap() = 0;
-        let (from, to) = if _from_gateway {
+        let (from, to) = if from_gateway {
             (&mut gateway, &mut broker)
         } else {
             (&mut broker, &mut gateway)
         };
-        from.send(&[&good[..], &bad].concat()).await;
+        from.send(&[&good[..], bad].concat()).await;
         to.expect(&good).await;
         assert!(to.closed().await, "what was whole came, then the end");
         from.closed().await;
     }
-    assert_eq!(weir.handle.status().bad_frames_total, 2);
+    assert_eq!(weir.handle.status().bad_frames_total, 4);
 }
