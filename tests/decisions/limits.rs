@@ -1,4 +1,4 @@
-//! Limits, cost, and what never appears in a log.
+//! Limits, and what never appears in a log.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -126,89 +126,4 @@ fn not_even_the_finest_log_holds_the_password_and_a_broken_frame_is_logged_with_
         1,
         "the loopback trap is told once: {text}"
     );
-}
-
-/// Witness for the documentation: what a connection and a frame cost.
-#[test]
-fn five_hundred_gateways_are_held_and_a_frame_costs_microseconds() {
-    let threads = (runtime("decisions-peers"), runtime("decisions-relay"));
-    let (peers, relay) = (&threads.0, &threads.1);
-    let stub = peers.block_on(StubBroker::new());
-    let weir = {
-        let _here = relay.enter();
-        Weir::new(config(&[stub.addr()]))
-    };
-    let (addr, gateways) = (weir.addr(), 500);
-    let rss_before = rss_bytes();
-    let (mut gateway, mut broker) = peers.block_on(async {
-        let (one, broker) = tokio::join!(Wire::gateway(addr, 0), stub.open());
-        tokio::spawn(stub.serve_handshakes());
-        let mut others = Vec::new();
-        for _ in 1..gateways {
-            others.push(Wire::gateway(addr, 0).await);
-        }
-        weir.until("all open", |s| s.client.connections[3] == gateways).await;
-        let per_connection = rss_bytes().saturating_sub(rss_before) / gateways;
-        println!("{gateways} connections held, {per_connection} bytes of memory each, the test's own two ends included");
-        assert!(per_connection < 128 * 1024);
-        drop(others);
-        (one, broker)
-    });
-    // Decisions of 700 bytes, one frame in flight at a time, then as fast as they go.
-    let (frame, frames) = (body(700, 9), 20_000_u32);
-    let cpu_before = cpu_nanos("decisions-relay");
-    peers.block_on(async {
-        for _ in 0..2_000 {
-            broker.send(&frame).await;
-            gateway.expect(&frame).await;
-        }
-    });
-    let one_by_one = (cpu_nanos("decisions-relay") - cpu_before) / 2_000;
-    let cpu_before = cpu_nanos("decisions-relay");
-    peers.block_on(async {
-        let batch = frame.repeat(50);
-        for _ in 0..frames / 50 {
-            broker.send(&batch).await;
-            for _ in 0..50 {
-                gateway.expect(&frame).await;
-            }
-        }
-    });
-    let batched = (cpu_nanos("decisions-relay") - cpu_before) / u64::from(frames);
-    println!(
-        "CPU per frame of {} bytes: {one_by_one} ns one at a time, {batched} ns in batches of 50 ({} build)",
-        frame.len(),
-        if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            "release"
-        }
-    );
-    assert!(one_by_one > 0 && one_by_one < 1_000_000);
-}
-
-fn runtime(name: &str) -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name(name)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-fn rss_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
-
-/// CPU of all threads of this name.
-fn cpu_nanos(name: &str) -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let named = tasks
-        .filter_map(Result::ok)
-        .filter(|t| std::fs::read_to_string(t.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
-    let spent = named.map(|t| std::fs::read_to_string(t.path().join("schedstat")).unwrap_or_default());
-    spent
-        .filter_map(|s| s.split(' ').next().and_then(|n| n.parse::<u64>().ok()))
-        .sum()
 }

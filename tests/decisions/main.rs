@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod captured;
+mod cost;
 mod firewall;
 mod frames;
 mod life;
@@ -15,3 +16,5 @@ mod support;
 mod tls;
 mod trouble;
 mod versions;
+#[path = "../support/mod.rs"]
+mod whole;
