@@ -62,6 +62,8 @@ pub struct Facts {
     pub last_reload: Option<LastReload>,
     /// When weir's own certificate ends; `None` without a TLS listener.
     pub certificate_not_after: Option<SystemTime>,
+    /// Its fingerprint, by which a renewal is known.
+    pub certificate_sha256: Option<[u8; 32]>,
 }
 
 impl Facts {
@@ -74,6 +76,7 @@ impl Facts {
             config_loaded_at: now,
             last_reload: None,
             certificate_not_after: None,
+            certificate_sha256: None,
         }
     }
 

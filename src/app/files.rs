@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::{self, Source};
 use crate::config::{Config, KeyFile, Trust};
@@ -21,6 +21,9 @@ pub struct Files {
     pub secrets_dir: Option<PathBuf>,
 }
 
+/// Files by path, each with a number that differs when the content does; `None`: it cannot be read.
+pub(super) type Contents = BTreeMap<PathBuf, Option<u64>>;
+
 impl Files {
     /// Reads and parses.
     ///
@@ -35,37 +38,48 @@ impl Files {
         config::load(weir, deployment, self.sys.clone(), self.secrets_dir.clone())
     }
 
-    /// A number that changes when the content of any file behind `config` does, links followed: a mounted
-    /// Kubernetes volume swaps a symbolic link, which a watch on the file would see once and never again.
-    #[must_use]
-    pub fn fingerprint(&self, config: &Config) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        let mut add = |path: &Path| std::fs::read(path).ok().hash(&mut hasher);
-        for path in self.weir_toml.iter().chain(&self.deployment_toml) {
-            add(path);
-        }
+    /// The contents of every file behind `config`, and of those that the texts name by now. Links are followed: a
+    /// mounted Kubernetes volume swaps a symbolic link, which a watch on the file would see once and never again.
+    pub(super) fn contents(&self, config: &Config) -> Contents {
+        let paths = self.paths(config);
+        paths
+            .into_iter()
+            .map(|path| (path.clone(), content(&path)))
+            .collect()
+    }
+
+    fn paths(&self, config: &Config) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self
+            .weir_toml
+            .iter()
+            .chain(&self.deployment_toml)
+            .cloned()
+            .collect();
         match &config.tls.identity {
-            Some(KeyFile::Pem { certificate, key }) => {
-                add(certificate);
-                add(key);
-            }
-            Some(KeyFile::Keystore { file, .. }) => add(file),
+            Some(KeyFile::Pem { certificate, key }) => paths.extend([certificate.clone(), key.clone()]),
+            Some(KeyFile::Keystore { file, .. }) => paths.push(file.clone()),
             None => {}
         }
         match &config.tls.trust {
-            Trust::Pem(file) | Trust::Keystore { file, .. } => add(file),
+            Trust::Pem(file) | Trust::Keystore { file, .. } => paths.push(file.clone()),
             Trust::System => {}
         }
-        let mut secrets: Vec<PathBuf> = self
+        paths.extend(self.source().iter().flat_map(config::files_referred_to));
+        let secrets = self
             .secrets_dir
             .iter()
-            .flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten())
-            .map(|entry| entry.path())
-            .collect();
-        secrets.sort();
-        for secret in secrets {
-            add(&secret);
-        }
-        hasher.finish()
+            .flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten());
+        paths.extend(secrets.flatten().map(|entry| entry.path()));
+        paths
     }
+}
+
+/// Only of a regular file: another one might never end.
+fn content(path: &PathBuf) -> Option<u64> {
+    if !path.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(path).ok()?.hash(&mut hasher);
+    Some(hasher.finish())
 }

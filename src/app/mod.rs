@@ -289,5 +289,6 @@ fn note_certificate(server: &ServerTls, facts: &mut Facts) {
         tracing::warn!("{line}");
     }
     let not_after = u64::try_from(server.certificate().not_after).unwrap_or(0);
+    facts.certificate_sha256 = Some(server.certificate().sha256);
     facts.certificate_not_after = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(not_after));
 }

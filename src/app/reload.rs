@@ -27,7 +27,7 @@ impl Weir {
             .send_modify(|facts| facts.reloaded(SystemTime::now(), outcome.clone()));
         match outcome {
             Ok(report) if report.changes.is_empty() && report.needs_restart.is_empty() => {
-                tracing::info!("configuration read again: nothing has changed");
+                tracing::info!("configuration read again, files it names too: no setting has changed");
             }
             Ok(report) => {
                 tracing::info!(changes = report.changes.join("; "), "configuration reloaded");
@@ -70,6 +70,7 @@ impl Weir {
         let (Some(client), true) = (client, problems.is_empty()) else {
             return Err(problems);
         };
+        let renewed = server.as_ref().and_then(|server| self.renewed(server));
         self.client_tls.replace(&client);
         self.facts.send_modify(|facts| facts.warnings = warnings);
         if let (Some(certificates), Some(server)) = (&self.certificates, server) {
@@ -82,7 +83,21 @@ impl Weir {
             self.tokens.recheck();
         }
         self.config.send_replace(effective);
-        Ok(report(&change))
+        let mut report = report(&change);
+        report.changes.extend(renewed);
+        Ok(report)
+    }
+
+    /// What there is to say about weir's certificate when it is another one, whatever file it came from.
+    fn renewed(&self, server: &ServerTls) -> Option<String> {
+        let new = server.certificate();
+        let other = self.facts.borrow().certificate_sha256 != Some(new.sha256);
+        other.then(|| {
+            format!(
+                "weir's own certificate is another one, valid until {}",
+                new.last_day()
+            )
+        })
     }
 
     /// What can fail only for reasons that validation has ruled out, or for want of randomness.

@@ -10,9 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::files::Contents;
 use super::{Files, StartError, Weir};
 use crate::config::Config;
-use crate::config::Warning;
+use crate::config::{Problem, Problems, Warning};
 use crate::control::{ReloadReport, ReloadRequest};
 use crate::status::Snapshot;
 use crate::telemetry;
@@ -65,7 +66,7 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         }
     };
     let drain_timeout = config.drain_timeout;
-    let fingerprint = files.fingerprint(&config);
+    let (watched, seen) = (config.clone(), files.contents(&config));
     let groups: Vec<String> = config.groups.iter().map(|g| g.name.clone()).collect();
     let weir = match Weir::start(config, warnings, log.clone()) {
         Ok(weir) => weir,
@@ -90,15 +91,16 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         weir: Arc::new(weir),
         files,
         adjust,
-        fingerprint,
+        watched,
+        seen,
     };
     let ended = runtime.block_on(supervisor.run(signals));
     let last = supervisor.weir.stop();
     end(conclude(ended, &last))
 }
 
-fn load(files: &Files, adjust: &dyn Fn(&mut Config)) -> Result<(Config, Vec<String>), String> {
-    let (mut config, warnings) = files.load().map_err(|problems| problems.to_string())?;
+fn load(files: &Files, adjust: &dyn Fn(&mut Config)) -> Result<(Config, Vec<String>), Problems> {
+    let (mut config, warnings) = files.load()?;
     adjust(&mut config);
     Ok((config, warnings.iter().map(Warning::to_string).collect()))
 }
@@ -153,7 +155,10 @@ struct Supervisor<'a> {
     weir: Arc<Weir>,
     files: &'a Files,
     adjust: &'a dyn Fn(&mut Config),
-    fingerprint: u64,
+    /// As last read, in force or refused: its files are the ones to look at.
+    watched: Config,
+    /// What they held when they were read.
+    seen: Contents,
 }
 
 impl Supervisor<'_> {
@@ -170,8 +175,15 @@ impl Supervisor<'_> {
             tokio::select! {
                 // Signals first: an end must not wait behind reloads.
                 biased;
-                _ = term.recv() => return self.drain("SIGTERM", &mut term, &mut int).await,
-                _ = int.recv() => return self.drain("SIGINT", &mut term, &mut int).await,
+                _ = term.recv() => {
+                    // Whoever asks for a reload from now on is told that weir is stopping.
+                    drop(requests);
+                    return self.drain("SIGTERM", &mut term, &mut int).await;
+                }
+                _ = int.recv() => {
+                    drop(requests);
+                    return self.drain("SIGINT", &mut term, &mut int).await;
+                }
                 _ = hup.recv() => {
                     let _ = self.reload().await;
                 }
@@ -184,7 +196,7 @@ impl Supervisor<'_> {
                         tracing::error!("a worker has crashed: ending, so that weir is started anew");
                         return Ended::Crashed;
                     }
-                    if self.files_fingerprint() != self.fingerprint {
+                    if self.files.contents(&self.watched) != self.seen {
                         tracing::info!("a configuration file has changed");
                         let _ = self.reload().await;
                     }
@@ -195,19 +207,24 @@ impl Supervisor<'_> {
 
     async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
         // Before they are read: what changes meanwhile is found at the next look.
-        self.fingerprint = self.files_fingerprint();
-        match load(self.files, self.adjust) {
+        let seen = self.files.contents(&self.watched);
+        let loaded = load(self.files, self.adjust);
+        if let Ok((config, _)) = &loaded {
+            self.watched = config.clone();
+        }
+        // Files that are new to it are looked at now, and no other one.
+        self.seen = self.files.contents(&self.watched);
+        for (path, content) in seen {
+            self.seen.entry(path).and_modify(|held| *held = content);
+        }
+        match loaded {
             Ok((config, warnings)) => self.weir.apply(config, warnings).await,
             Err(problems) => {
-                let outcome = Err(vec![problems]);
+                let outcome = Err(problems.list().iter().map(Problem::to_string).collect());
                 self.weir.reloaded(&outcome);
                 outcome
             }
         }
-    }
-
-    fn files_fingerprint(&self) -> u64 {
-        self.files.fingerprint(&self.weir.config.borrow())
     }
 
     async fn drain(&self, why: &str, term: &mut Signal, int: &mut Signal) -> Ended {

@@ -5,7 +5,8 @@
 //! gathers what is wrong; `throttling`, `url_groups`, `receiver_url` read WSO2's block, `gateway_side`, `tls`,
 //! `delivery`, `decisions` weir's own tables, `values` single values; `checks` holds the rules between tables;
 //! [`parse()`] puts it together into a [`Config`], or into [`Problems`]: every one, with line, column, key and a
-//! hint. [`Change`] says what differs between two configurations, [`keys()`] lists every key with its default.
+//! hint. [`Change`] says what differs between two configurations, [`files_referred_to`] which files `$file{}` brings
+//! in, [`keys()`] lists every key with its default.
 //! Nothing below this room ever sees an invalid value: the types here carry the proof.
 //!
 //! `None` in a time limit means "never".
@@ -32,6 +33,7 @@ mod unknown;
 mod upstream;
 mod url_groups;
 mod values;
+mod watched;
 
 pub use change::{Change, GroupChange};
 pub use keys::{Key, keys};
@@ -40,6 +42,7 @@ pub use problem::{Problem, Problems, Warning};
 pub use secret::Secret;
 pub use security::{Auth, KeyFile, Password, Tls, Trust, User, Verify};
 pub use upstream::{Decisions, Endpoint, Group, Heartbeat, Link, Policy, Queue, Scheme, Shed, Url};
+pub use watched::files_referred_to;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -51,11 +51,7 @@ pub(super) fn resolve(text: &str, root: &Node, source: &Source) -> Result<Scalar
         bad: Vec::new(),
     };
     let value = walk.expand(text, &mut Vec::new());
-    if walk.bad.is_empty() {
-        Ok(value)
-    } else {
-        Err(walk.bad)
-    }
+    walk.bad.is_empty().then_some(value).ok_or(walk.bad)
 }
 
 struct Walk<'a> {
@@ -65,9 +61,15 @@ struct Walk<'a> {
     bad: Vec<Bad>,
 }
 
-enum Piece<'t> {
+/// A part of a text.
+pub(super) enum Piece<'t> {
+    /// As it stands.
     Literal(&'t str),
-    Reference { kind: &'t str, argument: &'t str },
+    /// `$kind{argument}`.
+    Reference {
+        kind: &'t str,
+        argument: &'t str,
+    },
     Carbon,
     Misspelt(&'t str, &'static str),
     Unclosed(&'t str),
@@ -200,7 +202,7 @@ impl Walk<'_> {
 }
 
 /// Cuts a text at its references. `$word{` of a word that is far from every kind is literal text.
-fn pieces(text: &str) -> Vec<Piece<'_>> {
+pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut literal = 0;
     let mut at = 0;

@@ -45,7 +45,10 @@ fn status_shows_groups_and_endpoints_and_why_one_is_down() {
 #[test]
 fn reload_prints_changes_or_problems_and_exits_accordingly() {
     let weir = Weir::start(None);
-    assert_eq!(run(&weir, "reload").unwrap(), "reloaded; nothing has changed\n");
+    assert_eq!(
+        run(&weir, "reload").unwrap(),
+        "reloaded, files it names too; no setting has changed\n"
+    );
     let report = ReloadReport {
         changes: vec!["group west removed".into()],
         needs_restart: vec!["workers".into()],

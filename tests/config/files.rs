@@ -166,3 +166,19 @@ fn every_example_parses_and_means_what_it_says() {
     assert_eq!(sandbox.groups[1].password.expose(), "s");
     assert!(valid(&example("active-active.toml", &dir)).decisions.is_some());
 }
+
+#[test]
+fn the_files_that_references_bring_in_are_known_wherever_they_stand() {
+    let text = "a = \"$file{/one}\"\n[t]\nb = [\"x$file{/two}y$env{NO}\", { c = \"$file{/one}\" }]\nd = \"$fil{/three}\"\n";
+    let source = Source {
+        weir_toml: Some(("weir.toml".into(), text.into())),
+        deployment_toml: Some((
+            "deployment.toml".into(),
+            "p = \"$file{/four} $file{/broken\"".into(),
+        )),
+        ..Source::default()
+    };
+    let found = weir::config::files_referred_to(&source);
+    let expected: Vec<PathBuf> = ["/four", "/one", "/two"].map(Into::into).into();
+    assert_eq!(found, expected);
+}

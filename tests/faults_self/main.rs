@@ -12,5 +12,6 @@ mod full;
 mod patience;
 mod reload;
 mod removal;
+mod settings;
 #[path = "../support/mod.rs"]
 mod support;

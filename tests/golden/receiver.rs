@@ -28,6 +28,7 @@ const FRAME_EACH: Plan = Plan {
     queue: "",
     link: "batch_max_bytes = \"4KiB\"",
     tls: true,
+    own_tls: false,
     tune: None,
     tables: String::new(),
     sizes: None,

@@ -6,7 +6,9 @@ mod killing;
 mod limits;
 mod logging;
 mod memory;
+mod operating;
 mod reload;
+mod renewal;
 mod soaking;
 mod starting;
 #[path = "../support/mod.rs"]

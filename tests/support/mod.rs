@@ -55,6 +55,8 @@ pub struct Plan {
     pub link: &'static str,
     /// With a TLS listener too, with the certificate of rsa2048.jks.
     pub tls: bool,
+    /// The same with the certificate that `tables` name.
+    pub own_tls: bool,
     /// Shorter than weir.toml allows.
     pub tune: Option<fn(&mut Config)>,
     /// Whole tables.
@@ -255,6 +257,8 @@ pub fn toml(plan: &Plan, blocks: &str) -> String {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/rsa2048.jks");
         let keystore = format!("[tls.keystore]\nfile = \"{file}\"\npassword = \"wso2carbon\"\n");
         ("127.0.0.1:0", keystore)
+    } else if plan.own_tls {
+        ("127.0.0.1:0", String::new())
     } else {
         ("off", String::new())
     };

@@ -119,7 +119,10 @@ pub(super) fn reload(v: &Value) -> String {
     }
     let mut out = String::new();
     if list(&v["changes"]).is_empty() {
-        out.push_str("reloaded; nothing has changed\n");
+        out.push_str(match list(&v["needs_restart"]).is_empty() {
+            true => "reloaded, files it names too; no setting has changed\n",
+            false => "reloaded; nothing of what changed can be in force now\n",
+        });
     } else {
         out.push_str("reloaded:\n");
         bullets(&mut out, &v["changes"]);

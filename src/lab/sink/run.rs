@@ -51,9 +51,11 @@ pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) ->
                 verify: Verify::Full,
             };
             let tls = ServerTls::load(&own).map_err(|e| e.to_string())?;
-            if let Some(notice) = tls.notice() {
-                eprintln!("{notice}");
-            }
+            eprintln!(
+                "the TLS port shows a self-signed certificate, another one at each start; to accept it: verify = \"pin\" and \
+                 pins = [\"{}\"] under [tls]",
+                tls.certificate().pin()
+            );
             Some((tcp(address), Acceptor::new(&tls, false)))
         }
     };
