@@ -193,6 +193,7 @@ impl Shared {
 async fn supervise(group: Rc<Shared>) {
     let mut active: Option<Rc<Link>> = None;
     let mut last_usable = Instant::now();
+    let mut was_usable = false;
     let mut available = true;
     while !group.closed.get() {
         let now = Instant::now();
@@ -218,9 +219,11 @@ async fn supervise(group: Rc<Shared>) {
             active = now_active;
             (choice, views.iter().any(|v| v.up_for.is_some()))
         };
-        if usable {
+        // Nobody wakes this while all is well: up to the change that did, it was as it was before.
+        if usable || was_usable {
             last_usable = now;
         }
+        was_usable = usable;
         let patience_ends = group.unavailable_after.get().map(|after| last_usable + after);
         let still = usable || patience_ends.is_none_or(|at| at > now);
         if still != available {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use weir::lab::sink::Answer;
 use weir::lab::{Close, Load, LoadOptions};
 
-use crate::faults::eventually;
+use crate::faults::{Publisher, eventually, nothing_missing};
 use crate::support::{Bed, Plan, story};
 
 const BLOCK: Duration = Duration::from_millis(400);
@@ -119,5 +120,32 @@ fn a_group_that_dies_under_load_costs_the_others_one_block_timeout() {
             .witness("shed", group.events.dropped.queue_full);
         assert!(verdict.ok(), "{verdict}");
         assert_eq!(verdict.groups[1].copies, 12_000);
+    });
+}
+
+#[test]
+fn patience_with_a_group_begins_when_its_link_goes_down_however_long_it_was_up() {
+    const PATIENCE: Duration = Duration::from_millis(700);
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            queue: "unavailable_after = \"700ms\"",
+            ..Plan::groups(&["dies", "alive"])
+        })
+        .await;
+        // Nothing happens for longer than the patience lasts.
+        bed.until("it was up for long", |s| {
+            s.groups.iter().all(|g| g.endpoints[0].since_ms > 1_000)
+        })
+        .await;
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        let died = Instant::now();
+        bed.sinks[0][0].kill(Close::Rst).await;
+        gateway.publish_ok(1).await;
+        assert!(died.elapsed() >= PATIENCE, "held back for {:?}", died.elapsed());
+        assert!(!bed.group("dies").await.available);
+        bed.sinks[0][0].revive().await;
+        let verdict = nothing_missing(&bed, "held back", 1).await;
+        assert_eq!(verdict.acked, 1);
     });
 }
