@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::config::{self, Ack, Config};
 use crate::control::Command;
@@ -95,7 +95,14 @@ impl Worker {
         mut commands: mpsc::Receiver<Command>,
         mut phase: watch::Receiver<Phase>,
     ) {
+        let mut held_until: Option<Instant> = None;
         loop {
+            let patience_ends = async {
+                match held_until {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 // The phase first: a drain must not wait behind scrapes.
                 biased;
@@ -105,7 +112,15 @@ impl Worker {
                         self.gate.resets_all();
                         return;
                     }
-                    self.gate.set_draining(matches!(now, Phase::Draining { .. }));
+                    held_until = match now {
+                        Phase::Draining { deadline } => Some(deadline),
+                        _ => None,
+                    };
+                    self.gate.set_draining(held_until.is_some());
+                }
+                () = patience_ends => {
+                    held_until = None;
+                    self.gate.send_away();
                 }
                 command = commands.recv() => match command {
                     Some(command) => self.answer(command),

@@ -85,6 +85,8 @@ pub struct Gate {
     stats: RefCell<status::Ingress>,
     unix_ms: fn() -> i64,
     draining: Cell<bool>,
+    /// The drain has lasted long enough for gateways to be sent elsewhere.
+    sends_away: Cell<bool>,
     /// Sessions that had something to read while draining.
     parked: RefCell<Vec<Waker>>,
     pub(super) connection_closed: Notify,
@@ -106,6 +108,7 @@ impl Gate {
             stats: RefCell::default(),
             unix_ms,
             draining: Cell::new(false),
+            sends_away: Cell::new(false),
             parked: RefCell::default(),
             connection_closed: Notify::new(),
             warned: Cell::new(None),
@@ -122,10 +125,23 @@ impl Gate {
     /// Whether sessions stop reading (what they have read is finished) and new connections are reset.
     pub fn set_draining(&self, draining: bool) {
         self.draining.set(draining);
+        self.sends_away.set(false);
         if !draining {
-            for waker in self.parked.take() {
-                waker.wake();
-            }
+            self.wake_parked();
+        }
+    }
+
+    /// Resets, while draining, every connection on which a gateway waits to be read, once it has its answers. A
+    /// gateway that is held for longer than its own patience would count weir as failed; a reset sends it
+    /// elsewhere at once, with everything that was not answered.
+    pub fn send_away(&self) {
+        self.sends_away.set(self.draining.get());
+        self.wake_parked();
+    }
+
+    fn wake_parked(&self) {
+        for waker in self.parked.take() {
+            waker.wake();
         }
     }
 
@@ -155,6 +171,10 @@ impl Gate {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    pub(super) fn sends_away(&self) -> bool {
+        self.sends_away.get()
     }
 
     /// A session that must not read now; woken when it may.

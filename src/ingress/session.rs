@@ -58,6 +58,8 @@ enum Turn {
     Gone,
     /// Silent for too long.
     Idle,
+    /// A drain has lasted long enough.
+    Away,
     /// There may be more to read, but it is the others' turn.
     Enough,
 }
@@ -111,6 +113,10 @@ impl Session {
                     self.gate.stats().reset_idle_total += 1;
                     return;
                 }
+                Turn::Away => {
+                    self.gate.stats().reset_drain_total += 1;
+                    return;
+                }
                 Turn::Enough => {
                     tokio::task::yield_now().await;
                     continue;
@@ -151,6 +157,9 @@ impl Session {
                 let held = std::mem::take(&mut self.partial);
                 self.consume_partial(held, now)
             } else if self.gate.is_draining() {
+                if self.gate.sends_away() && !self.replies.is_waiting() {
+                    return Poll::Ready(Turn::Away);
+                }
                 self.gate.park(cx.waker());
                 return self.rest(cx, now);
             } else {

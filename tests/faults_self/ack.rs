@@ -173,6 +173,45 @@ fn a_drain_with_ack_delivered_answers_everything_it_delivered() {
 }
 
 #[test]
+fn a_drain_sends_gateways_elsewhere_when_its_time_is_over_and_the_process_stays() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "drain_timeout = \"300ms\"",
+            ..Plan::groups(&["one", "two"])
+        })
+        .await;
+        let load = Load::start(LoadOptions {
+            connections: 8,
+            rate: Some(2_000.0),
+            ..bed.load()
+        });
+        eventually("traffic", || bed.judge.oracle().received(0) > 200).await;
+        let asked = Instant::now();
+        assert!(call(&bed, "POST", "/drain").contains("draining"));
+        eventually("every gateway is sent away", || load.counts().resets >= 8).await;
+        assert!(asked.elapsed() >= Duration::from_millis(300), "held until then");
+        assert!(
+            asked.elapsed() < Duration::from_secs(10),
+            "not for as long as they bear it"
+        );
+        assert!(matches!(bed.weir.lifecycle().phase(), Phase::Draining { .. }));
+        let resets = load.counts().resets;
+        assert!(call(&bed, "DELETE", "/drain").contains("ready"));
+        let seen = bed.judge.oracle().received(0);
+        eventually("they are back", || bed.judge.oracle().received(0) > seen + 200).await;
+        load.stop();
+        let counts = load.finish().await.counts;
+        assert_eq!(counts.acked_by_fin, 0);
+        let verdict = nothing_missing(&bed, "sent away", resets).await;
+        assert_eq!(verdict.acked, counts.events_acked);
+        assert!(
+            verdict.groups.iter().all(|g| g.duplicated.count == 0),
+            "{verdict}"
+        );
+    });
+}
+
+#[test]
 fn a_drain_that_is_taken_back_has_cost_nothing() {
     story(async {
         for ack in ["ack = \"accepted\"", "ack = \"delivered\""] {

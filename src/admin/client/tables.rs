@@ -29,7 +29,8 @@ pub(super) fn status(v: &Value) -> String {
         bullets(&mut out, &v["last_reload"]["problems"]);
     }
     if let Some(warnings) = v["warnings"].as_array().filter(|w| !w.is_empty()) {
-        let _ = writeln!(out, "{} warnings:", warnings.len());
+        let s = if warnings.len() == 1 { "" } else { "s" };
+        let _ = writeln!(out, "{} warning{s}:", warnings.len());
         bullets(&mut out, &v["warnings"]);
     }
     let i = &v["ingress"];
