@@ -6,8 +6,12 @@
 
 #[path = "tidy/book.rs"]
 mod book;
+#[path = "tidy/examples.rs"]
+mod examples;
 #[path = "tidy/layering.rs"]
 mod layering;
+#[path = "tidy/messages.rs"]
+mod messages;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/tree.rs"]
