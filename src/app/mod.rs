@@ -5,6 +5,7 @@
 //! ends of anything.
 
 mod files;
+mod notify;
 mod reload;
 mod run;
 mod threads;

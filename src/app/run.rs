@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files::Contents;
+use super::notify::Notify;
 use super::{Files, StartError, Weir};
 use crate::config::Config;
 use crate::config::{Problem, Problems, Warning};
@@ -20,6 +21,9 @@ use crate::telemetry;
 
 /// How often the files are looked at.
 const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(5);
+
+/// What an end may take after `drain_timeout`.
+const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// Something failed, or something was lost.
 const FAILED: u8 = 1;
@@ -93,7 +97,15 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         adjust,
         watched,
         seen,
+        notify: Notify::from_environment(),
     };
+    supervisor.notify.ready(&supervisor.serving());
+    runtime.spawn(
+        supervisor
+            .notify
+            .clone()
+            .keep_alive(supervisor.weir.control().clone()),
+    );
     let ended = runtime.block_on(supervisor.run(signals));
     let last = supervisor.weir.stop();
     end(conclude(ended, &last))
@@ -159,6 +171,7 @@ struct Supervisor<'a> {
     watched: Config,
     /// What they held when they were read.
     seen: Contents,
+    notify: Notify,
 }
 
 impl Supervisor<'_> {
@@ -206,6 +219,7 @@ impl Supervisor<'_> {
     }
 
     async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
+        self.notify.reloading();
         // Before they are read: what changes meanwhile is found at the next look.
         let seen = self.files.contents(&self.watched);
         let loaded = load(self.files, self.adjust);
@@ -217,18 +231,43 @@ impl Supervisor<'_> {
         for (path, content) in seen {
             self.seen.entry(path).and_modify(|held| *held = content);
         }
-        match loaded {
+        let outcome = match loaded {
             Ok((config, warnings)) => self.weir.apply(config, warnings).await,
             Err(problems) => {
                 let outcome = Err(problems.list().iter().map(Problem::to_string).collect());
                 self.weir.reloaded(&outcome);
                 outcome
             }
+        };
+        // Before whoever asked is answered: `ExecReload=weir reload` must find the reload over when it ends.
+        match &outcome {
+            Ok(_) => self.notify.ready(&self.serving()),
+            Err(problems) => self.notify.ready(&format!(
+                "{}; the last reload was refused, the old configuration stays in force: {}",
+                self.serving(),
+                problems.join("; ")
+            )),
         }
+        outcome
+    }
+
+    /// What weir does, in a line for the service manager.
+    fn serving(&self) -> String {
+        let at = self.weir.addresses();
+        let listening: Vec<String> = [at.tcp, at.tls, at.decisions, at.decisions_tls, at.admin]
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        let config = self.weir.config.borrow();
+        let groups: Vec<&str> = config.groups.iter().map(|g| g.name.as_str()).collect();
+        format!("at {}; to groups {}", listening.join(", "), groups.join(", "))
     }
 
     async fn drain(&self, why: &str, term: &mut Signal, int: &mut Signal) -> Ended {
         tracing::info!(signal = why, "draining; a second signal ends at once");
+        let longest = self.weir.config.borrow().drain_timeout + AFTER_DRAIN;
+        self.notify.stopping("draining", longest);
         tokio::select! {
             // The second signal first: it is meant.
             biased;

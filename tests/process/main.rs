@@ -9,6 +9,7 @@ mod memory;
 mod operating;
 mod reload;
 mod renewal;
+mod service;
 mod soaking;
 mod starting;
 #[path = "../support/mod.rs"]
