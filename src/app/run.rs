@@ -240,14 +240,13 @@ impl Supervisor<'_> {
             }
         };
         // Before whoever asked is answered: `ExecReload=weir reload` must find the reload over when it ends.
-        match &outcome {
-            Ok(_) => self.notify.ready(&self.serving()),
-            Err(problems) => self.notify.ready(&format!(
-                "{}; the last reload was refused, the old configuration stays in force: {}",
-                self.serving(),
-                problems.join("; ")
-            )),
-        }
+        let serving = self.serving();
+        self.notify.ready(&match &outcome {
+            Ok(_) => serving,
+            Err(_) => {
+                format!("{serving}; the last reload was refused, the old configuration stays in force: see the log")
+            }
+        });
         outcome
     }
 
