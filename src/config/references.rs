@@ -271,8 +271,8 @@ fn secret(dir: Option<&Path>, alias: &str) -> Result<String, Bad> {
 /// A whole file without the line break at its end.
 fn file(path: &Path) -> Result<String, Bad> {
     let shown = path.display().to_string().escape_debug().to_string();
-    let unreadable =
-        |e: std::io::Error| Bad::new(format!("cannot read {shown}: {e}"), "make it readable for weir");
+    let hint = "name a file that is there and that weir may read";
+    let unreadable = |e: std::io::Error| Bad::new(format!("cannot read {shown}: {e}"), hint);
     // Asked first: opening a pipe would wait for its writer.
     if !path.metadata().map_err(unreadable)?.is_file() {
         return Err(Bad::new(

@@ -148,6 +148,11 @@ fn a_reload_says_what_changed_what_waits_for_a_restart_and_line_by_line_what_is_
 
         let dead = stage.sinks.remove(0);
         drop(dead);
+        // Else there would be nothing to wait for.
+        stage
+            .weir
+            .until("events wait for it", |s| s.of("one", "events/queued") > 50)
+            .await;
         stage.weir.signal("TERM");
         stage.weir.logged("draining").await;
         let (code, said) = weir(&stage, token, &["reload"]);
