@@ -1,0 +1,70 @@
+//! The Dockerfile, as far as it can be judged without building it: ports, user, paths, and what the build is given.
+
+use super::{read, root};
+use weir::config::keys;
+
+/// The arguments of every line that begins with this instruction, continued lines joined.
+fn instructions(name: &str) -> Vec<String> {
+    let text = read("Dockerfile").replace("\\\n", " ");
+    let begin = format!("{name} ");
+    let found = text.lines().filter_map(|line| line.strip_prefix(&begin));
+    found
+        .map(|rest| rest.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+#[test]
+fn the_image_exposes_the_ports_that_weir_listens_on_by_default() {
+    let default = |path: &str| {
+        let keys = keys();
+        let key = keys.iter().find(|key| key.path == path).unwrap();
+        let port = key.default.unwrap().trim_matches('"').rsplit(':').next().unwrap();
+        port.to_owned()
+    };
+    let exposed = instructions("EXPOSE").join(" ");
+    let ports: Vec<String> = ["listen.tcp", "listen.tls", "decisions.listen", "admin.listen"]
+        .iter()
+        .map(|path| default(path))
+        .collect();
+    assert_eq!(exposed, ports.join(" "));
+}
+
+#[test]
+fn the_image_says_its_version_and_runs_without_rights() {
+    let version = format!("VERSION={}", env!("CARGO_PKG_VERSION"));
+    assert!(instructions("ARG").contains(&version), "ARG {version}");
+    assert_eq!(instructions("USER"), ["65532:65532"]);
+    assert_eq!(instructions("ENTRYPOINT"), ["[\"/usr/local/bin/weir\"]"]);
+    assert_eq!(instructions("CMD").last().unwrap(), "[\"run\"]");
+    for manifest in ["tier/deployment.yaml", "sidecar-native/patch.yaml"] {
+        let text = read(format!("deploy/kubernetes/{manifest}"));
+        assert!(
+            text.contains(&format!("image: weir:{}", env!("CARGO_PKG_VERSION"))),
+            "{manifest}"
+        );
+    }
+}
+
+#[test]
+fn the_build_is_given_every_file_that_it_needs() {
+    let ignore = read(".dockerignore");
+    let given: Vec<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(ignore.lines().any(|line| line == "*"), "nothing else");
+    for path in &given {
+        assert!(root().join(path).exists(), "{path}");
+    }
+    // What the manifest and the sources name outside of src.
+    for wanted in ["Cargo.toml", "Cargo.lock", "src", "benches", "LICENSE"] {
+        assert!(given.contains(&wanted), "{wanted} is not given to the build");
+    }
+    for file in super::files("src", ".rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for rest in text.split("include_str!(\"").skip(1) {
+            let name = rest.split('"').next().unwrap();
+            let there = file.parent().unwrap().join(name).canonicalize().unwrap();
+            let below = there.strip_prefix(root()).unwrap();
+            let first = below.components().next().unwrap().as_os_str();
+            assert!(given.iter().any(|g| first == *g), "{}: {name}", file.display());
+        }
+    }
+}
