@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use weir::config::{Config, Source, parse};
 
-use super::{files, read};
+use super::{files, read, root};
+
+/// Where certificates and keystores are: on a host another place than in a pod.
+pub(super) const DIRECTORIES: [&str; 2] = ["TLS_DIR", "KEYSTORES_DIR"];
 
 /// What weir makes of a file, its secrets being there.
 pub(super) fn config(path: &Path) -> Config {
@@ -14,9 +18,11 @@ pub(super) fn config(path: &Path) -> Config {
     for name in secrets(&text) {
         std::fs::write(home.path().join(name), "a secret of enough characters\n").unwrap();
     }
+    let env = DIRECTORIES.map(|name| (name.to_owned(), "/there".to_owned()));
     let source = Source {
         weir_toml: Some((path.to_owned(), text)),
         secrets_dir: Some(home.path().to_owned()),
+        env: env.into(),
         ..Source::default()
     };
     let (config, warnings) = parse(&source).unwrap_or_else(|problems| panic!("{problems}"));
@@ -44,6 +50,45 @@ fn every_configuration_of_deploy_is_valid_and_without_a_warning() {
             "{}: gateways look for decisions where they send events",
             path.display()
         );
+    }
+}
+
+#[test]
+fn weir_check_agrees_with_every_configuration_where_its_files_are_there() {
+    let home = tempfile::TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["weir.weir.svc.cluster.local".to_owned()]).unwrap();
+    let vectors = root().join("tests/vectors");
+    let write = |name: &str, content: &[u8]| std::fs::write(home.path().join(name), content).unwrap();
+    write("tls.crt", made.cert.pem().as_bytes());
+    write("ca.crt", made.cert.pem().as_bytes());
+    write("tls.key", made.signing_key.serialize_pem().as_bytes());
+    for (name, vector) in [
+        ("wso2carbon.jks", "rsa2048.jks"),
+        ("client-truststore.jks", "client-truststore.jks"),
+    ] {
+        write(name, &std::fs::read(vectors.join(vector)).unwrap());
+    }
+    for path in files("deploy", ".toml") {
+        for name in secrets(&read(&path)) {
+            let is_keystore = ["keystore", "truststore"].contains(&name.as_str());
+            let value = if is_keystore {
+                "wso2carbon"
+            } else {
+                "a secret of enough characters"
+            };
+            write(&name, value.as_bytes());
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["check", "--config"])
+            .arg(&path)
+            .arg("--secrets-dir")
+            .arg(home.path())
+            .envs(DIRECTORIES.map(|name| (name, home.path())))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{}: {said}", path.display());
+        assert!(said.contains("every event goes to 2 groups"), "{said}");
     }
 }
 

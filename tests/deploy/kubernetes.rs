@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::configs::config;
+use super::configs::{DIRECTORIES, config};
 use super::manifests::{Manifests, list, script, weirs};
-use super::root;
+use super::{read, root};
 
 const NEWEST: &str = "1.37";
 
@@ -190,6 +190,31 @@ fn a_pod_has_time_to_drain_and_room_for_its_queue() {
             limit << 20 >= queue * 2,
             "{file}: {limit} MiB for a queue of {queue} bytes"
         );
+    }
+}
+
+#[test]
+fn every_variable_that_a_configuration_names_is_a_mounted_directory_of_its_pod() {
+    let Some(manifests) = Manifests::read() else {
+        return;
+    };
+    for (file, toml, _) in SHAPES {
+        let [weir] = weirs(manifests.one(file))[..] else {
+            panic!("{file}: one weir")
+        };
+        let text = read(path(toml));
+        let named = DIRECTORIES
+            .iter()
+            .filter(|name| text.contains(&format!("$env{{{name}}}")));
+        for name in named.chain(&["WEIR_SECRETS_DIR"]) {
+            let variable = list(&weir["env"]).iter().find(|v| v["name"] == *name);
+            let directory = &variable.unwrap_or_else(|| panic!("{file}: no {name}"))["value"];
+            let mounts = list(&weir["volumeMounts"]);
+            assert!(
+                mounts.iter().any(|m| m["mountPath"] == *directory),
+                "{file}: {name}"
+            );
+        }
     }
 }
 
