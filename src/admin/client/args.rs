@@ -118,5 +118,18 @@ pub struct LogLevelArgs {
 }
 
 fn secret(text: &str) -> Result<Secret, Infallible> {
-    Ok(Secret::new(text))
+    // A mounted file that became a variable ends with a line break, as the file behind admin.token may.
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_behind_a_token_is_no_part_of_it() {
+        for given in ["s3cret", "s3cret\n", "s3cret\r\n"] {
+            assert_eq!(secret(given).unwrap().expose(), "s3cret");
+        }
+    }
 }
