@@ -1,46 +1,52 @@
-//! The page for people: one static document with its style and its script, all from this binary, which asks
-//! /status each second and draws what it says. It loads nothing from anywhere else and may not.
+//! The page for people: one static HTML document, all from this binary, which asks /status each second and
+//! draws what it says. It loads nothing from anywhere and may not: the policy names its one style and its one
+//! script by their hashes, so nothing that should slip into it could run.
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::Handles;
 
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What stands between the tags, to the byte: the hashes are taken over it.
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+const PAGE: &str = concat!(
+    include_str!("page/head.html"),
+    "<style>",
+    include_str!("page/page.css"),
+    "</style>\n",
+    include_str!("page/body.html"),
+    "<script>",
+    include_str!("page/page.js"),
+    "</script>\n</body>\n</html>\n",
+);
 
-/// The routes of the page and its two parts.
+/// The route of the page.
 pub(super) fn routes() -> Router<Arc<Handles>> {
-    Router::new()
-        .route(
-            "/",
-            get(part("text/html; charset=utf-8", include_str!("page/page.html"))),
-        )
-        .route(
-            "/page.css",
-            get(part("text/css; charset=utf-8", include_str!("page/page.css"))),
-        )
-        .route(
-            "/page.js",
-            get(part(
-                "text/javascript; charset=utf-8",
-                include_str!("page/page.js"),
-            )),
-        )
-}
-
-fn part(kind: &'static str, text: &'static str) -> impl Fn() -> Answer + Clone + Send + Sync + 'static {
-    move || {
+    let policy = format!(
+        "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+        hash(SCRIPT),
+        hash(STYLE)
+    );
+    let page = move || {
         let headers = [
-            (header::CONTENT_TYPE, kind),
-            (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+            (header::CONTENT_SECURITY_POLICY, policy.clone()),
         ];
-        std::future::ready((headers, text).into_response())
-    }
+        std::future::ready((headers, PAGE).into_response())
+    };
+    Router::new().route("/", get(page))
 }
 
-type Answer = std::future::Ready<axum::response::Response>;
+/// As a Content-Security-Policy names an inline part.
+fn hash(text: &str) -> String {
+    format!("sha256-{}", STANDARD.encode(digest(&SHA256, text.as_bytes())))
+}

@@ -43,6 +43,11 @@ function age(ms) {
   return Math.floor(s / 86400) + " d " + Math.floor((s % 86400) / 3600) + " h";
 }
 
+function moment(ms) {
+  const at = new Date(ms), today = new Date().toDateString() === at.toDateString();
+  return today ? at.toLocaleTimeString() : at.toLocaleString();
+}
+
 // --- a minute of counters
 
 function remember(status) {
@@ -81,21 +86,31 @@ function spark(name, label) {
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${label}, last minute, at most ${count(top)} a second`);
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
   const shift = MINUTE - values.length;
-  line.setAttribute("points", values.map((v, i) => `${i + shift},${(98 - 96 * v / top).toFixed(1)}`).join(" "));
-  svg.append(line);
+  const points = values.map((v, i) => `${i + shift},${(98 - 96 * v / top).toFixed(1)}`).join(" ");
+  const shape = (name, points) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    node.setAttribute("points", points);
+    svg.append(node);
+  };
+  if (values.length) shape("polygon", `${shift},100 ${points} ${MINUTE - 1},100`);
+  shape("polyline", points);
   const text = el("div", "label", el("span", "", label), el("span", "", `peak ${count(top)}/s`));
   return el("div", "", text, svg);
 }
 
 // --- state changes
 
-function note(what, state, kind, why) {
+// `age` in ms: how long the state has lasted, where weir says so; then also what happened before the page was
+// opened is known, and `connects` (a counter) tells of a connection that broke and was there again before the next look.
+function note(what, state, kind, why, age, connects) {
   const before = states.get(what);
-  states.set(what, state);
-  if (before === undefined || before === state) return;
-  changes.unshift({ at: new Date(), what, before, state, kind, why });
+  states.set(what, { state, connects });
+  const again = before && before.state === state && state === "up" && connects > before.connects;
+  if (before ? before.state === state && !again : age === undefined) return;
+  const from = again ? "broken" : before ? before.state : null;
+  changes.push({ at: Date.now() - (age ?? 0), what, from, state, kind, why });
+  changes.sort((a, b) => b.at - a.at);
   changes.length = Math.min(changes.length, 50);
 }
 
@@ -113,7 +128,9 @@ function noteAll(status) {
   for (const g of status.groups) {
     const [state, kind] = groupState(g);
     note(g.name, state, kind, "");
-    for (const e of g.endpoints) note(`${g.name} → ${e.name}`, e.state, linkKind[e.state], e.reason ?? "");
+    for (const e of g.endpoints) {
+      note(`${g.name} → ${e.name}`, e.state, linkKind[e.state], e.state === "up" ? "" : e.reason ?? "", e.since_ms, e.connects_total);
+    }
   }
 }
 
@@ -158,7 +175,7 @@ function drawGroup(g) {
   const drops = Object.entries(ev.dropped).filter(([, n]) => n > 0);
   const dropped = drops.reduce((sum, [, n]) => sum + n, 0);
   const card = el("section", "card",
-    el("div", "head", el("h2", "", g.name), el("span", "dim", g.policy), el("span", "chip " + kind, state)),
+    el("div", "head", el("h2", "", g.name), el("span", "dim policy", g.policy), el("span", "chip " + kind, state)),
     numbers(["accepted", count(ev.accepted)], ["delivered", count(ev.delivered)],
       ["queued", count(ev.queued)], ["in flight", count(ev.inflight)],
       ["rejected", count(ev.rejected), ev.rejected ? "bad" : ""], ["dropped", count(dropped), dropped ? "bad" : ""],
@@ -198,10 +215,9 @@ function draw(status) {
       ["publishes refused", count(i.publishes_refused_total), i.publishes_refused_total ? "bad" : ""]),
     spark("gateways", `taken ${count(rate("gateways"))}/s`));
   byId("groups").replaceChildren(...status.groups.map(drawGroup));
-  byId("changes").replaceChildren(...(changes.length ? changes.map((c) => el("li", "",
-    el("span", "dim", c.at.toLocaleTimeString()), el("strong", "", c.what),
-    el("span", c.kind, `${c.before} → ${c.state}`), c.why ? el("span", "why dim", c.why) : null))
-    : [el("li", "dim", "none since this page was opened")]));
+  byId("changes").replaceChildren(...changes.map((c) => el("li", "",
+    el("time", "dim", moment(c.at)), el("strong", "", c.what),
+    el("span", c.kind, c.from ? `${c.from} → ${c.state}` : c.state), c.why ? el("span", "why dim", c.why) : null)));
 }
 
 async function look() {
