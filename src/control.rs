@@ -64,6 +64,8 @@ pub struct Facts {
     pub certificate_not_after: Option<SystemTime>,
     /// Its fingerprint, by which a renewal is known.
     pub certificate_sha256: Option<[u8; 32]>,
+    /// Gateway connections that the configuration in force allows at a time.
+    pub connections_max: usize,
 }
 
 impl Facts {
@@ -77,6 +79,7 @@ impl Facts {
             last_reload: None,
             certificate_not_after: None,
             certificate_sha256: None,
+            connections_max: 0,
         }
     }
 

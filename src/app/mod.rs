@@ -95,6 +95,7 @@ impl Weir {
         let client_tls = ClientTls::load(&config.tls).map_err(|e| wrong(&e))?;
         let mut facts = Facts {
             warnings,
+            connections_max: config.ingress.connections_max,
             ..Facts::new(SystemTime::now())
         };
         let amqp_tls = config.decisions.as_ref().and_then(|d| d.listen_tls);

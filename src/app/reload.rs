@@ -72,7 +72,10 @@ impl Weir {
         };
         let renewed = server.as_ref().and_then(|server| self.renewed(server));
         self.client_tls.replace(&client);
-        self.facts.send_modify(|facts| facts.warnings = warnings);
+        self.facts.send_modify(|facts| {
+            facts.warnings = warnings;
+            facts.connections_max = effective.ingress.connections_max;
+        });
         if let (Some(certificates), Some(server)) = (&self.certificates, server) {
             certificates.replace(&server);
             self.facts.send_modify(|facts| note_certificate(&server, facts));

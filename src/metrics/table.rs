@@ -97,6 +97,8 @@ pub(super) static TABLE: &[Row] = &[
     gauge("weir_gateway_connections",
         Read::Ingress(Value::By("listener", |i| vec![("tcp", i.connections_tcp as f64), ("tls", i.connections_tls as f64)])),
         "Gateway connections open now."),
+    gauge("weir_gateway_connections_limit", Read::Process(Value::One(|l| l.facts.connections_max as f64)),
+        "Gateway connections allowed at a time; further ones wait in the kernel."),
     counter("weir_gateway_connections_accepted_total", Read::Ingress(Value::One(|i| i.accepted_total as f64)),
         "Gateway connections accepted, on both listeners."),
     counter("weir_gateway_connections_ended_total", Read::Ingress(Value::By("cause", connections_ended)),
