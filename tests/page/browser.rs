@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,12 +19,15 @@ const PROGRAM: &str = "chromium";
 /// A browser that does not answer one question has failed. Its start may take long on a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Why there is no browser here; `None` if there is one.
-pub(crate) fn missing() -> Option<String> {
+/// One browser at a time: what is measured is the page, not a machine with three browsers on it.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The right to open a browser, or why there is none here.
+pub(crate) fn turn() -> Result<MutexGuard<'static, ()>, String> {
     match Command::new(PROGRAM).arg("--version").output() {
-        Ok(out) if out.status.success() => None,
-        Ok(out) => Some(format!("{PROGRAM} --version: {}", out.status)),
-        Err(_) => Some(format!(
+        Ok(out) if out.status.success() => Ok(TURN.lock().unwrap_or_else(PoisonError::into_inner)),
+        Ok(out) => Err(format!("{PROGRAM} --version: {}", out.status)),
+        Err(_) => Err(format!(
             "{PROGRAM} is missing (apt install chromium fonts-dejavu-core)"
         )),
     }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use weir::lab::sink::Close;
 use weir::lab::{Load, LoadOptions, Sink};
 
-use crate::browser::{Browser, missing};
+use crate::browser::{Browser, turn};
 use crate::support::{Bed, Plan, story};
 
 /// From the death of a Traffic Manager to the words on the page.
@@ -77,10 +77,10 @@ pub(crate) fn endpoint_says(sink: &Sink, words: &[&str]) -> String {
 
 #[test]
 fn a_killed_traffic_manager_is_seen_within_two_seconds_with_its_why() {
-    if let Some(why) = missing() {
-        println!("skipped: {why}");
-        return;
-    }
+    let _turn = match turn() {
+        Ok(turn) => turn,
+        Err(why) => return println!("skipped: {why}"),
+    };
     story(async {
         let (bed, load) = bed().await;
         let killed = &bed.sinks[0][0];
@@ -119,10 +119,10 @@ fn a_killed_traffic_manager_is_seen_within_two_seconds_with_its_why() {
 
 #[test]
 fn the_page_can_be_read_in_light_and_dark_and_on_a_small_screen() {
-    if let Some(why) = missing() {
-        println!("skipped: {why}");
-        return;
-    }
+    let _turn = match turn() {
+        Ok(turn) => turn,
+        Err(why) => return println!("skipped: {why}"),
+    };
     story(async {
         let (bed, load) = bed().await;
         let mut page = Browser::open(&address(&bed), (1200, 1000)).await;
@@ -158,10 +158,10 @@ fn the_page_can_be_read_in_light_and_dark_and_on_a_small_screen() {
 
 #[test]
 fn a_weir_that_has_gone_is_seen_and_the_last_numbers_fade() {
-    if let Some(why) = missing() {
-        println!("skipped: {why}");
-        return;
-    }
+    let _turn = match turn() {
+        Ok(turn) => turn,
+        Err(why) => return println!("skipped: {why}"),
+    };
     story(async {
         let bed = Bed::start(Plan::groups(&["east"])).await;
         let mut page = Browser::open(&address(&bed), (800, 800)).await;

@@ -8,17 +8,17 @@ use tokio::time::sleep;
 use weir::lab::sink::Close;
 use weir::lab::{Load, LoadOptions};
 
-use crate::browser::{Browser, missing};
+use crate::browser::{Browser, turn};
 use crate::looks::{address, endpoint_says};
 use crate::support::{Bed, Plan, dialer, story};
 
 #[test]
 #[ignore = "takes pictures for docs/images; a minute long"]
 fn the_pictures_of_the_book_are_taken() {
-    if let Some(why) = missing() {
-        println!("skipped: {why}");
-        return;
-    }
+    let _turn = match turn() {
+        Ok(turn) => turn,
+        Err(why) => return println!("skipped: {why}"),
+    };
     story(async {
         let bed = Bed::start(Plan {
             groups: vec![("east", "loadbalance", 2), ("west", "failover", 1)],
