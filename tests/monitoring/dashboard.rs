@@ -21,7 +21,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("process_virtual_memory_max_bytes", "the same"),
 ];
 
-fn dashboard() -> Value {
+pub(crate) fn dashboard() -> Value {
     serde_json::from_str(&read(&deploy("grafana/weir.json"))).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
 }
 
 /// Expressions as Prometheus gets them, with their legends.
-fn expressions(dashboard: &Value) -> Vec<(String, String)> {
+pub(crate) fn expressions(dashboard: &Value) -> Vec<(String, String)> {
     let targets = panels(dashboard).into_iter().flat_map(|p| list(&p["targets"]));
     targets
         .map(|target| {

@@ -4,10 +4,13 @@
 mod alerts;
 mod dashboard;
 mod known;
+mod live;
 mod query;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,4 +37,14 @@ fn promtool(arguments: &[&str], file: &Path) -> bool {
     let said = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(out.status.success(), "{arguments:?}: {}", said.join("\n"));
     true
+}
+
+/// GET over HTTP/1.0: the body of any answer; `None` while nobody is there.
+fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (_, body) = text.split_once("\r\n\r\n")?;
+    body.starts_with('{').then(|| body.to_owned())
 }
