@@ -110,6 +110,16 @@ fn a_killed_traffic_manager_is_seen_within_two_seconds_with_its_why() {
         killed.revive().await;
         page.until("the endpoint is up again", &endpoint_says(killed, &["● up"]))
             .await;
+
+        // Broken and mended between two looks, most likely; the list says so all the same.
+        let cut = &bed.sinks[0][1];
+        cut.cut(Close::Rst);
+        let change = format!(
+            "[...document.querySelectorAll('#changes li')].some((li) => li.innerText.includes('{}') && \
+             li.innerText.includes('→ up'))",
+            cut.data_address()
+        );
+        page.until("a short break is in the list", &change).await;
         assert_eq!(page.complaints, Vec::<String>::new(), "the browser complains");
         load.stop();
         let report = load.finish().await;
