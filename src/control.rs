@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::status::Snapshot;
+use crate::tap::Feed;
 
 /// What a worker can be asked.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub enum Command {
         /// Whether such an endpoint exists.
         found: oneshot::Sender<bool>,
     },
+    /// Let somebody look at passing events; answered when the tap is open.
+    Tap(Feed, oneshot::Sender<()>),
 }
 
 /// A wish to read the configuration again, from the admin port, a signal or a changed file.
@@ -152,6 +155,11 @@ impl Control {
             })
             .await;
         answers.contains(&true)
+    }
+
+    /// Opens a tap on every worker; it ends when its receiving end is dropped.
+    pub async fn tap(&self, feed: &Feed) {
+        self.ask(|open| Command::Tap(feed.clone(), open)).await;
     }
 
     /// Asks every worker the same thing and collects the answers of those that live.

@@ -18,6 +18,7 @@
 //! **Looking and switching.** Each worker keeps plain counters and fills a [`status`] snapshot between two turns of
 //! its loop. [`control`] is the door to the workers: messages, each with a place for its answer. [`metrics`] shows a
 //! snapshot to Prometheus. [`admin`] is the HTTP port, its page, and the commands that talk to it.
+//! [`tap`] is what an event says, for people: it decodes the few events that somebody wants to see.
 //! [`lifecycle`] holds the phase that everybody watches: starting, ready, draining, stopped.
 //!
 //! **The return leg.** [`decisions`] relays the gateways' AMQP connections to the Traffic Managers' brokers, frame by
@@ -46,6 +47,7 @@ pub mod metrics;
 pub mod net;
 pub mod relay;
 pub mod status;
+pub mod tap;
 pub mod telemetry;
 pub mod wire;
 pub mod worker;

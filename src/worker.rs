@@ -168,6 +168,10 @@ impl Worker {
                 self.apply(config);
                 let _ = answer.send(());
             }
+            Command::Tap(feed, open) => {
+                self.gate.tap(feed);
+                let _ = open.send(());
+            }
             Command::Enable {
                 group,
                 endpoint,

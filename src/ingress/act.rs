@@ -114,6 +114,7 @@ impl Session {
             self.replies.send(&gentle_no());
             return Ok(0);
         }
+        self.gate.taps.pass(batch, now);
         self.waited();
         match receipt {
             None => {

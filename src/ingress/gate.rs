@@ -15,6 +15,7 @@ use super::token::Tokens;
 use crate::config::{Ack, Config, User};
 use crate::relay::Fanout;
 use crate::status;
+use crate::tap::{Feed, Taps};
 use crate::wire::Decoder;
 
 /// One read takes at most this much; smaller costs system calls, larger costs cache.
@@ -77,6 +78,8 @@ impl Settings {
 /// Shared by the sessions of one worker.
 pub struct Gate {
     pub(super) fanout: Fanout,
+    /// Who looks at passing events.
+    pub(super) taps: Taps,
     pub(super) tokens: Arc<Tokens>,
     pub(super) slowdown: RefCell<Slowdown>,
     pub(super) hashing: Semaphore,
@@ -100,6 +103,7 @@ impl Gate {
     pub fn new(settings: Settings, fanout: Fanout, tokens: Arc<Tokens>, unix_ms: fn() -> i64) -> Rc<Self> {
         Rc::new(Self {
             fanout,
+            taps: Taps::default(),
             tokens,
             slowdown: RefCell::default(),
             hashing: Semaphore::new(HASHES_AT_ONCE),
@@ -143,6 +147,11 @@ impl Gate {
         for waker in self.parked.take() {
             waker.wake();
         }
+    }
+
+    /// Lets somebody look at the events of every publish from now on.
+    pub fn tap(&self, feed: Feed) {
+        self.taps.open(feed);
     }
 
     /// The runtime is about to end, and every open connection with it.

@@ -145,6 +145,7 @@ fn work(mut end: mpsc::Receiver<Command>, snapshot: Arc<Mutex<Snapshot>>, switch
             match command {
                 Command::Snapshot(to) => answer(to, snapshot.lock().unwrap().clone()),
                 Command::Apply(_, to) => answer(to, ()),
+                Command::Tap(_, to) => answer(to, ()),
                 Command::Enable {
                     group,
                     endpoint,

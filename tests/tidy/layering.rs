@@ -14,8 +14,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("lifecycle", &[]),
     ("status", &[]),
+    // What an event says, where somebody wants to see it.
+    ("tap", &["wire"]),
     // Doors, and what is shown.
-    ("control", &["config", "status"]),
+    ("control", &["config", "status", "tap"]),
     ("metrics", &["control", "lifecycle", "status"]),
     ("telemetry", &["config"]),
     // The way of an event. Ingress and egress meet in the relay and nowhere else.
@@ -23,7 +25,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("relay", &["config", "status", "wire"]),
     (
         "ingress",
-        &["config", "lifecycle", "metrics", "net", "relay", "status", "wire"],
+        &[
+            "config",
+            "lifecycle",
+            "metrics",
+            "net",
+            "relay",
+            "status",
+            "tap",
+            "wire",
+        ],
     ),
     (
         "egress",
@@ -47,7 +58,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Around them.
     (
         "admin",
-        &["config", "control", "lifecycle", "metrics", "status", "telemetry"],
+        &[
+            "config",
+            "control",
+            "lifecycle",
+            "metrics",
+            "status",
+            "tap",
+            "telemetry",
+        ],
     ),
     ("app", EVERYTHING),
     // `weir check` logs in as a link does, greets brokers as the return leg does, and asks a weir that runs here.

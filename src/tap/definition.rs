@@ -1,0 +1,139 @@
+//! Stream definitions: which attributes an event has, in which order, of which types.
+//!
+//! The format is WSO2's own (`name`, `version`, `metaData`, `correlationData`, `payloadData`, each attribute with
+//! `name` and `type`), with one word more: `"masked": false` lets an attribute be seen without unmasking.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The type of an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Kind {
+    /// `i32` length and UTF-8.
+    #[serde(alias = "string", alias = "String")]
+    #[serde(rename = "STRING")]
+    Text,
+    /// Four bytes.
+    #[serde(rename = "INT", alias = "int")]
+    Int,
+    /// Eight bytes.
+    #[serde(rename = "LONG", alias = "long")]
+    Long,
+    /// Four bytes.
+    #[serde(rename = "FLOAT", alias = "float")]
+    Float,
+    /// Eight bytes.
+    #[serde(rename = "DOUBLE", alias = "double")]
+    Double,
+    /// One byte.
+    #[serde(rename = "BOOL", alias = "bool", alias = "BOOLEAN", alias = "boolean")]
+    Bool,
+}
+
+/// One attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Attribute {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Whether it may name a person, as far as anybody has said; true when nobody has.
+    #[serde(default = "yes")]
+    pub masked: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// One stream.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Definition {
+    name: String,
+    version: String,
+    /// Attributes that come first.
+    #[serde(default, rename = "metaData")]
+    pub meta: Vec<Attribute>,
+    /// Those after them.
+    #[serde(default, rename = "correlationData")]
+    pub correlation: Vec<Attribute>,
+    /// And those at the end.
+    #[serde(default, rename = "payloadData")]
+    pub payload: Vec<Attribute>,
+}
+
+impl Definition {
+    /// As it stands in an event: `name:version`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}:{}", self.name, self.version)
+    }
+
+    /// Of throttle events (docs/PROTOCOL.md). Who called is masked: the application's key ends in its user, and the
+    /// properties hold addresses, headers, query parameters and claims.
+    fn throttle() -> Self {
+        let names = "messageID appKey appTier apiKey apiTier subscriptionKey subscriptionTier resourceKey \
+                     resourceTier userId apiContext apiVersion appTenant apiTenant appId apiName properties";
+        let attribute = |name: &str| Attribute {
+            name: name.into(),
+            kind: Kind::Text,
+            masked: matches!(name, "appKey" | "userId" | "properties"),
+        };
+        Self {
+            name: "org.wso2.throttle.request.stream".into(),
+            version: "1.0.0".into(),
+            meta: Vec::new(),
+            correlation: Vec::new(),
+            payload: names.split_whitespace().map(attribute).collect(),
+        }
+    }
+}
+
+/// All streams that can be decoded.
+#[derive(Debug, Clone)]
+pub struct Definitions {
+    by_id: BTreeMap<String, Definition>,
+}
+
+impl Definitions {
+    /// The throttle stream alone.
+    #[must_use]
+    pub fn built_in() -> Self {
+        let throttle = Definition::throttle();
+        Self {
+            by_id: BTreeMap::from([(throttle.id(), throttle)]),
+        }
+    }
+
+    /// Adds those of a file: one definition, several one after the other, or an array of them. One that is known
+    /// already is replaced.
+    ///
+    /// # Errors
+    /// What is wrong, with line and column.
+    pub fn add(&mut self, text: &str) -> Result<(), String> {
+        let found: Vec<Definition> = if text.trim_start().starts_with('[') {
+            serde_json::from_str(text).map_err(|e| e.to_string())?
+        } else {
+            let each = serde_json::Deserializer::from_str(text).into_iter();
+            each.collect::<Result<_, _>>().map_err(|e| e.to_string())?
+        };
+        if found.is_empty() {
+            return Err("there is no stream definition in it".into());
+        }
+        for definition in found {
+            if definition.name.is_empty() || definition.version.is_empty() {
+                return Err("a stream definition has an empty name or version".into());
+            }
+            self.by_id.insert(definition.id(), definition);
+        }
+        Ok(())
+    }
+
+    /// The definition of a stream id.
+    #[must_use]
+    pub fn of(&self, id: &str) -> Option<&Definition> {
+        self.by_id.get(id)
+    }
+}

@@ -1,0 +1,93 @@
+//! What can be asked of a tap: the body of `POST /tap`, and the options of `weir tap`.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Decoded, Value};
+
+/// Events that a worker copies in a second when they are yet to be chosen by what is in them.
+pub const LOOKED_AT_PER_SECOND: u32 = 2000;
+
+/// A wish, at its defaults: all events, at most 100 a second, masked, until the caller has enough.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wish {
+    /// Only this stream: its id, or its name without the version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Only events of the API with this name or context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// Only events of the application with this id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// Looks at every so many-th event only.
+    pub sample: u64,
+    /// Shows at most so many events a second.
+    pub rate: u32,
+    /// Shows masked fields, too, where `admin.tap` allows it.
+    pub unmask: bool,
+    /// Ends after so many events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Ends after this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            stream: None,
+            api: None,
+            application: None,
+            sample: 1,
+            rate: 100,
+            unmask: false,
+            count: None,
+            duration_ms: None,
+        }
+    }
+}
+
+impl Wish {
+    /// Reads a body; an empty one is a wish at its defaults.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        if body.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        let wish: Self = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+        if !(1..=LOOKED_AT_PER_SECOND).contains(&wish.rate) {
+            return Err(format!("rate must be between 1 and {LOOKED_AT_PER_SECOND}"));
+        }
+        if wish.sample == 0 || wish.count == Some(0) {
+            return Err("sample and count must be at least 1".into());
+        }
+        Ok(wish)
+    }
+
+    /// Events that each worker copies in a second at most.
+    #[must_use]
+    pub fn looked_at_per_second(&self) -> u32 {
+        match (&self.api, &self.application) {
+            (None, None) => self.rate,
+            _ => LOOKED_AT_PER_SECOND,
+        }
+    }
+
+    /// Whether an event is of the API and the application asked for.
+    #[must_use]
+    pub fn wants(&self, event: &Decoded<'_>) -> bool {
+        let has = |wanted: &Option<String>, names: &[&str]| {
+            wanted.as_ref().is_none_or(|wanted| {
+                event.attributes().any(|(attribute, value)| {
+                    names.contains(&attribute.name.as_str())
+                        && matches!(value, Value::Text(text) if text == wanted.as_str())
+                })
+            })
+        };
+        has(&self.api, &["apiName", "apiContext"]) && has(&self.application, &["appId", "applicationId"])
+    }
+}
