@@ -16,10 +16,11 @@
 //! | POST | `/reload` | read the configuration again |
 //! | POST, DELETE | `/drain` | start a drain, take it back |
 //! | POST | `/endpoints/{group}/{endpoint}/enable`, `…/disable` | switch an endpoint |
+//! | POST | `/tap` | passing events, as long as the caller reads (`tap`) |
 //! | PUT | `/log-level` | body `info` or `weir::egress=debug,info` |
 //!
 //! Limits (`listener`): 64 connections, one request each, ten seconds from accept to the last byte of the
-//! answer, bodies of 4 KiB. Further connections wait in the kernel.
+//! answer (but for `/tap`), bodies of 4 KiB. Further connections wait in the kernel.
 
 pub mod client;
 mod guard;
@@ -28,6 +29,7 @@ mod page;
 mod routes;
 mod status;
 mod switches;
+mod tap;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -117,7 +117,7 @@ async fn readyz(State(handles): State<Arc<Handles>>, RawQuery(query): RawQuery) 
 }
 
 async fn not_found() -> Response {
-    let text = "no such path; there are / /metrics /livez /readyz /status /reload /drain /log-level \
+    let text = "no such path; there are / /metrics /livez /readyz /status /reload /drain /tap /log-level \
                 /endpoints/{group}/{endpoint}/enable and …/disable\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }

@@ -1,8 +1,9 @@
-//! The routes that change something, behind the [`guard`]. Each change is a line in the log.
+//! The routes that change something, and the one that shows what events say, behind the [`guard`]. Each change is a line in the log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, Request, State};
@@ -19,6 +20,7 @@ use super::Handles;
 use super::guard;
 use super::listener::Peer;
 use super::routes::json;
+use super::tap;
 use crate::control::ReloadRequest;
 use crate::lifecycle::Phase;
 
@@ -35,13 +37,15 @@ pub(super) fn routes(handles: &Arc<Handles>) -> Router<Arc<Handles>> {
         .route("/drain", post(drain).delete(undo_drain))
         .route("/endpoints/{group}/{endpoint}/{switch}", post(endpoint))
         .route("/log-level", get(log_level).put(set_log_level))
+        .route("/tap", post(tap::open))
+        .layer(Extension(tap::Places::new()))
         .route_layer(middleware::from_fn_with_state(Arc::clone(handles), check))
 }
 
 /// Lets a call pass that only looks, or that may change things.
 async fn check(
     State(handles): State<Arc<Handles>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(Peer { address: peer, .. }): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -172,6 +176,6 @@ async fn set_log_level(State(handles): State<Arc<Handles>>, body: Bytes) -> Resp
     }
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
+pub(super) fn error(status: StatusCode, message: &str) -> Response {
     json(status, &json!({ "error": message }))
 }

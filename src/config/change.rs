@@ -89,6 +89,7 @@ impl Change {
             |decisions: &Option<super::Decisions>| decisions.as_ref().map(|d| (d.listen, d.listen_tls));
         let same_amqp = amqp(decisions) == amqp(&new.decisions);
         let token = |admin: &Option<super::Admin>| admin.as_ref().and_then(|a| a.token.clone());
+        let tap = |admin: &Option<super::Admin>| admin.as_ref().map(|a| (a.tap, a.tap_streams.clone()));
         let hot = [
             ("listen limits", listeners_as_before != *ingress),
             ("auth.user", auth.users != new.auth.users),
@@ -108,6 +109,7 @@ impl Change {
                 "admin.token",
                 address(admin) == address(&new.admin) && token(admin) != token(&new.admin),
             ),
+            ("admin.tap", tap(admin) != tap(&new.admin)),
             ("log.level", log.level != new.log.level),
             ("decisions", same_amqp && *decisions != new.decisions),
             ("drain_timeout", *drain_timeout != new.drain_timeout),

@@ -9,8 +9,8 @@ use argon2::password_hash::phc::PasswordHash;
 use super::given::Given;
 use super::problem::Bad;
 use super::raw::Section;
-use super::values::{address, count, duration, duration_or_never, flag, secret, size, text, word};
-use super::{Admin, Auth, Ingress, Log, LogFormat, Password, Secret, User};
+use super::values::{address, count, duration, duration_or_never, flag, path, secret, size, text, word};
+use super::{Admin, Auth, Ingress, Log, LogFormat, Password, Secret, TapMode, User};
 
 /// Larger frames a Traffic Manager would answer ok and drop; events travel upstream in frames.
 pub(super) const UPSTREAM_MAX_BYTES: usize = 8 << 20;
@@ -185,6 +185,13 @@ pub(super) fn admin(s: &Section<'_>) -> Option<Admin> {
         address,
     );
     let token = s.maybe("token", secret);
+    let words = [
+        ("off", TapMode::Off),
+        ("masked", TapMode::Masked),
+        ("full", TapMode::Full),
+    ];
+    let tap = s.read("tap", TapMode::Masked, |g| word(g, &words));
+    let tap_streams = s.maybe("tap_streams", path);
     s.finish();
     let listen = listen?;
     if token.is_none() && !listen.ip().is_loopback() {
@@ -194,7 +201,12 @@ pub(super) fn admin(s: &Section<'_>) -> Option<Admin> {
             "set admin.token, or listen on 127.0.0.1",
         );
     }
-    Some(Admin { listen, token })
+    Some(Admin {
+        listen,
+        token,
+        tap,
+        tap_streams,
+    })
 }
 
 /// `[log]`.

@@ -93,6 +93,8 @@ const KEYS: &[Key] = &[
     key("link.failback_after", r#""10s""#, "Failover: how long the first Traffic Manager must be well before it is used again."),
     key("admin.listen", r#""127.0.0.1:9619""#, "Metrics, status, reload, drain; \"off\" = not at all."),
     unset("admin.token", "Bearer token of calls that change state; without it they are served to loopback only."),
+    key("admin.tap", r#""masked""#, "What `weir tap` may show to who may make such calls: \"masked\" = nothing that names a person, \"full\" = everything where it is asked for, \"off\" = nothing."),
+    unset("admin.tap_streams", "JSON file with the definitions of streams other than the throttle stream, for `weir tap`."),
     key("decisions.listen", r#""0.0.0.0:5672""#, "Where gateways fetch throttling decisions (AMQP); \"off\" = not in clear. Better the address of the host or pod."),
     key("decisions.listen_tls", r#""off""#, "The same with TLS."),
     unset("decisions.endpoints", "Brokers of the Traffic Managers; throttle_decision_endpoints of [apim.throttling] when not set."),

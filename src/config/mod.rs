@@ -45,6 +45,7 @@ pub use upstream::{Decisions, Endpoint, Group, Heartbeat, Link, Policy, Queue, S
 pub use watched::files_referred_to;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Url groups a configuration can have: a batch keeps one bit for each.
@@ -116,6 +117,21 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Bearer token for calls that change state; `None` = such calls only from loopback.
     pub token: Option<Secret>,
+    /// What `POST /tap` may show.
+    pub tap: TapMode,
+    /// File of stream definitions beside the built-in one.
+    pub tap_streams: Option<PathBuf>,
+}
+
+/// How much of passing events may be shown to who may change the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TapMode {
+    /// Nothing.
+    Off,
+    /// All but what may name a person.
+    Masked,
+    /// Everything, where it is asked for.
+    Full,
 }
 
 /// Logging.

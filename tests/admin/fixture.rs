@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weir::config::{
     Ack, Admin, Auth, Config, Endpoint, Group, Ingress, Link, Log, LogFormat, Password, Policy, Queue,
-    Scheme, Secret, Shed, Tls, Trust, Url, User, Verify,
+    Scheme, Secret, Shed, TapMode, Tls, Trust, Url, User, Verify,
 };
 use weir::status::{self, Dropped, Events, FAILURES, LinkState, Overflow, Snapshot};
 
@@ -63,6 +63,8 @@ pub(crate) fn config(token: Option<&str>) -> Config {
         admin: Some(Admin {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: token.map(Secret::new),
+            tap: TapMode::Masked,
+            tap_streams: None,
         }),
         decisions: None,
         log: Log {

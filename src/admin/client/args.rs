@@ -1,6 +1,7 @@
 //! Arguments of the commands that talk to a running weir.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -41,11 +42,62 @@ pub enum AdminCommand {
     /// The switch lasts until it is turned back or weir restarts, and has nothing to do with health.
     #[command(after_help = "Example:\n  weir endpoint disable group1 tm1.example:9611")]
     Endpoint(EndpointArgs),
+    /// Watch the events that pass a running weir, as lines of JSON
+    ///
+    /// Nothing is looked at unless somebody asks. What may name a person is masked: equal values get equal marks, as
+    /// ~3f9a1c07be. Events are skipped rather than that weir or its gateways wait; how many is said at the end.
+    #[command(after_help = TAP_EXAMPLES)]
+    Tap(TapArgs),
     /// Show or change the log level of a running weir
     #[command(
         after_help = "Examples:\n  weir log-level\n  weir log-level debug\n  weir log-level weir::egress=debug,info"
     )]
     LogLevel(LogLevelArgs),
+}
+
+const TAP_EXAMPLES: &str = "\
+Examples:
+  weir tap
+  weir tap --api PizzaAPI --count 10
+  weir tap --stream org.wso2.blocking.request.stream --duration 5m
+  weir tap --sample 100 | jq -r .payload.apiName
+
+Events go to standard output; what was seen, shown and skipped to standard error. Other streams than the throttle \
+stream are decoded where admin.tap_streams names a file with their definitions.
+
+Exit codes: 0 enough was seen, by --count or --duration, or weir drains; 1 weir was not reached, or went away; \
+2 it refused (no token, admin.tap)";
+
+/// Arguments of `weir tap`.
+#[derive(Debug, Clone, Args)]
+pub struct TapArgs {
+    /// Only this stream: its id, or its name without the version
+    #[arg(long, value_name = "ID")]
+    pub stream: Option<String>,
+    /// Only events of the API with this name or context
+    #[arg(long, value_name = "NAME")]
+    pub api: Option<String>,
+    /// Only events of the application with this id
+    #[arg(long, value_name = "ID")]
+    pub application: Option<String>,
+    /// Look at every N-th event only
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: u64,
+    /// Show at most so many events a second
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub rate: u32,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time, as 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Show masked fields too; needs admin.tap = "full"
+    #[arg(long)]
+    pub unmask: bool,
+    #[command(flatten)]
+    /// Which weir.
+    pub admin: AdminArgs,
 }
 
 /// Arguments of `weir status`.

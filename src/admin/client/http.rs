@@ -3,7 +3,7 @@
 //! It asks in HTTP/1.0, so that no server or proxy in between answers in chunks; the answer ends where the
 //! connection does, checked against its Content-Length. Blocking, as a command that does nothing else may.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Largest answer taken.
 const REPLY_MAX_BYTES: u64 = 16 << 20;
+
+/// Largest head of a streamed answer.
+const HEAD_MAX_BYTES: u64 = 16 * 1024;
 
 /// Where the admin port is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,50 @@ pub fn call(
     path: &str,
     body: &str,
 ) -> io::Result<Reply> {
+    let stream = send(target, token, method, path, body)?;
+    let mut answer = Vec::new();
+    stream.take(REPLY_MAX_BYTES).read_to_end(&mut answer)?;
+    parse(&answer).ok_or_else(not_http)
+}
+
+/// An answer that is read as it comes.
+#[derive(Debug)]
+pub struct Streamed {
+    /// HTTP status.
+    pub status: u16,
+    /// The body, which ends where the connection does; a silence of 15 seconds is an error.
+    pub body: BufReader<TcpStream>,
+}
+
+/// Sends a request and reads the head of the answer.
+///
+/// # Errors
+///
+/// As [`call`].
+pub fn open(target: &Target, token: Option<&Secret>, path: &str, body: &str) -> io::Result<Streamed> {
+    let mut stream = BufReader::new(send(target, token, "POST", path, body)?);
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let left = HEAD_MAX_BYTES.saturating_sub(head.len() as u64);
+        if (&mut stream).take(left).read_until(b'\n', &mut head)? == 0 {
+            return Err(not_http());
+        }
+    }
+    let status = status(&String::from_utf8_lossy(&head)).ok_or_else(not_http)?;
+    Ok(Streamed { status, body: stream })
+}
+
+fn not_http() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the answer is not whole, or not HTTP")
+}
+
+fn send(
+    target: &Target,
+    token: Option<&Secret>,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> io::Result<TcpStream> {
     let mut stream = connect(&target.authority)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
@@ -113,10 +160,7 @@ pub fn call(
     request.push_str("\r\n");
     request.push_str(body);
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(REPLY_MAX_BYTES).read_to_end(&mut answer)?;
-    parse(&answer)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not whole, or not HTTP"))
+    Ok(stream)
 }
 
 fn connect(authority: &str) -> io::Result<TcpStream> {
@@ -134,11 +178,8 @@ fn connect(authority: &str) -> io::Result<TcpStream> {
 fn parse(answer: &[u8]) -> Option<Reply> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
-    let mut lines = head.split("\r\n");
-    let mut first = lines.next()?.split(' ');
-    first.next().filter(|version| version.starts_with("HTTP/1."))?;
-    let status = first.next()?.parse().ok()?;
-    for line in lines {
+    let status = status(head)?;
+    for line in head.split("\r\n").skip(1) {
         let (name, value) = line.split_once(':')?;
         if name.eq_ignore_ascii_case("content-length") && value.trim().parse() != Ok(body.len()) {
             return None;
@@ -148,6 +189,12 @@ fn parse(answer: &[u8]) -> Option<Reply> {
         status,
         body: body.to_owned(),
     })
+}
+
+fn status(head: &str) -> Option<u16> {
+    let mut first = head.split("\r\n").next()?.split(' ');
+    first.next().filter(|version| version.starts_with("HTTP/1."))?;
+    first.next()?.parse().ok()
 }
 
 #[cfg(test)]

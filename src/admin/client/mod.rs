@@ -6,7 +6,9 @@
 pub mod args;
 pub mod http;
 mod tables;
+pub mod tap;
 
+use std::io;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -17,11 +19,12 @@ use http::{Reply, Target};
 /// Does what `command` asks and prints the outcome: results on stdout, problems on stderr.
 #[must_use]
 pub fn run(command: &AdminCommand) -> ExitCode {
-    match perform(command) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+    let outcome = match command {
+        AdminCommand::Tap(args) => tap::run(args, &mut io::stdout().lock(), &mut io::stderr().lock()),
+        _ => perform(command).map(|text| print!("{text}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("weir: {}", problem.message.trim_end());
             ExitCode::from(problem.code)
@@ -74,6 +77,11 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
                 which.endpoint, which.group
             )))
         }
+        AdminCommand::Tap(args) => {
+            let mut lines = Vec::new();
+            tap::run(args, &mut lines, &mut io::sink())?;
+            Ok(String::from_utf8_lossy(&lines).into_owned())
+        }
         AdminCommand::LogLevel(args) => {
             let reply = match &args.level {
                 Some(level) => call(&args.admin, "PUT", "/log-level", level)?,
@@ -85,25 +93,31 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
 }
 
 fn call(admin: &AdminArgs, method: &str, path: &str, body: &str) -> Result<Reply, Problem> {
-    let failed = |message: String, code| Problem {
-        message: tables::safe(&message),
-        code,
-    };
-    let target = Target::parse(&admin.admin).map_err(|e| failed(e, 2))?;
-    let reply = http::call(&target, admin.token.as_ref(), method, path, body).map_err(|e| {
-        let advice = "is weir running, and is this its admin.listen? (--admin URL or WEIR_ADMIN)";
-        failed(
-            format!("cannot reach the admin port at {}: {e}; {advice}", admin.admin),
-            1,
-        )
-    })?;
+    let target = Target::parse(&admin.admin).map_err(|e| failed(&e, 2))?;
+    let reply = http::call(&target, admin.token.as_ref(), method, path, body);
+    let reply = reply.map_err(|e| unreached(admin, &e))?;
     match reply.status {
         200..=299 => Ok(reply),
-        status => {
-            let code = if matches!(status, 500.. | 409) { 1 } else { 2 };
-            Err(failed(tables::refusal(status, &reply.body), code))
-        }
+        status => Err(refused(status, &reply.body)),
     }
+}
+
+fn failed(message: &str, code: u8) -> Problem {
+    Problem {
+        message: tables::safe(message),
+        code,
+    }
+}
+
+fn unreached(admin: &AdminArgs, e: &io::Error) -> Problem {
+    let advice = "is weir running, and is this its admin.listen? (--admin URL or WEIR_ADMIN)";
+    let message = format!("cannot reach the admin port at {}: {e}; {advice}", admin.admin);
+    failed(&message, 1)
+}
+
+fn refused(status: u16, body: &str) -> Problem {
+    let code = if matches!(status, 500.. | 409) { 1 } else { 2 };
+    failed(&tables::refusal(status, body), code)
 }
 
 fn parse(body: &str) -> Result<Value, Problem> {

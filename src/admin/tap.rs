@@ -1,0 +1,291 @@
+//! `POST /tap`: passing events as lines of JSON, for as long as the caller reads.
+//!
+//! Workers put copies into a bounded channel (`crate::tap`); everything else happens here: decoding, choosing,
+//! masking, writing. Looks for them at intervals instead of being woken: a wake-up is a system call of the worker's.
+//! A caller that reads slowly gets less, which the counts say, and one that reads nothing is cut off
+//! ([`super::listener`]).
+//!
+//! Between the events come lines `{"tap":{…}}` in which seen = shown + filtered + skipped: at the beginning, every
+//! ten seconds, and at the end with the reason.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, interval, timeout};
+use tokio_util::io::ReaderStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Handles;
+use super::listener::Peer;
+use super::switches::error;
+use crate::config::{Config, TapMode};
+use crate::lifecycle::Phase;
+use crate::tap::{Budget, Counts, Definitions, Feed, Mask, Sample, Wish, event, show};
+
+/// Taps at a time.
+const TAPS_MAX: usize = 4;
+
+/// Events that may wait for one tap; with their bound in bytes it is the memory a tap may take.
+const WAITING_MAX: usize = 256;
+
+/// How often a tap looks for events.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often a tap says what it has counted.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// Longest wait for the workers to open a tap.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Lines on their way to the caller.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// The taps there can be.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Semaphore>);
+
+impl Places {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(TAPS_MAX)))
+    }
+}
+
+pub(super) async fn open(
+    State(handles): State<Arc<Handles>>,
+    Extension(places): Extension<Places>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Bytes,
+) -> Response {
+    let wish = match Wish::parse(&body) {
+        Ok(wish) => wish,
+        Err(problem) => return error(StatusCode::BAD_REQUEST, &problem),
+    };
+    let config = Arc::clone(&handles.config.borrow());
+    if !may(&config, &wish) {
+        let problem = match mode(&config) {
+            TapMode::Off => "admin.tap is \"off\" in weir's configuration",
+            _ => "unmasking needs admin.tap = \"full\" in weir's configuration",
+        };
+        return error(StatusCode::FORBIDDEN, problem);
+    }
+    let definitions = match definitions(&config).await {
+        Ok(definitions) => definitions,
+        Err(problem) => return error(StatusCode::INTERNAL_SERVER_ERROR, &problem),
+    };
+    let mut key = [0; 32];
+    if aws_lc_rs::rand::fill(&mut key).is_err() {
+        return error(StatusCode::INTERNAL_SERVER_ERROR, "the system has no randomness");
+    }
+    let Ok(place) = places.0.try_acquire_owned() else {
+        let problem = format!("{TAPS_MAX} taps are open already, which is the most");
+        return error(StatusCode::CONFLICT, &problem);
+    };
+    let counts = Arc::<Counts>::default();
+    let (out, samples) = mpsc::channel(WAITING_MAX);
+    let per_second = wish.looked_at_per_second();
+    let feed = Feed::new(
+        wish.stream.as_deref(),
+        wish.sample,
+        per_second,
+        Arc::clone(&counts),
+        out,
+    );
+    if timeout(OPEN_TIMEOUT, handles.control.tap(&feed)).await.is_err() {
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "a worker has not answered for two seconds",
+        );
+    }
+    let gone = CancellationToken::new();
+    let (pipe, answer) = tokio::io::duplex(PIPE_BYTES);
+    let now = Instant::now();
+    let tap = Tap {
+        shown: 0,
+        filtered: 0,
+        budget: Budget::new(wish.rate),
+        mask: (!wish.unmask).then(|| Mask::new(&key)),
+        ends_at: wish
+            .duration_ms
+            .and_then(|ms| now.checked_add(Duration::from_millis(ms))),
+        report_at: now,
+        wish,
+        definitions,
+        counts,
+        samples,
+        handles,
+        _place: place,
+    };
+    peer.let_stay();
+    tracing::info!(peer = %peer.address, unmasked = tap.mask.is_none(), "tap opened");
+    tokio::spawn(tap.run(pipe, gone.clone()));
+    let answer = Answer {
+        pipe: answer,
+        _gone: gone.drop_guard(),
+    };
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, Body::from_stream(ReaderStream::new(answer))).into_response()
+}
+
+fn mode(config: &Config) -> TapMode {
+    config.admin.as_ref().map_or(TapMode::Off, |admin| admin.tap)
+}
+
+fn may(config: &Config, wish: &Wish) -> bool {
+    match mode(config) {
+        TapMode::Off => false,
+        TapMode::Masked => !wish.unmask,
+        TapMode::Full => true,
+    }
+}
+
+/// The built-in ones and those of the file, read anew for each tap.
+async fn definitions(config: &Config) -> Result<Definitions, String> {
+    let mut all = Definitions::built_in();
+    let Some(path) = config.admin.as_ref().and_then(|a| a.tap_streams.clone()) else {
+        return Ok(all);
+    };
+    let named = format!("admin.tap_streams: {}", path.display());
+    // Blocking, but on a thread that may: a file system that hangs must not take the admin port with it.
+    let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+    let text = text
+        .map_err(|e| format!("{named}: {e}"))?
+        .map_err(|e| format!("{named}: {e}"))?;
+    all.add(&text).map_err(|e| format!("{named}: {e}"))?;
+    Ok(all)
+}
+
+/// One open tap.
+struct Tap {
+    wish: Wish,
+    definitions: Definitions,
+    mask: Option<Mask>,
+    counts: Arc<Counts>,
+    samples: mpsc::Receiver<Sample>,
+    budget: Budget,
+    shown: u64,
+    filtered: u64,
+    ends_at: Option<Instant>,
+    report_at: Instant,
+    handles: Arc<Handles>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Tap {
+    async fn run(mut self, mut pipe: DuplexStream, gone: CancellationToken) {
+        let mut look = interval(LOOK_EVERY);
+        let mut phase = self.handles.lifecycle.watch();
+        let ended = loop {
+            tokio::select! {
+                // Whoever has gone needs nothing more; then the end, which must not wait behind events.
+                biased;
+                () = gone.cancelled() => break "disconnect",
+                changed = phase.changed() => if changed.is_err() { break "draining" },
+                _ = look.tick() => {}
+            }
+            let now = Instant::now();
+            let mut lines = String::new();
+            self.take(&mut lines, now);
+            let ended = self.ended(now);
+            if ended.is_some() || now >= self.report_at {
+                lines += &self.report(ended);
+                self.report_at = now + REPORT_EVERY;
+            }
+            if pipe.write_all(lines.as_bytes()).await.is_err() {
+                break "disconnect";
+            }
+            if let Some(ended) = ended {
+                break ended;
+            }
+        };
+        // Its end is the end of the answer.
+        drop(pipe);
+        tracing::info!(shown = self.shown, why = ended, "tap closed");
+    }
+
+    /// Everything that has come since the last look.
+    fn take(&mut self, lines: &mut String, now: Instant) {
+        for _ in 0..WAITING_MAX {
+            if self.has_enough() {
+                return;
+            }
+            let Ok(sample) = self.samples.try_recv() else {
+                return;
+            };
+            let event = event::decode(&sample, |id| self.definitions.of(id));
+            match event.filter(|event| self.wish.wants(event)) {
+                None => self.filtered += 1,
+                Some(event) if self.budget.take(now) => {
+                    lines.push_str(&show::line(&event, sample.length, self.mask.as_ref()));
+                    lines.push('\n');
+                    self.shown += 1;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn has_enough(&self) -> bool {
+        self.wish.count.is_some_and(|count| self.shown >= count)
+    }
+
+    fn ended(&self, now: Instant) -> Option<&'static str> {
+        if self.has_enough() {
+            Some("count")
+        } else if self.ends_at.is_some_and(|at| now >= at) {
+            Some("duration")
+        } else if self.handles.lifecycle.phase() != Phase::Ready {
+            Some("draining")
+        } else if !may(&self.handles.config.borrow(), &self.wish) {
+            Some("configuration")
+        } else {
+            None
+        }
+    }
+
+    /// What was sampled out, over a limit, or came while the caller was slow, is skipped.
+    fn report(&self, ended: Option<&str>) -> String {
+        let filtered = self.filtered + self.counts.other_streams.load(Ordering::Relaxed);
+        // Read last: what passes meanwhile counts as skipped, never as less than nothing.
+        let seen = self
+            .counts
+            .seen
+            .load(Ordering::Relaxed)
+            .max(self.shown + filtered);
+        let report = json!({ "tap": {
+            "seen": seen,
+            "shown": self.shown,
+            "filtered": filtered,
+            "skipped": seen - self.shown - filtered,
+            "masked": self.mask.is_some(),
+            "ended": ended,
+        }});
+        format!("{report}\n")
+    }
+}
+
+/// The other end of the pipe: dropped with the connection, and takes the tap with it.
+struct Answer {
+    pipe: DuplexStream,
+    _gone: DropGuard,
+}
+
+impl AsyncRead for Answer {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buf)
+    }
+}
