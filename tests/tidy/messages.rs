@@ -32,6 +32,7 @@ const OTHER: &[&str] = &[
     "data tls",
     "tls certificate",
     "This host",
+    "Brokers of throttle decisions",
     "Traffic Managers",
     "days left",
     "verify = \"pin\"",
@@ -47,6 +48,9 @@ const OTHER: &[&str] = &[
     "of group",
     "[+] configuration loaded",
     "called by plain threads, outside of any runtime",
+    "to groups",
+    // The attributes of the stream that is built in.
+    "messageID appKey appTier apiKey apiTier subscriptionKey subscriptionTier resourceKey resourceTier userId apiContext apiVersion appTenant apiTenant appId apiName properties",
     // What a defect would say.
     "unknown label",
     "is no failure class",
