@@ -111,7 +111,7 @@ pub fn spawn(listener: TcpListener, handles: Handles) -> io::Result<JoinHandle<(
 /// The listener cannot be used.
 pub async fn serve(listener: TcpListener, handles: Handles) -> io::Result<()> {
     /// How often histograms are gathered; between two times each observation takes memory.
-    const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+    const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
     let stop = handles.lifecycle.stop_token();
     let metrics = handles.metrics.clone();

@@ -254,7 +254,7 @@ impl Pump {
 
     /// Builds the next frame, or a heartbeat when the link has been silent; false when there is none.
     fn load(&mut self, now: Instant) -> bool {
-        if self.may_take() && self.group.queue.offer(now, self.settings.linger) == Offer::Ready {
+        if self.may_take() && self.group.queue.offer(now, self.linger()) == Offer::Ready {
             let events = next_frame(
                 &self.group.queue,
                 &self.session,
@@ -285,7 +285,7 @@ impl Pump {
     /// Registers for everything that can happen next; true when something already has.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant, lazy: bool) -> Result<bool, Stop> {
         let bell = self.group.queue.bell();
-        let offer = self.group.queue.offer(now, self.settings.linger);
+        let offer = self.group.queue.offer(now, self.linger());
         let takes = self.may_take() && self.outbox.is_empty();
         if takes {
             bell.wait(self.link.id, cx.waker());
@@ -332,6 +332,16 @@ impl Pump {
             self.alarm.as_mut().reset(due);
         }
         Ok(self.alarm.as_mut().poll(cx).is_ready())
+    }
+
+    /// How long events may gather. Where gateways wait for the delivery, only behind a frame that is on its
+    /// way: its reply ends the wait.
+    fn linger(&self) -> Duration {
+        if self.group.is_eager() && self.pipeline.len() == 0 {
+            Duration::ZERO
+        } else {
+            self.settings.linger
+        }
     }
 
     /// How long the reply to a frame may take.

@@ -86,11 +86,12 @@ impl Session {
         self.stream.as_ref().is_some_and(Stream::is_tls)
     }
 
-    pub(super) async fn serve(mut self) {
+    pub(super) async fn serve(&mut self) {
         loop {
             match poll_fn(|cx| self.turn(cx)).await {
-                Turn::Stop(Stop::Full(full)) => self.wait_for_room(full).await,
-                Turn::Stop(Stop::Login { user, password }) => self.login(user, password).await,
+                // Apart: they are rare and large, and an idle connection keeps room for what is not.
+                Turn::Stop(Stop::Full(full)) => Box::pin(self.wait_for_room(full)).await,
+                Turn::Stop(Stop::Login { user, password }) => Box::pin(self.login(user, password)).await,
                 Turn::Stop(Stop::Lost(error)) => {
                     self.gate.stats().reset_bad_input_total += 1;
                     warn(
