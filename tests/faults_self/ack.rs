@@ -248,3 +248,24 @@ fn a_drain_that_is_taken_back_has_cost_nothing() {
         }
     });
 }
+
+#[test]
+fn a_gateway_that_waits_for_the_delivery_does_not_wait_for_company_too() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            link: "linger = \"1s\"",
+            ..Plan::groups(&["a", "b"])
+        })
+        .await;
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        let asked = Instant::now();
+        for _ in 0..20 {
+            gateway.publish_ok(1).await;
+        }
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(5), "20 answers took {took:?}");
+        let verdict = nothing_missing(&bed, "all answered", 20).await;
+        assert_eq!(verdict.acked, 20);
+    });
+}
