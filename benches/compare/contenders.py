@@ -69,7 +69,7 @@ class Sink:
         child = children.start(f"sink{index + 1}", command, bench.cores.sinks(index, cell.own_cores))
         said = child.until("its ports are open", lambda: re.search(r"listening on \S+ \(TLS\)", child.errors()) and child.errors())
         ports = re.findall(r"listening on 127\.0\.0\.1:(\d+)", said)
-        pin = re.search(r"SHA-256 ([0-9a-f]{64})", said)
+        pin = re.search(r'pins = \["([0-9a-f]{64})"\]', said)
         if len(ports) != 2 or pin is None:
             raise Trouble(f"sink: its ports or its certificate were not found in: {child.words()}")
         return Sink(child, int(ports[0]), int(ports[1]), pin.group(1))
