@@ -90,6 +90,7 @@ impl Change {
         let same_amqp = amqp(decisions) == amqp(&new.decisions);
         let token = |admin: &Option<super::Admin>| admin.as_ref().and_then(|a| a.token.clone());
         let tap = |admin: &Option<super::Admin>| admin.as_ref().map(|a| (a.tap, a.tap_streams.clone()));
+        let same_admin = address(admin) == address(&new.admin);
         let hot = [
             ("listen limits", listeners_as_before != *ingress),
             ("auth.user", auth.users != new.auth.users),
@@ -105,11 +106,8 @@ impl Change {
             ("tls", *tls != new.tls),
             ("ack", *ack != new.ack),
             ("link", *link != new.link),
-            (
-                "admin.token",
-                address(admin) == address(&new.admin) && token(admin) != token(&new.admin),
-            ),
-            ("admin.tap", tap(admin) != tap(&new.admin)),
+            ("admin.token", same_admin && token(admin) != token(&new.admin)),
+            ("admin.tap", same_admin && tap(admin) != tap(&new.admin)),
             ("log.level", log.level != new.log.level),
             ("decisions", same_amqp && *decisions != new.decisions),
             ("drain_timeout", *drain_timeout != new.drain_timeout),
@@ -118,7 +116,7 @@ impl Change {
             ("workers", *workers != new.workers),
             ("listen.tcp", ingress.tcp != new.ingress.tcp),
             ("listen.tls", ingress.tls != new.ingress.tls),
-            ("admin.listen", address(admin) != address(&new.admin)),
+            ("admin.listen", !same_admin),
             ("decisions.listen", !same_amqp),
             ("log.format", log.format != new.log.format),
         ];

@@ -94,8 +94,7 @@ impl Group {
     }
 
     /// Takes over a changed configuration: endpoints that are gone finish what they have in flight, new
-    /// ones start, untouched ones stay connected. New credentials make all links new; link settings count
-    /// from a link's next connection on.
+    /// ones start, untouched ones stay connected, under the new settings. New credentials make all links new.
     pub fn apply(&self, group: &config::Group, settings: Rc<config::Link>) {
         let shared = &self.shared;
         shared.policy.set(group.policy);
@@ -105,7 +104,9 @@ impl Group {
         let known = shared.credentials.replace(credentials.clone()) == credentials;
         shared.links.borrow_mut().retain(|link| {
             let stays = known && group.endpoints.contains(&link.endpoint);
-            if !stays {
+            if stays {
+                link.nudge();
+            } else {
                 link.retire();
             }
             stays

@@ -2,9 +2,10 @@
 //!
 //! A [`Group`] starts one link per endpoint and says which of them may take events now ([`policy`]). A
 //! link ([`link`]) lives through one connection after the other: dial, log in, pump ([`pump`]), give back
-//! what is unanswered, back off ([`backoff`]). The pump merges parcels into frames ([`frame`], [`outbox`]) and matches
-//! replies by order ([`pipeline`]).
+//! what is unanswered, back off ([`backoff`]). The pump merges parcels into frames ([`frame`], [`outbox`]) and
+//! matches replies ([`answers`]) by order ([`pipeline`]).
 
+mod answers;
 mod backoff;
 mod frame;
 mod group;

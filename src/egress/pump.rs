@@ -12,9 +12,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::answers::Stop;
 use super::frame::{heartbeat, next_frame};
 use super::group::Shared;
 use super::outbox::{Outbox, SLICES_MAX};
@@ -23,13 +24,9 @@ use super::state::{Failure, Link};
 use crate::config;
 use crate::net::Stream;
 use crate::relay::Offer;
-use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
 
 /// How late a reply may be noticed on a link that has room in its window.
 const LAZY_READ: Duration = Duration::from_millis(5);
-
-/// Replies are one byte each; more than a window of them never waits.
-const READ_BYTES: usize = 256;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -41,17 +38,17 @@ pub(super) enum End {
 }
 
 pub(super) struct Pump {
-    link: Rc<Link>,
+    pub(super) link: Rc<Link>,
     group: Rc<Shared>,
     settings: Rc<config::Link>,
-    stream: Stream,
+    pub(super) stream: Stream,
     session: Vec<u8>,
     outbox: Outbox,
-    pipeline: Pipeline,
+    pub(super) pipeline: Pipeline,
     /// An incomplete reply; empty nearly always.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     unflushed: bool,
-    last_read: Instant,
+    pub(super) last_read: Instant,
     last_write: Instant,
     alarm: Pin<Box<Sleep>>,
 }
@@ -107,6 +104,8 @@ impl Pump {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
         self.link.park(cx.waker());
+        // A reload nudges: what it has changed counts from here on.
+        self.settings = self.group.settings();
         loop {
             let now = Instant::now();
             let mut lazy = Context::from_waker(Waker::noop());
@@ -136,90 +135,6 @@ impl Pump {
                 Err(stop) => return Poll::Ready(stop),
             }
         }
-    }
-
-    /// Reads replies until none is there; whether there was any.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop> {
-        let mut any = false;
-        loop {
-            let mut bytes = [0_u8; READ_BYTES];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Pending => return Ok(any),
-                Poll::Ready(Err(e)) => return Err(Stop::failed("closed", format!("connection lost: {e}"))),
-                Poll::Ready(Ok(())) => {}
-            }
-            let read = buffer.filled();
-            if read.is_empty() {
-                return Err(Stop::failed(
-                    "closed",
-                    "the Traffic Manager closed the connection",
-                ));
-            }
-            any = true;
-            self.last_read = now;
-            let more = read.len() == READ_BYTES;
-            self.answer(read, now)?;
-            if !more {
-                return Ok(any);
-            }
-        }
-    }
-
-    fn answer(&mut self, read: &[u8], now: Instant) -> Result<(), Stop> {
-        let mut joined = std::mem::take(&mut self.inbox);
-        let mut bytes = read;
-        if !joined.is_empty() {
-            joined.extend_from_slice(read);
-            bytes = &joined;
-        }
-        loop {
-            match Reply::decode(bytes) {
-                Ok(None) => {
-                    self.inbox.extend_from_slice(bytes);
-                    return Ok(());
-                }
-                Ok(Some((Reply::Ok, length))) => {
-                    bytes = bytes.get(length..).unwrap_or_default();
-                    self.delivered(now)?;
-                }
-                Ok(Some((Reply::Error { class, message }, _))) => {
-                    self.link.stats.borrow_mut().replies_error_total += 1;
-                    let text = format!("{}: {message:?}", short_class(class));
-                    if class == SESSION_TIMEOUT {
-                        return Err(Stop::failed("session", text));
-                    }
-                    return Err(Stop::Refused(Failure::new("rejected", text)));
-                }
-                Ok(Some((Reply::LoginOk { .. }, _))) => {
-                    return Err(Stop::failed("protocol", "a login reply to a publish"));
-                }
-                Err(e) => return Err(Stop::failed("protocol", e.to_string())),
-            }
-        }
-    }
-
-    fn delivered(&mut self, now: Instant) -> Result<(), Stop> {
-        let (mut events, mut frames) = (0, 0);
-        let observers = &self.link.observers;
-        let known = self.pipeline.answered(|parcel, sent_at| {
-            if frames == 0 {
-                observers.reply_seconds.record(now.duration_since(sent_at));
-            }
-            frames = 1;
-            events += parcel.events() as u64;
-            if let Some(at) = parcel.accepted_at() {
-                observers.delivery_seconds.record(now.duration_since(at));
-            }
-            parcel.delivered();
-        });
-        if !known {
-            return Err(Stop::failed("protocol", "a reply that nothing was asked for"));
-        }
-        let mut stats = self.link.stats.borrow_mut();
-        stats.replies_ok_total += frames;
-        stats.delivered_events_total += events;
-        Ok(())
     }
 
     /// Loads and writes until window, queue or socket end it.
@@ -364,19 +279,5 @@ impl Pump {
         self.link.stats.borrow_mut().inflight_frames = self.pipeline.len() as u64;
         let oldest = self.pipeline.oldest().map(|f| f.sent_at);
         self.link.oldest_unanswered.set(oldest);
-    }
-}
-
-/// How the poll ended.
-enum Stop {
-    Released,
-    Failed(Failure),
-    /// An error reply that is not about the session: the verdict is the oldest frame's.
-    Refused(Failure),
-}
-
-impl Stop {
-    fn failed(class: &'static str, message: impl Into<String>) -> Self {
-        Stop::Failed(Failure::new(class, message))
     }
 }

@@ -132,8 +132,8 @@ fn ack_and_the_manners_of_links_change_without_a_reconnect() {
         })
         .await;
         let before = load.counts().events_acked;
-        bed.until("gateways wait for delivery", |s| {
-            s.groups[0].events.queued > 0 || before > 0
+        bed.until("every gateway waits for delivery", |s| {
+            s.groups[0].events.queued + s.groups[0].events.inflight == 4
         })
         .await;
         assert_eq!(bed.group("one").await.endpoints[0].inflight_frames, 1);

@@ -17,11 +17,6 @@ const LONGER: &[(&str, usize, &str)] = &[
         435,
         "one state machine, whose counters must move together",
     ),
-    (
-        "src/egress/pump.rs",
-        375,
-        "one poll, whose halves share one state",
-    ),
 ];
 
 #[test]
