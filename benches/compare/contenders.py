@@ -57,7 +57,7 @@ class Sink:
         self.child, self.data, self.tls, self.pin = child, data, tls, pin
 
     @staticmethod
-    def start(bench, children, index, cell, stalled):
+    def start(bench, children, index, cell, stalled, apart):
         command = [bench.weir, "sink", "--listen", "127.0.0.1:0", "--auth-listen", "127.0.0.1:0"]
         command += ["--connections", "20000", "--report", "json"]
         if cell.frame_cost_us:
@@ -66,7 +66,8 @@ class Sink:
             command += ["--delivery-times"]
         if stalled:
             command += ["--stall"]
-        child = children.start(f"sink{index + 1}", command, bench.cores.sinks(index, cell.own_cores))
+        cores = bench.cores.middle if apart else bench.cores.sinks(index, cell.own_cores)
+        child = children.start(f"sink{index + 1}", command, cores)
         said = child.until("its ports are open", lambda: re.search(r"listening on \S+ \(TLS\)", child.errors()) and child.errors())
         ports = re.findall(r"listening on 127\.0\.0\.1:(\d+)", said)
         pin = re.search(r'pins = \["([0-9a-f]{64})"\]', said)

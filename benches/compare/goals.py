@@ -83,10 +83,13 @@ def judge(results, reasons=None, queue_mib=64):
     for rate in (5000, 20000):
         cell = f"rate{rate}"
         j.difference("7", f"answer p50 over direct at {rate} events/s", cell, P50, WEIR2, DIRECT, "µs", most=20)
+        j.difference("7*", "the same, the sink of direct on the core of the process in the middle", cell, P50, WEIR2, "direct apart",
+                     "µs", most=20)
         j.ratio("7", f"answer p99 over HAProxy's at {rate} events/s", cell, P99, WEIR2, HAPROXY, most=1.0)
     for rate in (5000, 20000):
         cell, field = f"rate{rate}", "delivery_p50_us"
         j.ratio("8", f"delivery p50 over HAProxy's at {rate} events/s, linger 0", cell, field, "weir linger 0", HAPROXY, most=1.1)
+        j.ratio("8*", "the same with one group, as HAProxy has", cell, field, "weir 1 group linger 0", HAPROXY, most=1.1)
         j.difference("8b", f"delivery p50 over HAProxy's at {rate} events/s, default linger", cell, field, WEIR2, HAPROXY, "µs", most=2000)
     j.ratio("8b", "delivery p50 on an idle link, default linger over linger 0", "quiet", "delivery_p50_us", WEIR2, "weir linger 0", most=1.1)
     j.ratio("9", "throughput over HAProxy's, E=1 C=64 W=1", "c64", RATE, WEIR2, HAPROXY, least=2)

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import socket
 import subprocess
 
 
@@ -124,8 +125,10 @@ def find(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
 
 
-def sysctl(name):
-    return read("/proc/sys/" + name.replace(".", "/"), "unknown").strip()
+def congestion():
+    """What a connection over loopback has."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
 def describe(cores, weir):
@@ -141,7 +144,7 @@ def describe(cores, weir):
         ("memory", f"{memory_kib / 1024 / 1024:.1f} GiB"),
         ("system", f"{platform.system()} {platform.release()}"),
         ("pins", cores.words()),
-        ("congestion control", sysctl("net.ipv4.tcp_congestion_control") + ", the system's default, for everybody"),
+        ("congestion control", f"{congestion()}, for everybody"),
         ("load average at the start", " ".join(read("/proc/loadavg").split()[:3])),
         ("weir", version(weir, "--version") or "missing"),
         ("HAProxy", version("haproxy", "-v") or "not installed"),

@@ -56,7 +56,7 @@ class Run:
         for index in range(contender.groups):
             if index < living or contender.trouble == "stalled":
                 stalled = index >= living
-                self.sinks.append(contenders.Sink.start(self.bench, self.children, index, cell, stalled))
+                self.sinks.append(contenders.Sink.start(self.bench, self.children, index, cell, stalled, contender.apart))
         self.middle = contenders.start(self.bench, self.children, cell, contender, self.sinks)
         warm_up = TROUBLE_WARM_UP_SECONDS if contender.trouble else self.bench.warm_up
         try:

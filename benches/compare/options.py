@@ -26,12 +26,17 @@ def parse(arguments=None):
     parser.add_argument("--rounds", type=positive, metavar="N", help="rotations, default 5 (1 with --quick)")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="of each run, default 2 (0.5 with --quick)")
     parser.add_argument("--warm-up", type=seconds, default=0.3, metavar="SECONDS", help="before each run, default 0.3")
+    parser.add_argument("--congestion", metavar="NAME",
+                        help="congestion control of everybody, in a network namespace of its own; needs root and iproute2 "
+                             "(default: the system's)")
     parser.add_argument("--out", default=os.path.join(ROOT, "target", "compare"), metavar="DIR",
                         help="for compare.md, compare.json and the plots, default target/compare")
     parser.add_argument("--docs", action="store_true", help="plots to docs/images as well")
     given = parser.parse_args(arguments)
     given.rounds = given.rounds or (1 if given.quick else 5)
     given.duration = given.duration or (0.5 if given.quick else 2.0)
+    if given.congestion and not given.congestion.isalnum():
+        parser.error(f"--congestion {given.congestion}: a name such as cubic")
     given.weir = os.path.abspath(given.weir)
     if given.docs and (given.quick or given.cell or given.goal):
         parser.error("--docs needs the cells of the whole run: leave --quick, --goal and --cell out")

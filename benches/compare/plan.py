@@ -24,6 +24,8 @@ class Contender:
     idle: Optional[str] = None
     buffer_bytes: Optional[int] = None
     tls: bool = False
+    # Its sinks have the core of the process in the middle, so that a wake-up costs direct what it costs the others.
+    apart: bool = False
 
 
 def weir(name, **options):
@@ -31,6 +33,7 @@ def weir(name, **options):
 
 
 DIRECT = Contender("direct", "direct")
+DIRECT_APART = Contender("direct apart", "direct", apart=True)
 HAPROXY = Contender("haproxy", "haproxy")
 HAPROXY_BULK = Contender("haproxy 128 KiB", "haproxy", buffer_bytes=131072)
 NGINX = Contender("nginx", "nginx")
@@ -38,6 +41,7 @@ WEIR1 = weir("weir 1 group", groups=1)
 WEIR2 = weir("weir 2 groups")
 WEIR3 = weir("weir 3 groups", groups=3)
 NO_LINGER = weir("weir linger 0", linger="0")
+NO_LINGER1 = weir("weir 1 group linger 0", groups=1, linger="0")
 DELIVERED = weir("weir ack delivered", ack="delivered")
 WORKERS2 = weir("weir 2 workers", workers=2)
 DEAD = weir("weir dead group", trouble="dead")
@@ -92,7 +96,8 @@ def goal_cells():
         Cell("e200", 200, 64, contenders=(DIRECT, HAPROXY, HAPROXY_BULK, NGINX, WEIR2)),
     ]
     for rate in (5000, 20000):
-        cells.append(Cell(f"rate{rate}", 1, 64, rate=rate, contenders=FOUR + (NO_LINGER,), goals=(6, 7, 8)))
+        cells.append(Cell(f"rate{rate}", 1, 64, rate=rate, contenders=FOUR + (DIRECT_APART, NO_LINGER, NO_LINGER1),
+                          goals=(6, 7, 8)))
     cells += [
         Cell("quiet", 1, 64, rate=100, contenders=(HAPROXY, WEIR2, NO_LINGER), goals=(8,), notes="links idle between events"),
         Cell("own", 1, 64, contenders=(DIRECT, WEIR2), goals=(9,), own_cores=True, notes="each process a core of its own"),

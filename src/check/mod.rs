@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use crate::app::Files;
 use crate::config::Config;
 use crate::net::{ClientTls, ServerTls};
+use crate::tap::Definitions;
 
 pub use certificates::Certificate;
 pub use connect::Connect;
@@ -69,7 +70,7 @@ pub fn check(files: &Files, connect: bool) -> Report {
             return Report::invalid(problems.list().iter().map(Finding::of).collect(), shown);
         }
     };
-    let warnings: Vec<Finding> = warnings.iter().map(Finding::of).collect();
+    let warnings: Vec<Finding> = warnings.iter().map(Finding::of).chain(streams(&config)).collect();
     let keys = match Keys::load(&config) {
         Ok(keys) => keys,
         Err(problems) => {
@@ -83,6 +84,17 @@ pub fn check(files: &Files, connect: bool) -> Report {
     let fan_out = FanOut::of(&config);
     let connect = connect.then(|| connect::connect(&config, &keys));
     Report::valid(warnings, fan_out, connect)
+}
+
+/// Weir runs without the file of stream definitions, but no tap does.
+fn streams(config: &Config) -> Option<Finding> {
+    let path = config.admin.as_ref()?.tap_streams.as_ref()?;
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string());
+    let error = text.and_then(|text| Definitions::built_in().add(&text)).err()?;
+    Some(Finding::about(
+        "admin.tap_streams",
+        format!("{}: {error}", path.display()),
+    ))
 }
 
 /// What the files behind `[tls]` hold: as `weir run` would read them.

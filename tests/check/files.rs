@@ -101,3 +101,21 @@ fn strict_delivery_and_the_return_leg_are_told_in_words() {
         ],
     );
 }
+
+#[test]
+fn a_file_of_stream_definitions_that_no_tap_could_read_is_a_warning() {
+    let site = Site::with("");
+    let streams = site.path("streams.json");
+    let named = format!("[admin]\ntap_streams = {streams:?}\n");
+    site.write(&configuration("", GROUP).replace("[admin]\n", &named));
+    site.check(&[]).says(
+        0,
+        &["warning", "admin.tap_streams", "streams.json", "No such file"],
+    );
+    std::fs::write(&streams, "[]").unwrap();
+    site.check(&[]).says(0, &["there is no stream definition in it"]);
+    std::fs::write(&streams, include_str!("../vectors/streams.json")).unwrap();
+    let said = site.check(&[]);
+    said.says(0, &[]);
+    assert!(!said.all().contains("tap_streams"), "{}", said.all());
+}
