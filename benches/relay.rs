@@ -1,19 +1,22 @@
-//! `cargo bench`: the decoder, the queue, and the relay from end to end on loopback.
+//! `cargo bench --bench relay`: the decoder, the queue, a tap, and the relay from end to end on loopback.
 //!
 //! Absolute times mean little on a shared machine: compare two runs of the same machine, or use
-//! `weir load` and `weir sink` for ratios against another relay (docs/PERFORMANCE.md).
+//! `python3 benches/compare` for ratios against other relays (docs/PERFORMANCE.md).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use weir::app::Weir;
 use weir::config::{Config, Log, LogFormat, Scheme, Shed, Source, Url, parse};
 use weir::lab::{Events, Load, LoadOptions, Sink, SinkOptions, Sizes, gateway};
 use weir::net::{ClientTls, Dialer, SocketOptions};
 use weir::relay::{AgeLimits, Fanout, Limits};
+use weir::tap::{Feed, Taps};
 use weir::telemetry;
 use weir::wire::reply::Reply;
 use weir::wire::{Batch, Decoded, Decoder, Request};
@@ -88,6 +91,33 @@ fn queue(c: &mut Criterion) {
         });
         group.finish();
     }
+}
+
+/// What a frame of one event costs more where somebody may look at it, or does.
+fn tap(c: &mut Criterion) {
+    let now = tokio::time::Instant::now();
+    let frame = frame(1);
+    let batch = batch(&frame);
+    let mut group = c.benchmark_group("tap");
+    group.throughput(Throughput::Elements(1));
+    let taps = Taps::default();
+    group.bench_function("none is open", |b| b.iter(|| taps.pass(black_box(batch), now)));
+    // Time stands still, so the first has shown all that it may in this second, and the second shows every event.
+    for (name, per_second) in [
+        ("open, its second used up", 1),
+        ("open, every event copied", u32::MAX),
+    ] {
+        let taps = Taps::default();
+        let (out, mut shown) = mpsc::channel(16);
+        taps.open(Feed::new(None, 1, per_second, Arc::default(), out));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                taps.pass(black_box(batch), now);
+                black_box(shown.try_recv().ok())
+            });
+        });
+    }
+    group.finish();
 }
 
 fn end_to_end(c: &mut Criterion) {
@@ -168,5 +198,5 @@ fn quiet() -> telemetry::LogHandle {
     telemetry::build(&log, std::io::sink).unwrap().1
 }
 
-criterion_group!(benches, wire, queue, end_to_end);
+criterion_group!(benches, wire, queue, tap, end_to_end);
 criterion_main!(benches);
