@@ -83,3 +83,77 @@ fn content(path: &PathBuf) -> Option<u64> {
     std::fs::read(path).ok()?.hash(&mut hasher);
     Some(hasher.finish())
 }
+
+/// What the files held when they were read, and at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    read: Contents,
+    unsettled: Option<Contents>,
+}
+
+impl Seen {
+    /// Of looks before and after the files were read: the first counts, so that what changed meanwhile is found at
+    /// the next one. Files that only the new configuration names were not among them, and are as they are now.
+    pub(super) fn of(before: Contents, after: Contents) -> Self {
+        let mut read = after;
+        for (path, content) in before {
+            read.entry(path).and_modify(|held| *held = content);
+        }
+        Self {
+            read,
+            unsettled: None,
+        }
+    }
+
+    /// Whether a look finds something new, and the same as the look before: a file that is still being written is
+    /// let be, and whoever changes a file and then asks for a reload gets the answer to it.
+    pub(super) fn has_changed_to(&mut self, now: Contents) -> bool {
+        if now == self.read {
+            self.unsettled = None;
+            return false;
+        }
+        let settled = self.unsettled.as_ref() == Some(&now);
+        self.unsettled = Some(now);
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(files: &[(&str, u64)]) -> Contents {
+        let hold = |(path, content): &(&str, u64)| (PathBuf::from(path), Some(*content));
+        files.iter().map(hold).collect()
+    }
+
+    #[test]
+    fn a_change_counts_when_two_looks_agree_on_it() {
+        let mut seen = Seen::of(Contents::new(), contents(&[("a", 1)]));
+        assert!(!seen.has_changed_to(contents(&[("a", 1)])));
+        assert!(
+            !seen.has_changed_to(contents(&[("a", 2)])),
+            "may still be written"
+        );
+        assert!(!seen.has_changed_to(contents(&[("a", 3)])), "it was");
+        assert!(seen.has_changed_to(contents(&[("a", 3)])));
+        assert!(!seen.has_changed_to(contents(&[("a", 1)])), "taken back");
+        assert!(!seen.has_changed_to(contents(&[("a", 3)])));
+    }
+
+    #[test]
+    fn what_changed_while_it_was_read_is_found_and_a_new_file_is_not_news() {
+        let mut seen = Seen::of(
+            contents(&[("a", 1), ("old", 1)]),
+            contents(&[("a", 2), ("new", 1)]),
+        );
+        let now = contents(&[("a", 2), ("new", 1)]);
+        assert!(!seen.has_changed_to(now.clone()) && seen.has_changed_to(now));
+        let mut seen = Seen::of(
+            contents(&[("a", 1), ("old", 1)]),
+            contents(&[("a", 1), ("new", 1)]),
+        );
+        let now = contents(&[("a", 1), ("new", 1)]);
+        assert!(!seen.has_changed_to(now.clone()) && !seen.has_changed_to(now));
+    }
+}

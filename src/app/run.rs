@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::files::Contents;
+use super::files::{Contents, Seen};
 use super::notify::Notify;
 use super::{Files, StartError, Weir};
 use crate::config::Config;
@@ -19,8 +19,8 @@ use crate::control::{ReloadReport, ReloadRequest};
 use crate::status::Snapshot;
 use crate::telemetry;
 
-/// How often the files are looked at.
-const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(5);
+/// How often the files are looked at; two looks must agree, so a change counts within twice that.
+const LOOK_AT_FILES_EVERY: Duration = Duration::from_millis(2500);
 
 /// What an end may take after `drain_timeout`.
 const AFTER_DRAIN: Duration = Duration::from_secs(10);
@@ -96,7 +96,7 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         files,
         adjust,
         watched,
-        seen,
+        seen: Seen::of(Contents::new(), seen),
         notify: Notify::from_environment(),
     };
     supervisor.notify.ready(&supervisor.serving());
@@ -169,8 +169,8 @@ struct Supervisor<'a> {
     adjust: &'a dyn Fn(&mut Config),
     /// As last read, in force or refused: its files are the ones to look at.
     watched: Config,
-    /// What they held when they were read.
-    seen: Contents,
+    /// What they held then.
+    seen: Seen,
     notify: Notify,
 }
 
@@ -209,7 +209,7 @@ impl Supervisor<'_> {
                         tracing::error!("a worker has crashed: ending, so that weir is started anew");
                         return Ended::Crashed;
                     }
-                    if self.files.contents(&self.watched) != self.seen {
+                    if self.seen.has_changed_to(self.files.contents(&self.watched)) {
                         tracing::info!("a configuration file has changed");
                         let _ = self.reload().await;
                     }
@@ -220,17 +220,12 @@ impl Supervisor<'_> {
 
     async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
         self.notify.reloading();
-        // Before they are read: what changes meanwhile is found at the next look.
-        let seen = self.files.contents(&self.watched);
+        let before = self.files.contents(&self.watched);
         let loaded = load(self.files, self.adjust);
         if let Ok((config, _)) = &loaded {
             self.watched = config.clone();
         }
-        // Files that are new to it are looked at now, and no other one.
-        self.seen = self.files.contents(&self.watched);
-        for (path, content) in seen {
-            self.seen.entry(path).and_modify(|held| *held = content);
-        }
+        self.seen = Seen::of(before, self.files.contents(&self.watched));
         let outcome = match loaded {
             Ok((config, warnings)) => self.weir.apply(config, warnings).await,
             Err(problems) => {
