@@ -40,7 +40,7 @@ class Bench:
 
 def main():
     parser, given = options.parse()
-    if given.congestion and not in_own_network():
+    if given.congestion and not os.environ.pop(OWN_NETWORK, None):
         return own_network(given.congestion)
     cells, left_out = plan.choose(given.quick, given.full or given.list, given.goal, given.cell)
     if given.list:
@@ -81,10 +81,6 @@ def main():
     if not ended:
         return 130
     return 0 if all(run["valid"] or run.get("impossible") for run in runs) else 1
-
-
-def in_own_network():
-    return os.environ.pop(OWN_NETWORK, None) is not None
 
 
 def own_network(congestion):

@@ -66,8 +66,7 @@ class Sink:
             command += ["--delivery-times"]
         if stalled:
             command += ["--stall"]
-        cores = bench.cores.middle if apart else bench.cores.sinks(index, cell.own_cores)
-        child = children.start(f"sink{index + 1}", command, cores)
+        child = children.start(f"sink{index + 1}", command, bench.cores.sinks(index, cell.own_cores, apart))
         said = child.until("its ports are open", lambda: re.search(r"listening on \S+ \(TLS\)", child.errors()) and child.errors())
         ports = re.findall(r"listening on 127\.0\.0\.1:(\d+)", said)
         pin = re.search(r'pins = \["([0-9a-f]{64})"\]', said)

@@ -28,7 +28,9 @@ class Cores:
         # Goal 9: load, process in the middle and each of two sinks with a core of its own.
         self.own = len(self.allowed) > 3
 
-    def sinks(self, index, own):
+    def sinks(self, index, own, apart):
+        if apart:
+            return self.middle
         return {self.allowed[2 + index]} if own and self.own else self.load
 
     def words(self):

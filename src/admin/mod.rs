@@ -31,6 +31,8 @@ mod status;
 mod switches;
 mod tap;
 
+pub use tap::read_definitions;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

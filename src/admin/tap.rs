@@ -8,6 +8,7 @@
 //! Between the events come lines `{"tap":{…}}` in which seen = shown + filtered + skipped: at the beginning, every
 //! ten seconds, and at the end with the reason.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -151,17 +152,24 @@ fn may(config: &Config, wish: &Wish) -> bool {
 
 /// The built-in ones and those of the file, read anew for each tap.
 async fn definitions(config: &Config) -> Result<Definitions, String> {
-    let mut all = Definitions::built_in();
     let Some(path) = config.admin.as_ref().and_then(|a| a.tap_streams.clone()) else {
-        return Ok(all);
+        return Ok(Definitions::built_in());
     };
-    let named = format!("admin.tap_streams: {}", path.display());
-    // Blocking, but on a thread that may: a file system that hangs must not take the admin port with it.
-    let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
-    let text = text
-        .map_err(|e| format!("{named}: {e}"))?
-        .map_err(|e| format!("{named}: {e}"))?;
-    all.add(&text).map_err(|e| format!("{named}: {e}"))?;
+    // On a thread that may block: a file system that hangs must not take the admin port with it.
+    let read = tokio::task::spawn_blocking(move || read_definitions(&path)).await;
+    let read = read.map_err(|e| e.to_string()).and_then(|read| read);
+    read.map_err(|e| format!("admin.tap_streams: {e}"))
+}
+
+/// The built-in stream definitions and those of a file. Blocks.
+///
+/// # Errors
+/// The file, and why no tap can use it.
+pub fn read_definitions(path: &Path) -> Result<Definitions, String> {
+    let mut all = Definitions::built_in();
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string());
+    let added = text.and_then(|text| all.add(&text));
+    added.map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(all)
 }
 

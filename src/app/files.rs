@@ -85,7 +85,7 @@ fn content(path: &PathBuf) -> Option<u64> {
 }
 
 /// What the files held when they were read, and at the last look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seen {
     read: Contents,
     unsettled: Option<Contents>,

@@ -19,10 +19,10 @@ mod words;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use crate::admin::read_definitions;
 use crate::app::Files;
 use crate::config::Config;
 use crate::net::{ClientTls, ServerTls};
-use crate::tap::Definitions;
 
 pub use certificates::Certificate;
 pub use connect::Connect;
@@ -89,12 +89,8 @@ pub fn check(files: &Files, connect: bool) -> Report {
 /// Weir runs without the file of stream definitions, but no tap does.
 fn streams(config: &Config) -> Option<Finding> {
     let path = config.admin.as_ref()?.tap_streams.as_ref()?;
-    let text = std::fs::read_to_string(path).map_err(|e| e.to_string());
-    let error = text.and_then(|text| Definitions::built_in().add(&text)).err()?;
-    Some(Finding::about(
-        "admin.tap_streams",
-        format!("{}: {error}", path.display()),
-    ))
+    let error = read_definitions(path).err()?;
+    Some(Finding::about("admin.tap_streams", error))
 }
 
 /// What the files behind `[tls]` hold: as `weir run` would read them.

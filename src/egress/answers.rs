@@ -6,26 +6,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-use super::pump::Pump;
+use super::pump::{Pump, Stop};
 use super::state::Failure;
 use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
 
 /// Replies are one byte each; more than a window of them never waits.
 const READ_BYTES: usize = 256;
-
-/// How the poll ended.
-pub(super) enum Stop {
-    Released,
-    Failed(Failure),
-    /// An error reply that is not about the session: the verdict is the oldest frame's.
-    Refused(Failure),
-}
-
-impl Stop {
-    pub(super) fn failed(class: &'static str, message: impl Into<String>) -> Self {
-        Stop::Failed(Failure::new(class, message))
-    }
-}
 
 impl Pump {
     /// Reads replies until none is there; whether there was any.

@@ -15,7 +15,6 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::answers::Stop;
 use super::frame::{heartbeat, next_frame};
 use super::group::Shared;
 use super::outbox::{Outbox, SLICES_MAX};
@@ -279,5 +278,19 @@ impl Pump {
         self.link.stats.borrow_mut().inflight_frames = self.pipeline.len() as u64;
         let oldest = self.pipeline.oldest().map(|f| f.sent_at);
         self.link.oldest_unanswered.set(oldest);
+    }
+}
+
+/// How the poll ended.
+pub(super) enum Stop {
+    Released,
+    Failed(Failure),
+    /// An error reply that is not about the session: the verdict is the oldest frame's.
+    Refused(Failure),
+}
+
+impl Stop {
+    pub(super) fn failed(class: &'static str, message: impl Into<String>) -> Self {
+        Stop::Failed(Failure::new(class, message))
     }
 }

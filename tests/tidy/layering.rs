@@ -72,16 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // `weir check` logs in as a link does, greets brokers as the return leg does, and asks a weir that runs here.
     (
         "check",
-        &[
-            "admin",
-            "app",
-            "config",
-            "decisions",
-            "egress",
-            "net",
-            "tap",
-            "wire",
-        ],
+        &["admin", "app", "config", "decisions", "egress", "net", "wire"],
     ),
     ("cli", &["admin", "config", "demo", "lab", "telemetry"]),
     // The demo is a user of weir and of the laboratory.
