@@ -10,8 +10,6 @@ mod book;
 mod examples;
 #[path = "tidy/layering.rs"]
 mod layering;
-#[path = "tidy/messages.rs"]
-mod messages;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/tree.rs"]
