@@ -35,7 +35,10 @@ pub(super) enum End {
     /// No Tune-Ok in time.
     HandshakeTimeout,
     /// As it was asked to.
-    Left,
+    Left {
+        /// At a quiet moment; else at the latest time.
+        quiet: bool,
+    },
     /// Weir stops.
     Over,
 }
@@ -59,8 +62,11 @@ pub(super) fn report(end: &End, peer: SocketAddr, broker: &Url, opened: bool, ti
         End::Closed(side) => {
             tracing::info!(%peer, %broker, side = side.as_str(), opened, "connection closed")
         }
-        End::Left => {
+        End::Left { quiet: true } => {
             tracing::info!(%peer, %broker, "connection ended at a quiet moment, so that the gateway connects anew")
+        }
+        End::Left { quiet: false } => {
+            tracing::info!(%peer, %broker, "connection ended although it was never quiet, so that the gateway connects anew")
         }
         End::Over => tracing::debug!(%peer, %broker, "connection ended with weir"),
     }
@@ -73,7 +79,7 @@ pub(super) fn unopened(end: &End) -> Unopened {
         End::Bad(..) => "bad_frame",
         End::HandshakeTimeout => "timeout",
         End::Over => "drain",
-        End::Dead(_) | End::Left => "other",
+        End::Dead(_) | End::Left { .. } => "other",
     })
 }
 

@@ -20,6 +20,8 @@ use crate::config::{Policy, Url};
 
 /// Bounds of the time between two looks; a quarter of `failback_after` within them.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// A session that finds no quiet moment goes back after this long: 20 decisions a second leave none.
+const FAILBACK_WITHIN: Duration = Duration::from_secs(10);
 /// Sessions asked to leave in one look: all gateways logging in at once is what broke many a broker.
 const LEAVERS_MAX: usize = 32;
 
@@ -39,7 +41,7 @@ pub(super) async fn run(room: Arc<Room>) {
         let (least, most) = LOOK_EVERY;
         sleep((after / 4).clamp(least, most)).await;
         let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
-        let placed = sitting(&names, room.ledger.placements());
+        let placed = sitting(&names, room.ledger.relaying());
         let worst = placed.iter().map(|(_, at)| *at).max().unwrap_or_default();
         for (url, name) in config.brokers.iter().zip(&names).take(worst) {
             match greets(&room, url).await {
@@ -60,8 +62,12 @@ pub(super) async fn run(room: Arc<Room>) {
             .position(|name| healthy_since.get(name).is_some_and(|since| now >= *since + after));
         let Some(best) = proven else { continue };
         let leavers = placed.iter().filter(|(_, at)| *at > best);
-        let asked =
-            leavers.filter(|(id, _)| room.ledger.ask_to_leave(*id, Leave::Quietly { at_latest: None }));
+        let wish = Leave::Failback {
+            at_latest: now + FAILBACK_WITHIN,
+            proven_until: now + FAILBACK_WITHIN * 2,
+        };
+        let to = names.get(best).map(String::as_str);
+        let asked = leavers.filter(|(id, _)| room.ledger.ask_to_leave(*id, wish, to, now));
         let asked = asked.take(LEAVERS_MAX).count();
         if asked > 0 {
             room.ledger.note(|s| s.failbacks_total += asked as u64);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::stage::{Leave, Stage};
-use super::status::{Side, Status};
+use super::status::{BrokerStatus, Leaving, Side, Status};
 use crate::config::Url;
 
 /// The books, and the number of sessions for those who wait for a change of it.
@@ -35,6 +35,8 @@ struct Live {
     read_at: [Instant; 2],
     paused_since: [Option<Instant>; 2],
     leave: watch::Sender<Leave>,
+    /// Since when it is to leave, and for which broker.
+    asked: Option<(Instant, Option<String>)>,
 }
 
 /// A session's place in the ledger.
@@ -68,6 +70,7 @@ impl Ledger {
             read_at: [now; 2],
             paused_since: [None; 2],
             leave,
+            asked: None,
         };
         books.sessions.insert(id, live);
         self.open.send_replace(books.sessions.len());
@@ -99,34 +102,88 @@ impl Ledger {
                 .iter()
                 .position(|b| b.name == name)
                 .map(|at| old.swap_remove(at));
-            match known {
-                Some(broker) => books.counters.brokers.push(broker),
-                None => drop(books.counters.broker_mut(&name)),
-            }
+            let fresh = || BrokerStatus {
+                name,
+                ..BrokerStatus::default()
+            };
+            books.counters.brokers.push(known.unwrap_or_else(fresh));
         }
     }
 
     /// Sessions with a broker: their number and its name.
     pub(super) fn placements(&self) -> Vec<(u64, String)> {
+        self.placed_where(|_| true)
+    }
+
+    /// Those of them that relay.
+    pub(super) fn relaying(&self) -> Vec<(u64, String)> {
+        self.placed_where(Stage::relays)
+    }
+
+    fn placed_where(&self, wanted: impl Fn(Stage) -> bool) -> Vec<(u64, String)> {
         let books = self.lock();
-        books
-            .sessions
-            .iter()
+        let placed = books.sessions.iter().filter(|(_, live)| wanted(live.stage));
+        placed
             .filter_map(|(id, live)| Some((*id, live.broker.clone()?)))
             .collect()
     }
 
-    /// Asks a session to leave; whether it had not been asked before.
-    pub(super) fn ask_to_leave(&self, id: u64, wish: Leave) -> bool {
-        self.lock().sessions.get(&id).is_some_and(|live| {
-            live.leave.send_if_modified(|now| {
-                let change = *now == Leave::No;
-                if change {
-                    *now = wish;
-                }
-                change
-            })
+    /// Asks a session to leave, for the broker `to`; whether it was not asked before for a reason as strong.
+    pub(super) fn ask_to_leave(&self, id: u64, wish: Leave, to: Option<&str>, now: Instant) -> bool {
+        self.lock().sessions.get_mut(&id).is_some_and(|live| {
+            let stronger = wish.outranks(*live.leave.borrow());
+            if stronger {
+                live.leave.send_replace(wish);
+                live.asked = Some((now, to.map(str::to_owned)));
+            }
+            stronger
         })
+    }
+
+    /// Takes back the wish that a session leave because its broker was removed.
+    pub(super) fn keep(&self, id: u64) {
+        if let Some(live) = self.lock().sessions.get_mut(&id)
+            && matches!(*live.leave.borrow(), Leave::Removed { .. })
+        {
+            live.stay();
+        }
+    }
+
+    /// Looks again at every wish to go back: `proven(to)` says until when it holds, `None` takes it back. Returns
+    /// how many were taken back.
+    pub(super) fn review_failbacks(&self, proven: impl Fn(&str) -> Option<Instant>) -> usize {
+        let mut withdrawn = 0;
+        for live in self.lock().sessions.values_mut() {
+            let Leave::Failback { at_latest, .. } = *live.leave.borrow() else {
+                continue;
+            };
+            let to = live.asked.as_ref().and_then(|(_, to)| to.as_deref());
+            match to.and_then(&proven) {
+                Some(proven_until) => {
+                    let renewed = Leave::Failback {
+                        at_latest,
+                        proven_until,
+                    };
+                    live.leave.send_if_modified(|wish| {
+                        let changed = *wish != renewed;
+                        *wish = renewed;
+                        changed
+                    });
+                }
+                None => {
+                    live.stay();
+                    withdrawn += 1;
+                }
+            }
+        }
+        withdrawn
+    }
+
+    /// Whether a session wants to go back to this broker.
+    pub(super) fn is_wanted_back(&self, broker: &str) -> bool {
+        let books = self.lock();
+        let wants = |live: &Live| matches!(&live.asked, Some((_, Some(to))) if to == broker);
+        books.sessions.values().any(wants)
     }
 
     /// How things are.
@@ -140,6 +197,13 @@ impl Ledger {
                 && let Some(broker) = status.brokers.iter_mut().find(|b| b.name == *name)
             {
                 broker.connections += 1;
+            }
+            if let Some(leaving) = live.leaving(now) {
+                status.count_leaving(leaving);
+            }
+            if live.stage == Stage::Held {
+                let held_ms = millis(now.saturating_duration_since(live.since));
+                status.held_ms_max = status.held_ms_max.max(Some(held_ms));
             }
             if live.stage == Stage::Open {
                 for (side, read_at) in Side::BOTH.into_iter().zip(live.read_at) {
@@ -158,6 +222,24 @@ impl Ledger {
 }
 
 impl Live {
+    fn stay(&mut self) {
+        self.leave.send_replace(Leave::No);
+        self.asked = None;
+    }
+
+    /// As the status shows it, while it is to leave and has not begun to.
+    fn leaving(&self, now: Instant) -> Option<Leaving> {
+        let reason = self.leave.borrow().reason()?;
+        let (since, to) = self.asked.clone()?;
+        (self.stage != Stage::Closing).then(|| Leaving {
+            reason,
+            from: self.broker.clone().unwrap_or_default(),
+            to,
+            sessions: 1,
+            waiting_ms_max: millis(now.saturating_duration_since(since)),
+        })
+    }
+
     /// Adds what is under way: a hold, a pause.
     fn settle(&self, now: Instant, status: &mut Status) {
         if self.stage == Stage::Held {
@@ -200,7 +282,9 @@ impl Ticket {
     pub(super) fn failed_over<'a>(&self, brokers: impl Iterator<Item = &'a Url>) {
         self.note(|status| {
             for broker in brokers {
-                status.broker_mut(&broker.to_string()).failovers_total += 1;
+                if let Some(broker) = status.broker_mut(&broker.to_string()) {
+                    broker.failovers_total += 1;
+                }
             }
         });
     }

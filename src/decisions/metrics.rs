@@ -1,7 +1,7 @@
 //! What the return leg shows to Prometheus: a table of its own, projected from one [`Status`].
 
 use super::DecisionsHandle;
-use super::status::{BROKER_FAILURES, HANDSHAKE_FAILURES, Side, SideStatus, Status};
+use super::status::{BROKER_FAILURES, HANDSHAKE_FAILURES, LEAVE_REASONS, Side, SideStatus, Status};
 use crate::metrics::{Kind, Metric, Sample, Source};
 
 /// A metric and where its values come from.
@@ -82,6 +82,8 @@ const TABLE: &[Row] = &[
         |s| one(count(s.holds_total))),
     row!(Counter "weir_decisions_hold_seconds_total" [] "Time gateways were held, those held now included.",
         |s| one(count(s.hold_nanos_total) / 1e9)),
+    row!(Gauge "weir_decisions_leaving" ["reason"] "Sessions asked to end, so that their gateways connect anew, and not gone yet.",
+        |s| LEAVE_REASONS.iter().map(|reason| (vec![(*reason).into()], count(s.leaving_for(reason)))).collect()),
     row!(Counter "weir_decisions_failbacks_total" [] "Sessions asked to go back to a preferred broker.",
         |s| one(count(s.failbacks_total))),
     row!(Counter "weir_decisions_bad_frames_total" [] "Connections ended because their framing was lost.",

@@ -37,7 +37,8 @@ use tokio::time::Instant;
 pub use brokers::{CONNECT_TIMEOUT, TLS_TIMEOUT};
 pub use greeting::{GreetError, Greeting, Start, greet};
 pub use status::{
-    BROKER_FAILURES, BrokerStatus, Direction, HANDSHAKE_FAILURES, STATES, Side, SideStatus, Status,
+    BROKER_FAILURES, BrokerStatus, Direction, HANDSHAKE_FAILURES, LEAVE_REASONS, Leaving, STATES, Side,
+    SideStatus, Status,
 };
 
 use self::listener::Door;
@@ -141,10 +142,15 @@ impl DecisionsHandle {
         let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
         room.ledger.name_brokers(names.iter().cloned());
         room.config.send_replace(Arc::new(config));
-        let at_latest = Some(Instant::now() + REMOVED_LEAVE_WITHIN);
+        let now = Instant::now();
+        let wish = Leave::Removed {
+            at_latest: now + REMOVED_LEAVE_WITHIN,
+        };
         for (id, broker) in room.ledger.placements() {
-            if !names.contains(&broker) {
-                room.ledger.ask_to_leave(id, Leave::Quietly { at_latest });
+            if names.contains(&broker) {
+                room.ledger.keep(id);
+            } else {
+                room.ledger.ask_to_leave(id, wish, None, now);
             }
         }
         Ok(())

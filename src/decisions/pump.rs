@@ -83,7 +83,7 @@ where
             if let Some(end) = self.on_time(Instant::now(), wish).await {
                 return end;
             }
-            let wake = self.wakes_at(wish);
+            let wake = self.wakes_at(wish, Instant::now());
             // Only ever set earlier: an alarm that comes too soon costs one look, a reset costs every turn.
             if wake < alarm.deadline() || alarm.is_elapsed() {
                 alarm.as_mut().reset(wake);
@@ -113,8 +113,9 @@ where
         if self.terms.handshake_deadline.is_some_and(|at| at <= now) {
             return Some(End::HandshakeTimeout);
         }
-        if self.leaves_at(wish).is_some_and(|at| at <= now) {
-            return Some(End::Left);
+        if self.leaves_at(wish, now).is_some_and(|at| at <= now) {
+            let quiet = self.quiet_at().is_some_and(|at| at <= now);
+            return Some(End::Left { quiet });
         }
         for side in Side::BOTH {
             match self.pair.heart(side).due(now) {
@@ -243,27 +244,36 @@ where
         self.ticket.enter(Stage::Open, now);
     }
 
-    fn wakes_at(&self, wish: Leave) -> Instant {
+    fn wakes_at(&self, wish: Leave, now: Instant) -> Instant {
         let times = [
             self.terms.handshake_deadline,
             self.pair.client.heart.wakes_at(),
             self.pair.broker.heart.wakes_at(),
-            self.leaves_at(wish),
+            self.leaves_at(wish, now),
         ];
-        times
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or_else(|| Instant::now() + NEVER)
+        times.into_iter().flatten().min().unwrap_or_else(|| now + NEVER)
     }
 
-    fn leaves_at(&self, wish: Leave) -> Option<Instant> {
-        let Leave::Quietly { at_latest } = wish else {
-            return None;
+    /// When the session leaves as it was asked to, if nothing moves until then.
+    fn leaves_at(&self, wish: Leave, now: Instant) -> Option<Instant> {
+        let (at_latest, proven_until) = match wish {
+            Leave::No => return None,
+            Leave::Failback {
+                at_latest,
+                proven_until,
+            } => (at_latest, Some(proven_until)),
+            Leave::Removed { at_latest } => (at_latest, None),
         };
-        let still = self.pair.to_client.is_empty() && self.pair.to_broker.is_empty();
-        let quiet = still.then(|| self.frame_at + QUIET);
-        quiet.into_iter().chain(at_latest).min()
+        let at = self.quiet_at().map_or(at_latest, |quiet| quiet.min(at_latest));
+        // A wish that is not proven any more says nothing until it is renewed, which wakes this session.
+        proven_until.is_none_or(|until| at.max(now) < until).then_some(at)
+    }
+
+    /// When the moment becomes quiet, if no frame comes until then; never before the session is open, because a
+    /// client whose first handshake is cut off does not recover by itself.
+    fn quiet_at(&self) -> Option<Instant> {
+        let still = self.opened() && self.pair.to_client.is_empty() && self.pair.to_broker.is_empty();
+        still.then(|| self.frame_at + QUIET)
     }
 }
 

@@ -55,7 +55,9 @@ impl Room {
     pub(super) fn tried(&self, url: &Url, refusal: Option<&Refusal>) {
         self.brokers.tried(url, refusal.is_none(), Instant::now());
         self.ledger.note(|status| {
-            let broker = status.broker_mut(&url.to_string());
+            let Some(broker) = status.broker_mut(&url.to_string()) else {
+                return;
+            };
             match refusal {
                 None => broker.connects_total += 1,
                 Some(refusal) => broker.failed(refusal.class),
@@ -68,9 +70,10 @@ impl Room {
     pub(super) fn seen(&self, url: &Url, reason: Option<String>) {
         let up = reason.is_none();
         let changed = self.ledger.note(|status| {
-            let broker = status.broker_mut(&url.to_string());
-            broker.reason.clone_from(&reason);
-            broker.up.replace(up) != Some(up)
+            status.broker_mut(&url.to_string()).is_some_and(|broker| {
+                broker.reason.clone_from(&reason);
+                broker.up.replace(up) != Some(up)
+            })
         });
         match reason {
             _ if !changed => {}

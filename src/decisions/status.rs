@@ -60,6 +60,9 @@ pub const BROKER_FAILURES: [&str; 8] = [
     "dns", "refused", "timeout", "tls", "other", "mute", "closed", "protocol",
 ];
 
+/// Why a session is to end so that its gateway connects anew.
+pub const LEAVE_REASONS: [&str; 2] = ["failback", "removed"];
+
 /// One look at the return leg.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
@@ -79,14 +82,33 @@ pub struct Status {
     pub holds_total: u64,
     /// Nanoseconds spent holding gateways, those held now included.
     pub hold_nanos_total: u64,
+    /// The longest any gateway that is held now has been held, in milliseconds; `None` = nobody is held.
+    pub held_ms_max: Option<u64>,
     /// Sessions asked to leave so that their gateway goes back to a preferred broker.
     pub failbacks_total: u64,
+    /// Sessions that were asked to end and have not yet, by reason and brokers.
+    pub leaving: Vec<Leaving>,
     /// See [`HANDSHAKE_FAILURES`].
     pub handshake_failures_total: [u64; HANDSHAKE_FAILURES.len()],
     /// Streams ended because their framing was lost, at either side.
     pub bad_frames_total: u64,
     /// In the order of the configuration.
     pub brokers: Vec<BrokerStatus>,
+}
+
+/// Sessions that are to end so that their gateways connect anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Leaving {
+    /// One of [`LEAVE_REASONS`].
+    pub reason: &'static str,
+    /// The broker they are connected to.
+    pub from: String,
+    /// The preferred broker, for `failback`.
+    pub to: Option<String>,
+    /// How many they are.
+    pub sessions: u64,
+    /// How long ago the first of them was asked, in milliseconds.
+    pub waiting_ms_max: u64,
 }
 
 /// One side of all connections.
@@ -120,7 +142,7 @@ pub struct Direction {
 pub struct BrokerStatus {
     /// Its URL.
     pub name: String,
-    /// Whether it answered the last time it was tried; `None` = not tried yet.
+    /// Whether it answered the last time it was tried or probed; `None` = not tried yet.
     pub up: Option<bool>,
     /// Why it is not up.
     pub reason: Option<String>,
@@ -176,18 +198,28 @@ impl Status {
         bump(&mut self.handshake_failures_total, &HANDSHAKE_FAILURES, reason);
     }
 
-    pub(super) fn broker_mut(&mut self, name: &str) -> &mut BrokerStatus {
-        let at = match self.brokers.iter().position(|b| b.name == name) {
-            Some(at) => at,
-            None => {
-                self.brokers.push(BrokerStatus {
-                    name: name.to_owned(),
-                    ..BrokerStatus::default()
-                });
-                self.brokers.len() - 1
+    /// A broker of the configuration in force; `None` = it was removed, and nothing is counted for it any more.
+    pub(super) fn broker_mut(&mut self, name: &str) -> Option<&mut BrokerStatus> {
+        self.brokers.iter_mut().find(|b| b.name == name)
+    }
+
+    /// Sessions that are to end for this reason, see [`LEAVE_REASONS`].
+    #[must_use]
+    pub fn leaving_for(&self, reason: &str) -> u64 {
+        let for_it = self.leaving.iter().filter(|l| l.reason == reason);
+        for_it.map(|l| l.sessions).sum()
+    }
+
+    /// Adds a session that is to end.
+    pub(super) fn count_leaving(&mut self, one: Leaving) {
+        let same = |l: &&mut Leaving| (l.reason, &l.from, &l.to) == (one.reason, &one.from, &one.to);
+        match self.leaving.iter_mut().find(same) {
+            Some(known) => {
+                known.sessions += one.sessions;
+                known.waiting_ms_max = known.waiting_ms_max.max(one.waiting_ms_max);
             }
-        };
-        &mut self.brokers[at]
+            None => self.leaving.push(one),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weir::decisions::{BROKER_FAILURES, HANDSHAKE_FAILURES, STATES};
+use weir::decisions::{BROKER_FAILURES, HANDSHAKE_FAILURES, LEAVE_REASONS, STATES};
 
 use super::relay::pair;
 use super::support::*;
@@ -54,7 +54,12 @@ async fn every_metric_fits_its_table_is_documented_and_says_what_the_status_says
             "docs/RETURN-LEG.md knows {word}, weir does not"
         );
     }
-    for label in STATES.iter().chain(&HANDSHAKE_FAILURES).chain(&BROKER_FAILURES) {
+    for label in STATES
+        .iter()
+        .chain(&HANDSHAKE_FAILURES)
+        .chain(&BROKER_FAILURES)
+        .chain(&LEAVE_REASONS)
+    {
         assert!(
             book.contains(&format!("`{label}`")),
             "docs/RETURN-LEG.md lacks the label {label}"
