@@ -3,7 +3,9 @@
 //! A session holds a [`Ticket`]; when it is dropped, the session has never existed but in the counters.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -46,6 +48,9 @@ pub(super) struct Ticket {
     id: u64,
 }
 
+/// What a session gets when it is taken up.
+pub(super) type Place = (Ticket, watch::Receiver<Leave>);
+
 impl Ledger {
     pub(super) fn new(brokers: impl Iterator<Item = String>) -> Arc<Self> {
         let ledger = Self {
@@ -57,9 +62,28 @@ impl Ledger {
     }
 
     /// Takes up a session, and the wishes it will have to listen to.
-    pub(super) fn open(self: &Arc<Self>, now: Instant) -> (Ticket, watch::Receiver<Leave>) {
-        let (leave, wishes) = watch::channel(Leave::No);
+    #[cfg(test)]
+    pub(super) fn open(self: &Arc<Self>, now: Instant) -> Place {
+        self.take_up(&mut self.lock(), now)
+    }
+
+    /// Takes up a session for what `accept` brings, while there are fewer than `max`. The look at the limit and
+    /// the accept are one step: two ports that wait for a gateway each cannot pass it together.
+    pub(super) fn admit<T>(
+        self: &Arc<Self>,
+        max: usize,
+        now: Instant,
+        accept: impl FnOnce() -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<(T, Place)>> {
         let mut books = self.lock();
+        if books.sessions.len() >= max {
+            return Poll::Pending;
+        }
+        accept().map_ok(|accepted| (accepted, self.take_up(&mut books, now)))
+    }
+
+    fn take_up(self: &Arc<Self>, books: &mut Books, now: Instant) -> Place {
+        let (leave, wishes) = watch::channel(Leave::No);
         let id = books.next_id;
         books.next_id += 1;
         books.counters.accepted_total += 1;
@@ -74,13 +98,8 @@ impl Ledger {
         };
         books.sessions.insert(id, live);
         self.open.send_replace(books.sessions.len());
-        (
-            Ticket {
-                ledger: Arc::clone(self),
-                id,
-            },
-            wishes,
-        )
+        let ledger = Arc::clone(self);
+        (Ticket { ledger, id }, wishes)
     }
 
     /// How many sessions there are, and every change of it.

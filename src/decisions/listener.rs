@@ -1,5 +1,6 @@
 //! Accepting gateways: plain or TLS, up to the limit, not while draining.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -115,16 +116,37 @@ async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Opti
     }
 }
 
-/// Waits for room, then for a gateway. Cancel safe: nothing is lost between the two.
+/// Waits for a gateway, while there is room for one: at the limit gateways wait in the kernel's accept queue, which
+/// to them is a hold. Cancel safe: a gateway is accepted and taken up in one step.
 async fn accept_one(room: &Arc<Room>, listener: &mut Listener, acceptor: Option<&Acceptor>) {
-    room_for_one(room).await;
-    if let Listener::Tcp(_, options) = listener {
-        *options = client_options(&room.config());
-    }
-    match listener.accept().await {
-        Ok((raw, peer)) => {
+    let (mut open, mut config) = (room.ledger.watch_open(), room.config.subscribe());
+    let accepted = loop {
+        // Before the look at the limit: a change that comes later wakes this task.
+        open.borrow_and_update();
+        let (max, options) = {
+            let config = config.borrow_and_update();
+            (config.connections_max, client_options(&config))
+        };
+        if let Listener::Tcp(_, set) = listener {
+            *set = options;
+        }
+        let accept = poll_fn(|cx| {
+            room.ledger
+                .admit(max, Instant::now(), || listener.poll_accept(cx))
+        });
+        let more: Result<(), watch::error::RecvError> = tokio::select! {
+            biased; // A gateway first; either change is reason enough to look again.
+            accepted = accept => break accepted,
+            changed = open.changed() => changed,
+            changed = config.changed() => changed,
+        };
+        if more.is_err() {
+            return;
+        }
+    };
+    match accepted {
+        Ok(((raw, peer), place)) => {
             room.say_loopback_once(peer);
-            let place = room.ledger.open(Instant::now());
             tokio::spawn(session::serve(
                 Arc::clone(room),
                 raw,
@@ -138,25 +160,6 @@ async fn accept_one(room: &Arc<Room>, listener: &mut Listener, acceptor: Option<
             sleep(EXHAUSTED_PAUSE).await;
         }
         Err(error) => tracing::debug!(%error, "accept"),
-    }
-}
-
-/// At the limit gateways wait in the kernel's accept queue, which to them is a hold.
-async fn room_for_one(room: &Room) {
-    let (mut open, mut config) = (room.ledger.watch_open(), room.config.subscribe());
-    loop {
-        let max = config.borrow_and_update().connections_max;
-        if *open.borrow_and_update() < max {
-            return;
-        }
-        let more: Result<(), watch::error::RecvError> = tokio::select! {
-            biased; // Either is reason enough to look again.
-            changed = open.changed() => changed,
-            changed = config.changed() => changed,
-        };
-        if more.is_err() {
-            return;
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::brokers::{Answer, Answered};
 use super::end::{Unopened, farewell, part, report, unopened};
 use super::frame::{HEADER_BYTES, Protocol};
 use super::lane::{Lane, Towards};
-use super::ledger::Ticket;
+use super::ledger::{Place, Ticket};
 use super::opening::{Found, find};
 use super::pair::Pair;
 use super::pump::{Pump, Terms};
@@ -32,7 +32,7 @@ pub(super) async fn serve(
     raw: Raw,
     peer: SocketAddr,
     acceptor: Option<Acceptor>,
-    (ticket, mut wishes): (Ticket, watch::Receiver<Leave>),
+    (ticket, mut wishes): Place,
 ) {
     if let Err(Unopened(reason)) = live(&room, raw, peer, acceptor, &ticket, &mut wishes).await {
         ticket.note(|s| s.handshake_failed(reason));

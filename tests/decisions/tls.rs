@@ -174,3 +174,29 @@ async fn plain_bytes_on_the_tls_port_and_tls_on_the_plain_port_disturb_nobody() 
         .await;
     let (_gateway, _broker) = tokio::join!(Wire::gateway(weir.addr(), 0), stub.open());
 }
+
+#[tokio::test]
+async fn the_limit_of_connections_holds_for_both_ports_together() {
+    let (server, _) = server_and_client();
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
+    config.connections_max = 1;
+    let weir = Weir::with(
+        config,
+        ClientTls::trusting_nobody().unwrap(),
+        Some(Acceptor::new(&server, true)),
+    );
+    let (Some(tcp), Some(tls)) = weir.handle.local_addrs() else {
+        panic!()
+    };
+    // Both ports wait for a gateway when the two come.
+    tokio::task::yield_now().await;
+    let mut first = Wire::connect(tcp).await;
+    let mut second = Wire::connect(tls).await;
+    assert!(first.silent_for(Duration::from_millis(300)).await);
+    assert_eq!(weir.handle.status().accepted_total, 1, "one place");
+    drop(first);
+    weir.until("the other one", |s| s.accepted_total == 2).await;
+    assert!(second.silent_for(Duration::from_millis(10)).await);
+}
