@@ -124,6 +124,7 @@ impl Weir {
                 let network = crate::decisions::Network {
                     tls: client_tls.clone(),
                     acceptor: certificates.as_ref().map(|c| c.amqp.clone()),
+                    idle_probe: Some(crate::decisions::IDLE_PROBE),
                 };
                 let handle = threads::decisions(wanted, network, &lifecycle).map_err(|e| wrong(&e))?;
                 (addresses.decisions, addresses.decisions_tls) = handle.local_addrs();

@@ -4,8 +4,9 @@
 //! Manager that is starting, or hangs) is passed over like one that refuses.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -24,15 +25,27 @@ pub const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of an answer that is not AMQP so many bytes are shown.
 const SHOWN_BYTES: usize = 16;
-/// So long after a failure a broker is tried behind the others, so that one dead broker costs one gateway
-/// its timeout and not every one.
-const SHUNNED: Duration = Duration::from_secs(5);
+/// So long after a failure a broker is tried behind the others, so that a dead broker costs no gateway its
+/// timeout. Longer than the time between two probes of it, so that it ends with the first probe that is answered.
+const SHUNNED: Duration = Duration::from_secs(15);
+/// A proof that a broker answers is good for this long.
+const FRESH: Duration = Duration::from_secs(1);
 
-/// The memory behind the choice.
+/// The memory behind the choice: what tries and probes found.
 #[derive(Debug, Default)]
 pub(super) struct Brokers {
     turn: AtomicUsize,
-    failed_at: Mutex<HashMap<String, Instant>>,
+    found: Mutex<HashMap<String, Found>>,
+}
+
+/// What was found at a broker when it was last tried or probed.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    at: Instant,
+    /// Whether it answered; if not, the class of the failure.
+    answer: Result<Answer, &'static str>,
+    /// Since when, and when last, it has answered probes with Start, without a failure in between.
+    proven: Option<(Instant, Instant)>,
 }
 
 /// A broker that answered, and the bytes it answered with.
@@ -67,22 +80,68 @@ impl Brokers {
             Policy::Failover => 0,
             Policy::Loadbalance => self.turn.fetch_add(1, Ordering::Relaxed),
         };
-        let failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.lock();
         order(brokers, turn, |url| {
-            failed_at
-                .get(&url.to_string())
-                .is_some_and(|at| now < *at + SHUNNED)
+            let last = found.get(&url.to_string());
+            last.is_some_and(|last| last.answer.is_err() && now < last.at + SHUNNED)
         })
     }
 
-    /// Remembers how a try ended.
-    pub(super) fn tried(&self, url: &Url, ok: bool, now: Instant) {
-        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if ok {
-            failed_at.remove(&url.to_string());
-        } else {
-            failed_at.insert(url.to_string(), now);
-        }
+    /// Remembers how a session's try ended.
+    pub(super) fn tried(&self, url: &Url, answer: Result<Answer, &'static str>, now: Instant) {
+        self.remember(url, answer, now, |proven| proven);
+    }
+
+    /// Remembers how a probe ended.
+    pub(super) fn probed(&self, url: &Url, answer: Result<Answer, &'static str>, now: Instant) {
+        self.remember(url, answer, now, |proven| match answer {
+            Ok(Answer::Start) => Some((proven.map_or(now, |(since, _)| since), now)),
+            _ => None,
+        });
+    }
+
+    fn remember(
+        &self,
+        url: &Url,
+        answer: Result<Answer, &'static str>,
+        now: Instant,
+        prove: impl FnOnce(Option<(Instant, Instant)>) -> Option<(Instant, Instant)>,
+    ) {
+        let mut found = self.lock();
+        let before = found.get(&url.to_string()).and_then(|last| last.proven);
+        let proven = prove(before.filter(|_| answer.is_ok()));
+        let last = Found {
+            at: now,
+            answer,
+            proven,
+        };
+        found.insert(url.to_string(), last);
+    }
+
+    /// How the last try or probe of a broker ended.
+    pub(super) fn last(&self, name: &str) -> Option<Result<Answer, &'static str>> {
+        self.lock().get(name).map(|last| last.answer)
+    }
+
+    /// Until when a broker that has answered every probe for `after` may be relied upon; `None` = it has not.
+    pub(super) fn proven_until(&self, name: &str, after: Duration, now: Instant) -> Option<Instant> {
+        let (since, at) = self.lock().get(name)?.proven?;
+        (now >= since + after).then(|| at + FRESH)
+    }
+
+    /// Forgets the brokers that are not among these.
+    pub(super) fn keep(&self, names: &[String]) {
+        self.lock().retain(|name, _| names.contains(name));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Found>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class, self.message)
     }
 }
 
@@ -232,14 +291,46 @@ mod tests {
     #[test]
     fn a_broker_that_failed_just_now_is_tried_last_and_not_for_long() {
         let (brokers, now) = (Brokers::default(), Instant::now());
-        brokers.tried(&urls(1)[0], false, now);
+        brokers.tried(&urls(1)[0], Err("mute"), now);
         assert_eq!(ports(&brokers.order(&urls(3), Policy::Failover, now)), [2, 3, 1]);
         assert_eq!(
             ports(&brokers.order(&urls(3), Policy::Failover, now + SHUNNED)),
             [1, 2, 3]
         );
-        brokers.tried(&urls(1)[0], true, now);
+        brokers.probed(&urls(1)[0], Ok(Answer::Start), now);
         assert_eq!(ports(&brokers.order(&urls(3), Policy::Failover, now)), [1, 2, 3]);
+        brokers.probed(&urls(1)[0], Err("refused"), now);
+        assert_eq!(
+            ports(&brokers.order(&urls(3), Policy::Failover, now)),
+            [2, 3, 1],
+            "probes count as well"
+        );
+    }
+
+    #[test]
+    fn a_broker_is_proven_by_probes_alone_and_by_an_unbroken_row_of_them() {
+        let (brokers, t) = (Brokers::default(), Instant::now());
+        let (url, after) = (&urls(1)[0], FRESH * 5);
+        let proven = |now| brokers.proven_until(&url.to_string(), after, now);
+        brokers.tried(url, Ok(Answer::Start), t);
+        assert_eq!(proven(t + after), None, "a session's try is no probe");
+        brokers.probed(url, Ok(Answer::Start), t);
+        brokers.probed(url, Ok(Answer::Start), t + FRESH * 3);
+        assert_eq!(proven(t + FRESH * 4), None, "not for long enough");
+        assert_eq!(
+            proven(t + FRESH * 5),
+            Some(t + FRESH * 4),
+            "one second from the last answer"
+        );
+        brokers.tried(url, Ok(Answer::Start), t + FRESH * 5);
+        assert_eq!(proven(t + FRESH * 5), Some(t + FRESH * 4));
+        for broken in [Err("mute"), Ok(Answer::OtherVersion)] {
+            brokers.probed(url, broken, t + FRESH * 6);
+            brokers.probed(url, Ok(Answer::Start), t + FRESH * 7);
+            assert_eq!(proven(t + FRESH * 8), None, "the row begins anew");
+        }
+        brokers.keep(&[]);
+        assert_eq!(brokers.last(&url.to_string()), None);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! [`lane`] carries them in one direction, a `heart` keeps the heartbeat and the dead timer of one side, and a
 //! `pump` drives two lanes and two hearts. A `session` is one gateway connection's life: held, silent, until one
 //! of the `brokers` answers; then the handshake, in which two bytes of Tune and two of Tune-Ok are
-//! rewritten; then frames, until either side ends. `listener` lets gateways in, `failback` brings them back
-//! to a preferred broker, the `ledger` knows who is here and counts, [`Status`] is what it says.
+//! rewritten; then frames, until either side ends. `listener` lets gateways in, `probe` asks brokers whether they
+//! answer, `failback` brings sessions back to a preferred one, the `ledger` knows who is here and counts, [`Status`] is what it says.
 //!
 //! Knows only `net`, `config`, `lifecycle`, and the form of a metric. [`start`] spawns onto the runtime it is called in.
 
@@ -21,6 +21,7 @@ mod listener;
 mod metrics;
 mod opening;
 mod pair;
+mod probe;
 mod pump;
 mod room;
 mod session;
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 
 pub use brokers::{CONNECT_TIMEOUT, TLS_TIMEOUT};
 pub use greeting::{GreetError, Greeting, Start, greet};
+pub use probe::IDLE_PROBE;
 pub use status::{
     BROKER_FAILURES, BrokerStatus, Direction, HANDSHAKE_FAILURES, LEAVE_REASONS, Leaving, STATES, Side,
     SideStatus, Status,
@@ -59,6 +61,9 @@ pub struct Network {
     /// Weir's own certificate, for `listen_tls`. Must not offer more than TLS 1.2: with 1.3 WSO2's client hangs
     /// after the handshake.
     pub acceptor: Option<Acceptor>,
+    /// How often a broker is probed that no gateway is connected to, usually [`IDLE_PROBE`]; `None` = not before a
+    /// gateway needs it.
+    pub idle_probe: Option<Duration>,
 }
 
 /// The running return leg.
@@ -87,8 +92,12 @@ struct Doors {
 /// # Errors
 /// A port cannot be opened, or `listen_tls` is set and there is no certificate.
 pub fn start(config: Decisions, network: Network, life: &Lifecycle) -> io::Result<DecisionsHandle> {
-    let Network { tls, acceptor } = network;
-    let room = Arc::new(Room::new(config.clone(), tls, life.watch()));
+    let Network {
+        tls,
+        acceptor,
+        idle_probe,
+    } = network;
+    let room = Arc::new(Room::new(config.clone(), tls, idle_probe, life.watch()));
     let runtime = tokio::runtime::Handle::current();
     let inner = Inner {
         room,
@@ -102,7 +111,7 @@ pub fn start(config: Decisions, network: Network, life: &Lifecycle) -> io::Resul
         tokio::select! {
             biased; // The end of weir first.
             () = stop.cancelled() => {}
-            () = failback::run(room) => {}
+            () = probe::run(room) => {}
         }
     });
     Ok(DecisionsHandle {
@@ -141,6 +150,7 @@ impl DecisionsHandle {
         }
         let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
         room.ledger.name_brokers(names.iter().cloned());
+        room.brokers.keep(&names);
         room.config.send_replace(Arc::new(config));
         let now = Instant::now();
         let wish = Leave::Removed {

@@ -13,14 +13,15 @@ use super::brokers::{Answered, attempt};
 use super::end::{FLUSH_TIMEOUT, Unopened};
 use super::frame::{HEADER_0_9_1, HEADER_BYTES, Protocol};
 use super::ledger::Ticket;
+use super::probe::Waiting;
 use super::room::Room;
 use super::session::HANDSHAKE_TIMEOUT;
 use super::stage::Stage;
 use crate::config::Url;
 use crate::net::Stream;
 
-/// Between two rounds over the brokers while a gateway is held.
-const RETRY: Duration = Duration::from_millis(250);
+/// From the answer of a broker to the choice among those that answer.
+const SETTLE: Duration = Duration::from_millis(20);
 /// A gateway that talks before it is answered is heard up to this many bytes.
 const EARLY_BYTES_MAX: usize = 64 * 1024;
 
@@ -92,8 +93,9 @@ async fn gone(client: &mut Stream, early: &mut BytesMut) {
     std::future::pending().await
 }
 
-/// Tries the brokers, round after round, until one answers or the hold ends; each round with the configuration
-/// then in force. The first round is always finished: a hold of zero still means every broker once.
+/// Tries every broker once; while none answers, waits for the shared probe to find one that does and tries that,
+/// until the hold ends. Each round with the configuration then in force. The first round is always finished: a hold
+/// of zero still means every broker once.
 async fn choose(
     room: &Room,
     header: &[u8; HEADER_BYTES],
@@ -101,19 +103,19 @@ async fn choose(
     ticket: &Ticket,
 ) -> Option<(Url, Answered)> {
     let mut failed: Vec<Url> = Vec::new();
-    let mut held = false;
+    let mut waiting: Option<Waiting<'_>> = None;
     loop {
         let config = room.config();
         let dialer = room.dialer();
         let until = accepted + config.hold;
         for url in room.brokers.order(&config.brokers, config.policy, Instant::now()) {
             let trying = attempt(&dialer, &url, header);
-            let tried = if held {
-                timeout_at(until, trying).await.ok()?
-            } else {
-                trying.await
+            let tried = match waiting {
+                None => trying.await,
+                Some(_) if !matches!(room.brokers.last(&url.to_string()), Some(Ok(_))) => continue,
+                Some(_) => timeout_at(until, trying).await.ok()?,
             };
-            room.tried(&url, tried.as_ref().err());
+            room.tried(&url, tried.as_ref().map(|answered| answered.answer));
             match tried {
                 Ok(answered) => {
                     // Placed before the look at the configuration, which a reload changes before it looks at
@@ -129,14 +131,19 @@ async fn choose(
                 Err(_) => failed.push(url),
             }
         }
-        if Instant::now() + RETRY >= until {
+        if Instant::now() >= until {
             return None;
         }
-        if !held {
-            held = true;
+        let waiting = waiting.get_or_insert_with(|| {
             ticket.enter(Stage::Held, Instant::now());
             ticket.note(|s| s.holds_total += 1);
+            room.probes.wait()
+        });
+        // An answer that came since the round is lost here: the next probe is a quarter of a second away.
+        timeout_at(until, waiting.answers().changed()).await.ok()?.ok()?;
+        if config.brokers.len() > 1 {
+            // A preferred broker that is back at the same moment should win, whichever probe ends first.
+            sleep(SETTLE).await;
         }
-        sleep(RETRY).await;
     }
 }

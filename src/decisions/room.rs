@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::brokers::{Brokers, Refusal};
+use super::brokers::{Answer, Brokers, Refusal};
 use super::frame::HEADER_BYTES;
 use super::ledger::Ledger;
 use super::listener::socket_options;
+use super::probe::Probes;
+use super::status::BrokerStatus;
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Phase;
 use crate::net::{ClientTls, Dialer};
@@ -19,6 +22,7 @@ pub(super) struct Room {
     pub(super) config: watch::Sender<Arc<Decisions>>,
     tls: ClientTls,
     pub(super) brokers: Brokers,
+    pub(super) probes: Probes,
     pub(super) ledger: Arc<Ledger>,
     pub(super) phase: watch::Receiver<Phase>,
     spliced: AtomicBool,
@@ -26,12 +30,18 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(config: Decisions, tls: ClientTls, phase: watch::Receiver<Phase>) -> Self {
+    pub(super) fn new(
+        config: Decisions,
+        tls: ClientTls,
+        idle_probe: Option<Duration>,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
         Self {
             ledger: Ledger::new(config.brokers.iter().map(Url::to_string)),
             config: watch::Sender::new(Arc::new(config)),
             tls,
             brokers: Brokers::default(),
+            probes: Probes::new(idle_probe),
             phase,
             spliced: AtomicBool::new(false),
             loopback: AtomicBool::new(false),
@@ -52,22 +62,41 @@ impl Room {
     }
 
     /// Keeps account of a session's try at a broker.
-    pub(super) fn tried(&self, url: &Url, refusal: Option<&Refusal>) {
-        self.brokers.tried(url, refusal.is_none(), Instant::now());
+    pub(super) fn tried(&self, url: &Url, tried: Result<Answer, &Refusal>) {
+        self.brokers
+            .tried(url, tried.map_err(|r| r.class), Instant::now());
+        self.count(url, tried.err(), |broker| broker.connects_total += 1);
+        self.seen(url, tried.err().map(Refusal::to_string));
+    }
+
+    /// Keeps account of a probe.
+    pub(super) fn probed(&self, url: &Url, probed: &Result<Answer, Refusal>) {
+        let answer = probed.as_ref().map_err(|r| r.class).copied();
+        self.brokers.probed(url, answer, Instant::now());
+        self.count(url, probed.as_ref().err(), |_| {});
+        self.seen(
+            url,
+            match probed {
+                Ok(Answer::Start) => None,
+                Ok(Answer::OtherVersion) => Some(format!("version: {url} does not speak AMQP 0-9-1")),
+                Err(refusal) => Some(refusal.to_string()),
+            },
+        );
+    }
+
+    fn count(&self, url: &Url, refusal: Option<&Refusal>, answered: impl FnOnce(&mut BrokerStatus)) {
         self.ledger.note(|status| {
-            let Some(broker) = status.broker_mut(&url.to_string()) else {
-                return;
-            };
-            match refusal {
-                None => broker.connects_total += 1,
-                Some(refusal) => broker.failed(refusal.class),
+            if let Some(broker) = status.broker_mut(&url.to_string()) {
+                match refusal {
+                    None => answered(broker),
+                    Some(refusal) => broker.failed(refusal.class),
+                }
             }
         });
-        self.seen(url, refusal.map(|r| format!("{}: {}", r.class, r.message)));
     }
 
     /// Notes whether a broker answers; one log line for each change.
-    pub(super) fn seen(&self, url: &Url, reason: Option<String>) {
+    fn seen(&self, url: &Url, reason: Option<String>) {
         let up = reason.is_none();
         let changed = self.ledger.note(|status| {
             status.broker_mut(&url.to_string()).is_some_and(|broker| {

@@ -10,6 +10,7 @@ mod life;
 mod limits;
 mod metrics;
 mod node;
+mod outage;
 mod rabbit;
 mod relay;
 mod support;

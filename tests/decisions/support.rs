@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use weir::config::{Decisions, Heartbeat, Policy, Scheme, Url};
 use weir::decisions::frame::{HEADER_0_9_1, HEARTBEAT};
-use weir::decisions::{DecisionsHandle, Network, Status, start};
+use weir::decisions::{DecisionsHandle, IDLE_PROBE, Network, Status, start};
 use weir::lifecycle::Lifecycle;
 use weir::net::{Acceptor, ClientTls};
 
@@ -71,14 +71,35 @@ pub(crate) fn reserved() -> (socket2::Socket, SocketAddr) {
 }
 
 impl Weir {
+    /// Brokers are left alone until a gateway connects, so that a test can play them connection by connection.
     pub(crate) fn new(config: Decisions) -> Self {
         Self::with(config, ClientTls::trusting_nobody().unwrap(), None)
     }
 
     pub(crate) fn with(config: Decisions, tls: ClientTls, acceptor: Option<Acceptor>) -> Self {
+        Self::start(config, tls, acceptor, None)
+    }
+
+    /// One that probes its brokers also while nobody is connected.
+    pub(crate) fn watching(config: Decisions) -> Self {
+        let tls = ClientTls::trusting_nobody().unwrap();
+        Self::start(config, tls, None, Some(IDLE_PROBE))
+    }
+
+    fn start(
+        config: Decisions,
+        tls: ClientTls,
+        acceptor: Option<Acceptor>,
+        idle_probe: Option<Duration>,
+    ) -> Self {
         let life = Lifecycle::new();
         life.ready();
-        let handle = start(config.clone(), Network { tls, acceptor }, &life).unwrap();
+        let network = Network {
+            tls,
+            acceptor,
+            idle_probe,
+        };
+        let handle = start(config.clone(), network, &life).unwrap();
         Self { handle, life, config }
     }
 
@@ -146,11 +167,30 @@ impl StubBroker {
         Wire { stream }
     }
 
-    /// Accepts and goes through the handshake as Andes does: frame_max 65,535, heartbeat 0.
+    /// Accepts and goes through the handshake as Andes does: frame_max 65,535, heartbeat 0. A probe, which leaves
+    /// after Start, is served on the way.
     pub(crate) async fn open(&self) -> Wire {
-        let mut wire = self.accept().await;
-        wire.serve_handshake(0).await;
-        wire
+        loop {
+            let mut wire = self.accept().await;
+            assert_eq!(wire.exactly(8).await, HEADER_0_9_1);
+            wire.send(&start_frame()).await;
+            let mut first = [0];
+            if let Ok(0) | Err(_) = soon("Start-Ok or an end", wire.stream.peek(&mut first)).await {
+                continue;
+            }
+            wire.finish_handshake(0).await;
+            return wire;
+        }
+    }
+
+    /// Answers every connection with Start, one after the other, and nothing more.
+    pub(crate) async fn answer_start(&self) {
+        loop {
+            let mut wire = self.accept().await;
+            wire.exactly(8).await;
+            wire.send(&start_frame()).await;
+            wire.closed().await;
+        }
     }
 
     /// Serves the handshake on every connection, for ever; connections stay open and silent. A check, which
@@ -202,6 +242,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         soon("a write", self.stream.write_all(bytes)).await.unwrap();
         soon("a flush", self.stream.flush()).await.unwrap();
+    }
+
+    /// As [`Wire::send`], where the other end may have gone.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        soon("a write", self.stream.write_all(bytes)).await
     }
 
     pub(crate) async fn exactly(&mut self, bytes: usize) -> Vec<u8> {
@@ -261,6 +306,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) async fn serve_handshake(&mut self, heartbeat: u16) -> Vec<u8> {
         assert_eq!(self.exactly(8).await, HEADER_0_9_1);
         self.send(&start_frame()).await;
+        self.finish_handshake(heartbeat).await
+    }
+
+    async fn finish_handshake(&mut self, heartbeat: u16) -> Vec<u8> {
         let start_ok = self.frame().await;
         assert_eq!(start_ok[7..11], [0, 10, 0, 11]);
         self.send(&tune(heartbeat)).await;

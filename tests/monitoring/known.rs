@@ -51,6 +51,7 @@ impl Known {
             let network = Network {
                 tls: ClientTls::trusting_nobody().unwrap(),
                 acceptor: None,
+                idle_probe: None,
             };
             let decisions = bed.config.decisions.clone().unwrap();
             let leg = weir::decisions::start(decisions, network, &Lifecycle::new()).unwrap();
