@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::delivery::{beat, heartbeat};
-use super::problem::Bad;
 use super::raw::Section;
 use super::values::{self, address, count, duration, duration_or_never, word};
 use super::{Decisions, Policy};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// How long WSO2's client waits for an answer, unless its JVM is told otherwise.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// `[decisions]`; brokers come from its `endpoints`, else from `throttle_decision_endpoints`.
 pub(super) fn decisions(s: &Section<'_>, throttling: &Section<'_>) -> Option<Decisions> {
@@ -45,14 +46,7 @@ pub(super) fn decisions(s: &Section<'_>, throttling: &Section<'_>) -> Option<Dec
         }),
         heartbeat: heartbeat.unwrap_or_else(|| beat(30)),
         client_heartbeat: client_heartbeat.unwrap_or_else(|| beat(30)),
-        hold: s.read("hold", 28 * SECOND, |g| {
-            duration(g, Duration::ZERO, 29 * SECOND).map_err(|bad| Bad {
-                hint: bad
-                    .hint
-                    .map(|hint| format!("{hint}: the gateway waits 30s for an answer")),
-                ..bad
-            })
-        }),
+        hold: s.read("hold", 28 * SECOND, |g| duration(g, Duration::ZERO, 300 * SECOND)),
         failback_after: s.read("failback_after", None, |g| duration_or_never(g, SECOND)),
         connections_max: s.read("max_connections", 1_000, |g| count(g, 1, 1_000_000)),
     };
@@ -65,6 +59,13 @@ pub(super) fn decisions(s: &Section<'_>, throttling: &Section<'_>) -> Option<Dec
                 "write { delay = 30, timeout_factor = 2.0 }",
             );
         }
+    }
+    if decisions.hold >= CLIENT_PATIENCE {
+        s.warning(
+            "hold",
+            "longer than a gateway waits for an answer: it gives up after 30s",
+            "write \"28s\", unless every gateway's JVM has -Damqj.MaximumStateWait with more milliseconds than this",
+        );
     }
     if !named && !table.has(key) {
         let hint = "set decisions.endpoints = [\"tcp://HOST:5672\"], or throttle_decision_endpoints in [apim.throttling]";

@@ -103,7 +103,7 @@ const KEYS: &[Key] = &[
     key("decisions.heartbeat.timeout_factor", "2.0", "delay x this without a byte and the peer is dead; at least 1.5."),
     key("decisions.client_heartbeat.delay", "30", "The same towards the gateway."),
     key("decisions.client_heartbeat.timeout_factor", "2.0", "The same towards the gateway."),
-    key("decisions.hold", r#""28s""#, "How long a gateway is held, silent, while no broker answers; below 30s."),
+    key("decisions.hold", r#""28s""#, "How long a gateway is held, silent, while no broker answers; 30s or more only with amqj.MaximumStateWait."),
     key("decisions.failback_after", r#""never""#, "Failover: go back to the first broker once it has answered for this long."),
     key("decisions.max_connections", "1_000", "Gateway connections at a time."),
     key("log.level", r#""info""#, "off, error, warn, info, debug, trace; per module: \"weir::egress=debug,info\"."),

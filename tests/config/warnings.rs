@@ -31,6 +31,10 @@ fn dangerous_but_legal_settings_are_warned_about() {
             "[decisions]\nlisten = \"127.0.0.1:5672\"\nendpoints = [\"tcp://a:5672\"]\n",
             "decisions.listen: on loopback",
         ),
+        (
+            "[decisions]\nhold = \"50s\"\nendpoints = [\"tcp://a:5672\"]\n",
+            "decisions.hold: longer than a gateway waits",
+        ),
         ("[listen]\ntcp = \"127.0.0.1:0\"\n", "listen.tcp: with port 0"),
         (
             "[queue]\noverflow = \"shed\"\nblock_timeout = \"1s\"\n",
