@@ -29,17 +29,21 @@ fn start_frame() -> Vec<u8> {
     frame
 }
 
-/// A broker that greets one client and then reads until it goes.
+/// A broker that greets everybody, probes included, and then reads until they go.
 fn broker() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut header = [0; 8];
-        stream.read_exact(&mut header).unwrap();
-        assert_eq!(header, HEADER);
-        stream.write_all(&start_frame()).unwrap();
-        let _ = stream.read(&mut header);
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut header = [0; 8];
+                stream.read_exact(&mut header).unwrap();
+                assert_eq!(header, HEADER);
+                stream.write_all(&start_frame()).unwrap();
+                let _ = stream.read(&mut header);
+            });
+        }
     });
     address
 }

@@ -27,6 +27,8 @@ struct Books {
     counters: Status,
     sessions: BTreeMap<u64, Live>,
     next_id: u64,
+    /// When a session last stopped relaying.
+    relayed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -145,6 +147,13 @@ impl Ledger {
         placed
             .filter_map(|(id, live)| Some((*id, live.broker.clone()?)))
             .collect()
+    }
+
+    /// Whether a session relays, or did less than `time` ago.
+    pub(super) fn relayed_within(&self, time: Duration, now: Instant) -> bool {
+        let books = self.lock();
+        books.relayed_at.is_some_and(|at| now < at + time)
+            || books.sessions.values().any(|s| s.stage.relays())
     }
 
     /// Asks a session to leave, for the broker `to`; whether it was not asked before for a reason as strong.
@@ -277,10 +286,16 @@ impl Ticket {
     pub(super) fn enter(&self, stage: Stage, now: Instant) {
         let mut books = self.ledger.lock();
         let Books {
-            counters, sessions, ..
+            counters,
+            sessions,
+            relayed_at,
+            ..
         } = &mut *books;
         if let Some(live) = sessions.get_mut(&self.id) {
             live.settle(now, counters);
+            if live.stage.relays() {
+                *relayed_at = Some(now);
+            }
             live.stage = stage;
             live.since = now;
             live.paused_since = live.paused_since.map(|paused| paused.map(|_| now));

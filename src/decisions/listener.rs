@@ -18,7 +18,7 @@ use crate::net::{Acceptor, Listener, SocketOptions, bind, out_of_descriptors};
 
 /// How long accepting rests when the process is out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// Between two tries to open the port again after a drain was taken back.
+/// Between two tries to open a port again.
 const REBIND_PAUSE: Duration = Duration::from_secs(1);
 /// TCP_USER_TIMEOUT is never below this: Linux counts a closed window too, and a gateway may collect garbage.
 const USER_TIMEOUT_MIN: Duration = Duration::from_secs(30);
@@ -85,31 +85,36 @@ impl Door {
 }
 
 async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Option<Acceptor>) {
-    let mut phase = room.phase.clone();
+    let (mut phase, mut refusing) = (room.phase.clone(), room.refusing.subscribe());
     let mut listener = Some(first);
     loop {
         let now = *phase.borrow_and_update();
+        let refuse = *refusing.borrow_and_update();
         match (now, &mut listener) {
             (Phase::Stopped, _) => return,
-            (Phase::Draining { .. }, _) => {
-                // The port closes, so that gateways are refused and go elsewhere at once.
-                listener = None;
-                if phase.changed().await.is_err() {
-                    return;
+            (Phase::Starting | Phase::Ready, Some(listener)) if !refuse => {
+                tokio::select! {
+                    biased; // A drain before a new gateway, and a gateway that is there before the port closes.
+                    changed = phase.changed() => if changed.is_err() { return },
+                    () = accept_one(&room, listener, acceptor.as_ref()) => {}
+                    // The room keeps the sender.
+                    _ = refusing.changed() => {}
                 }
             }
-            (Phase::Starting | Phase::Ready, None) => match open(bound, &room.config()) {
+            (Phase::Starting | Phase::Ready, None) if !refuse => match open(bound, &room.config()) {
                 Ok(again) => listener = Some(again),
                 Err(error) => {
-                    tracing::warn!(%error, "the drain was taken back, the port is not free yet");
+                    tracing::warn!(%error, "the port is not free yet, tried again");
                     sleep(REBIND_PAUSE).await;
                 }
             },
-            (Phase::Starting | Phase::Ready, Some(listener)) => {
+            // The port closes, so that gateways are refused and go elsewhere at once.
+            (Phase::Draining { .. } | Phase::Starting | Phase::Ready, _) => {
+                listener = None;
                 tokio::select! {
-                    biased; // A drain before a new gateway.
+                    biased; // Either is reason to look again.
                     changed = phase.changed() => if changed.is_err() { return },
-                    () = accept_one(&room, listener, acceptor.as_ref()) => {}
+                    _ = refusing.changed() => {}
                 }
             }
         }

@@ -82,6 +82,8 @@ const TABLE: &[Row] = &[
         |s| one(count(s.holds_total))),
     row!(Counter "weir_decisions_hold_seconds_total" [] "Time gateways were held, those held now included.",
         |s| one(count(s.hold_nanos_total) / 1e9)),
+    row!(Gauge "weir_decisions_refusing" [] "1 while gateways are refused: one was held in vain, and no broker answers.",
+        |s| one(f64::from(u8::from(s.refusing)))),
     row!(Gauge "weir_decisions_leaving" ["reason"] "Sessions asked to end, so that their gateways connect anew, and not gone yet.",
         |s| LEAVE_REASONS.iter().map(|reason| (vec![(*reason).into()], count(s.leaving_for(reason)))).collect()),
     row!(Counter "weir_decisions_failbacks_total" [] "Sessions asked to go back to a preferred broker.",

@@ -53,7 +53,10 @@ pub(super) async fn find(
     let (url, answered) = tokio::select! {
         biased; // A gateway that has gone needs no broker.
         () = gone(client, early) => return Err(Unopened("client_gone")),
-        found = choose(room, &header, accepted, ticket) => found.ok_or(Unopened("no_broker"))?,
+        found = choose(room, &header, accepted, ticket) => found.ok_or_else(|| {
+            room.held_in_vain(Instant::now());
+            Unopened("no_broker")
+        })?,
     };
     Ok(Found {
         header,

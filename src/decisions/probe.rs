@@ -20,7 +20,7 @@ use super::frame::HEADER_0_9_1;
 use super::room::Room;
 use crate::config::Url;
 
-/// While a gateway waits for a broker.
+/// While a gateway waits for a broker, or is refused.
 const AWAITED: Duration = Duration::from_millis(250);
 /// While a session wants to go back to it: twice as often as a proof expires.
 const WANTED_BACK: Duration = Duration::from_millis(500);
@@ -73,7 +73,7 @@ impl Drop for Waiting<'_> {
 /// What a broker is needed for.
 #[derive(Debug, Clone, Copy)]
 struct Need {
-    /// A gateway waits for any broker.
+    /// A gateway waits for any broker, or is refused until there is one.
     awaited: bool,
     /// A session was asked to go back to this one.
     wanted_back: bool,
@@ -106,7 +106,8 @@ pub(super) async fn run(room: Arc<Room>) {
     let mut failback = Failback::default();
     loop {
         waiting.borrow_and_update();
-        config.borrow_and_update();
+        let brokers = config.borrow_and_update().brokers.clone();
+        ended_at.retain(|name, _| brokers.iter().any(|url| url.to_string() == *name));
         let now = Instant::now();
         let mut wake = now + LOOK;
         for (url, need) in needs(&room) {
@@ -143,10 +144,7 @@ pub(super) async fn run(room: Arc<Room>) {
             }
             // The room keeps both senders.
             _ = waiting.changed() => {}
-            _ = config.changed() => {
-                let config = config.borrow();
-                ended_at.retain(|name, _| config.brokers.iter().any(|url| url.to_string() == *name));
-            }
+            _ = config.changed() => {}
             () = sleep_until(wake) => {}
         }
         failback.look(&room, Instant::now());
@@ -156,7 +154,7 @@ pub(super) async fn run(room: Arc<Room>) {
 /// The brokers of the configuration and what each is needed for.
 fn needs(room: &Room) -> Vec<(Url, Need)> {
     let config = room.config();
-    let awaited = *room.probes.waiting.borrow() > 0;
+    let awaited = *room.probes.waiting.borrow() > 0 || *room.refusing.borrow();
     let placements = room.ledger.placements();
     let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
     let last_used = names

@@ -18,6 +18,11 @@ use crate::config::{Decisions, Url};
 use crate::lifecycle::Phase;
 use crate::net::{ClientTls, Dialer};
 
+/// How long WSO2's client waits for a broker that accepted its connection, unless it is told otherwise.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+/// So often a client that lost its broker tries to connect again before it gives up.
+const FAILOVER_TRIES: u32 = 5;
+
 pub(super) struct Room {
     pub(super) config: watch::Sender<Arc<Decisions>>,
     tls: ClientTls,
@@ -25,6 +30,8 @@ pub(super) struct Room {
     pub(super) probes: Probes,
     pub(super) ledger: Arc<Ledger>,
     pub(super) phase: watch::Receiver<Phase>,
+    /// Whether gateways are refused: see [`Room::held_in_vain`].
+    pub(super) refusing: watch::Sender<bool>,
     spliced: AtomicBool,
     loopback: AtomicBool,
 }
@@ -43,6 +50,7 @@ impl Room {
             brokers: Brokers::default(),
             probes: Probes::new(idle_probe),
             phase,
+            refusing: watch::Sender::new(false),
             spliced: AtomicBool::new(false),
             loopback: AtomicBool::new(false),
         }
@@ -67,6 +75,9 @@ impl Room {
             .tried(url, tried.map_err(|r| r.class), Instant::now());
         self.count(url, tried.err(), |broker| broker.connects_total += 1);
         self.seen(url, tried.err().map(Refusal::to_string));
+        if tried.is_ok() {
+            self.refuse(false);
+        }
     }
 
     /// Keeps account of a probe.
@@ -82,6 +93,40 @@ impl Room {
                 Err(refusal) => Some(refusal.to_string()),
             },
         );
+        if probed.is_ok() {
+            self.refuse(false);
+        }
+    }
+
+    /// A gateway was held and found no broker. From here on the ports are closed until a broker answers, unless a
+    /// gateway may be in its own failover: that one has to be held again and again, and cannot be told from others.
+    /// For a client that was never open an attempt that fails after TCP accept is worse than a refused one: WSO2's
+    /// starts a failover beside its own retries then, and the two spoil each other's attempts.
+    pub(super) fn held_in_vain(&self, now: Instant) {
+        let config = self.config();
+        let failover = config.hold.max(CLIENT_PATIENCE) * FAILOVER_TRIES;
+        let mut brokers = config.brokers.iter().map(Url::to_string);
+        let some_answers = brokers.any(|name| matches!(self.brokers.last(&name), Some(Ok(_))));
+        if !some_answers && !self.ledger.relayed_within(failover, now) {
+            self.refuse(true);
+        }
+    }
+
+    fn refuse(&self, refusing: bool) {
+        let changed = self
+            .refusing
+            .send_if_modified(|now| std::mem::replace(now, refusing) != refusing);
+        if !changed {
+            return;
+        }
+        self.ledger.note(|status| status.refusing = refusing);
+        if refusing {
+            tracing::warn!(
+                "no broker answered a held gateway, and none was open lately: ports closed until one answers"
+            );
+        } else {
+            tracing::info!("a broker answers, ports open again");
+        }
     }
 
     fn count(&self, url: &Url, refusal: Option<&Refusal>, answered: impl FnOnce(&mut BrokerStatus)) {

@@ -84,6 +84,8 @@ pub struct Status {
     pub hold_nanos_total: u64,
     /// The longest any gateway that is held now has been held, in milliseconds; `None` = nobody is held.
     pub held_ms_max: Option<u64>,
+    /// Whether the ports are closed because a gateway was held in vain; they open when a broker answers.
+    pub refusing: bool,
     /// Sessions asked to leave so that their gateway goes back to a preferred broker.
     pub failbacks_total: u64,
     /// Sessions that were asked to end and have not yet, by reason and brokers.

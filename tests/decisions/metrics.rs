@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weir::decisions::{BROKER_FAILURES, HANDSHAKE_FAILURES, LEAVE_REASONS, STATES};
+use weir::decisions::{BROKER_FAILURES, HANDSHAKE_FAILURES, LEAVE_REASONS, STATES, Side};
 
 use super::relay::pair;
 use super::support::*;
@@ -65,4 +65,35 @@ async fn every_metric_fits_its_table_is_documented_and_says_what_the_status_says
             "docs/RETURN-LEG.md lacks the label {label}"
         );
     }
+}
+
+#[test]
+fn the_page_names_keys_that_exist() {
+    let read =
+        |page: &str| std::fs::read_to_string(format!("{}/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (book, tests) = (read("docs/RETURN-LEG.md"), read("docs/testing/leg.md"));
+    let labels = [Side::Client, Side::Broker].map(|side| format!("to_{}", side.as_str()));
+    let known = |word: &str| {
+        weir::config::keys()
+            .iter()
+            .any(|key| key.path.split('.').any(|part| part == word))
+            || HANDSHAKE_FAILURES.contains(&word)
+            || labels.iter().any(|label| label == word)
+            // A part of a test's name, for the command line.
+            || tests.contains(word)
+            // Of AMQP, and a queue's name.
+            || word == "frame_max"
+            || word.starts_with("tmp_")
+    };
+    let is_name = |word: &&str| {
+        word.contains('_')
+            && !word.starts_with("weir_")
+            && word.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
+    };
+    let unknown: Vec<&str> = book
+        .split('`')
+        .filter(is_name)
+        .filter(|word| !known(word))
+        .collect();
+    assert_eq!(unknown, Vec::<&str>::new());
 }

@@ -90,6 +90,69 @@ async fn a_wish_to_go_back_is_withdrawn_when_the_preferred_broker_falls_silent()
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+/// What WSO2's client does with a connection object that was never open: five tries, 50 ms apart. Returns how many
+/// of them failed after TCP had accepted, which spoils the object, and how many were refused.
+async fn five_tries(weir: std::net::SocketAddr) -> (usize, usize) {
+    let (mut spoilt, mut refused) = (0, 0);
+    for _ in 0..5 {
+        match TcpStream::connect(weir).await {
+            Err(_) => refused += 1,
+            Ok(stream) => {
+                let mut gateway = Wire { stream };
+                gateway.send(&HEADER_0_9_1).await;
+                gateway.closed().await;
+                spoilt += 1;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (spoilt, refused)
+}
+
+#[tokio::test]
+async fn after_a_hold_in_vain_a_gateway_that_was_never_open_is_refused_until_a_broker_answers() {
+    let (_reserved, addr) = reserved();
+    let mut config = config(&[addr]);
+    config.hold = Duration::from_secs(1);
+    let weir = Weir::new(config);
+    let (first, second) = (five_tries(weir.addr()).await, five_tries(weir.addr()).await);
+    println!("tries that failed after accept, refused: {first:?}, then {second:?}");
+    assert_eq!((first, second), ((1, 4), (0, 5)));
+    let stub = StubBroker::at(addr).await;
+    let back = Instant::now();
+    tokio::spawn(stub.serve_handshakes());
+    soon("an open port", async {
+        while TcpStream::connect(weir.addr()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    let _gateway = Wire::gateway(weir.addr(), 0).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_open_lately_is_held_again_and_again() {
+    let stub = StubBroker::new().await;
+    let mut config = config(&[stub.addr()]);
+    config.hold = Duration::from_secs(1);
+    let weir = Weir::new(config);
+    let (mut gateway, broker) = tokio::join!(Wire::gateway(weir.addr(), 0), stub.open());
+    drop((stub, broker));
+    assert!(gateway.closed().await);
+    for _ in 0..3 {
+        let began = Instant::now();
+        let mut gateway = Wire::connect(weir.addr()).await;
+        gateway.send(&HEADER_0_9_1).await;
+        assert!(gateway.closed().await, "held, then FIN");
+        assert!(
+            began.elapsed() > Duration::from_millis(600),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_hundred_and_fifty_held_gateways_share_one_probe() {
     const GATEWAYS: u64 = 150;

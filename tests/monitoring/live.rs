@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use weir::lab::decisions::{Book, Broker};
 use weir::lab::sink::Close;
 use weir::lab::{Load, LoadOptions};
 
@@ -108,9 +109,13 @@ fn a_prometheus_evaluates_everything_and_alerts_when_a_traffic_manager_dies() {
         return println!("skipped: prometheus is missing (apt install prometheus)");
     }
     story(async {
+        let broker = Broker::start(&Book::open(), Duration::from_secs(1)).unwrap();
         let bed = Bed::start(Plan {
             tls: true,
-            tables: "[decisions]\nlisten = \"127.0.0.1:0\"\nendpoints = [\"tcp://127.0.0.1:9\"]\n".into(),
+            tables: format!(
+                "[decisions]\nlisten = \"127.0.0.1:0\"\nendpoints = [\"tcp://{}\"]\n",
+                broker.address()
+            ),
             queue: "max_events = 1_000\nblock_timeout = \"100ms\"",
             ..Plan::groups(&["east", "west"])
         })
@@ -138,6 +143,13 @@ fn a_prometheus_evaluates_everything_and_alerts_when_a_traffic_manager_dies() {
             assert_eq!(rule["health"], "ok", "{rule:#}");
             assert_eq!(rule["state"], "inactive", "nothing is wrong: {rule:#}");
         }
+
+        // No gateway is there to notice.
+        broker.stop().await;
+        eventually("WeirBrokerDown", async || {
+            prometheus.rule("WeirBrokerDown").await["state"] == "pending"
+        })
+        .await;
 
         bed.sinks[0][0].kill(Close::Rst).await;
         for (alert, state) in [("WeirEndpointDown", "pending"), ("WeirShedding", "firing")] {
