@@ -100,3 +100,54 @@ pub(super) async fn farewell(mut stream: Stream, left: BytesMut) {
         _ => stream.abort(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::Scheme;
+    use crate::decisions::ledger::Ledger;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_an_end_at_a_quiet_moment_is_logged_as_one() {
+        let (ticket, _wishes) = Ledger::new(std::iter::empty()).open(Instant::now());
+        let broker = Url {
+            scheme: Scheme::Tcp,
+            host: "tm1".into(),
+            port: 5672,
+        };
+        let said = |end: &End| {
+            let log = Log::default();
+            let sink = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_writer(move || sink.clone());
+            tracing::subscriber::with_default(subscriber.finish(), || {
+                report(end, ([10, 0, 0, 9], 1).into(), &broker, true, &ticket);
+            });
+            String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+        };
+        let (quiet, forced) = (
+            said(&End::Left { quiet: true }),
+            said(&End::Left { quiet: false }),
+        );
+        assert!(quiet.contains("at a quiet moment"), "{quiet}");
+        assert!(forced.contains("although it was never quiet"), "{forced}");
+        assert!(!forced.contains("at a quiet moment"), "{forced}");
+    }
+}
