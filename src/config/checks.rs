@@ -16,6 +16,7 @@ pub(super) fn groups(context: &Context<'_>, found: &[Found]) {
         );
         context.problem(group.place.as_ref(), &group.key, bad);
     }
+    swapped(context, found);
     let mut names: Vec<&str> = Vec::new();
     let mut seen: Vec<(String, &str)> = Vec::new();
     for group in found {
@@ -35,7 +36,7 @@ pub(super) fn groups(context: &Context<'_>, found: &[Found]) {
             let name = endpoint.name.to_lowercase();
             if own.contains(&name) {
                 let bad = Bad::new(
-                    format!("{name} is twice in this group"),
+                    format!("{name} is listed twice in this group"),
                     "name each Traffic Manager once",
                 );
                 context.problem(Some(place), &group.key, bad);
@@ -64,6 +65,52 @@ pub(super) fn groups(context: &Context<'_>, found: &[Found]) {
                 "one url_group per Traffic Manager, unless they share distributed (Redis) counters",
             );
         }
+    }
+}
+
+/// The login of one Traffic Manager sent to another, and the other way round: the auth URLs are in another order than
+/// the data URLs. One auth URL for several data URLs is none of that.
+fn swapped(context: &Context<'_>, found: &[Found]) {
+    let endpoints = || found.iter().flat_map(|group| group.endpoints.iter());
+    let same = |a: &Url, b: &Url| a.host.eq_ignore_ascii_case(&b.host);
+    for group in found {
+        for (endpoint, place) in group.endpoints.iter().zip(&group.auth_places) {
+            let (data, auth) = (&endpoint.data, &endpoint.auth);
+            let owner = endpoints().find(|other| same(&other.data, auth) && !same(&other.auth, auth));
+            let Some(owner) = owner.filter(|_| !same(data, auth)) else {
+                continue;
+            };
+            context.warning(
+                Some(place),
+                &group.key,
+                &format!(
+                    "the login for {data} goes to {auth}, the host of {}, whose own login goes to {}: the auth URLs \
+                     look swapped",
+                    owner.data, owner.auth
+                ),
+                "write the auth URLs in the order of the data URLs",
+            );
+        }
+    }
+}
+
+/// Without a port that serves logins no gateway gets in, unless it logs in at another weir of the tier.
+pub(super) fn logins(context: &Context<'_>, config: &Config) {
+    let echo = ["listen.tls", "listen.tcp", "auth.allow_plaintext_login"];
+    let served = config.ingress.tls.is_some() || config.auth.allow_plaintext_login;
+    if served || echo.iter().any(|key| context.noted(key)) {
+        return;
+    }
+    let place = context.place(&["listen", "tls"]);
+    let hint =
+        "set listen.tls to an address, or auth.allow_plaintext_login = true where the network is trusted";
+    if config.auth.session_secret.is_some() {
+        let message = "no gateway can log in here: listen.tls is off and auth.allow_plaintext_login is false; only \
+                       sessions of other weirs with the same auth.session_secret are accepted";
+        context.warning(place.as_ref(), "listen.tls", message, hint);
+    } else {
+        let message = "no gateway can log in: listen.tls is off and auth.allow_plaintext_login is false";
+        context.problem(place.as_ref(), "listen.tls", Bad::new(message, hint));
     }
 }
 
@@ -173,10 +220,10 @@ pub(super) fn addresses(context: &Context<'_>, config: &Config, found: &[Found])
         if let Some((path, _)) = listening.iter().find(|(_, address)| leads_to(url, *address)) {
             let bad = Bad::new(
                 format!(
-                    "{url} is weir itself ({}): events would go round for ever",
+                    "{url} is weir itself ({}): events would loop for ever",
                     path.join(".")
                 ),
-                "name the Traffic Manager here; in a gateway's deployment.toml that already points at weir it no longer stands",
+                "name the Traffic Manager here; the deployment.toml of a gateway that already points to weir no longer has its address",
             );
             context.problem(Some(place), key, bad);
         }

@@ -45,9 +45,12 @@ impl<'a> Context<'a> {
 
     /// Notes a warning.
     pub(super) fn warning(&self, place: Option<&Place>, key: &str, message: &str, hint: &str) {
-        self.warnings
-            .borrow_mut()
-            .push(self.at(place, key, Bad::new(message, hint)));
+        let warning = self.at(place, key, Bad::new(message, hint));
+        let mut warnings = self.warnings.borrow_mut();
+        // A value may be read more than once.
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
     }
 
     /// Keeps the value at a place out of everything that is shown.

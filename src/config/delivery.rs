@@ -87,7 +87,7 @@ pub(super) fn queue(s: &Section<'_>, base: &QueueSettings) -> QueueSettings {
             s.context.problem(
                 Some(&given.place),
                 &given.key,
-                Bad::new("the key is no stream id", hint),
+                Bad::new("the key is not a stream id", hint),
             );
         }
         match duration_or_never(&given, MILLISECOND) {
@@ -182,7 +182,7 @@ pub(super) fn heartbeat(
         let off = s.maybe(key, |g| match is_never(g) {
             true => Ok(()),
             false => Err(Bad::new(
-                format!("{} is no heartbeat", g.quote()),
+                format!("{} is not a heartbeat", g.quote()),
                 "write { delay = 60, timeout_factor = 2.0 }, or \"off\"",
             )),
         });
@@ -192,27 +192,24 @@ pub(super) fn heartbeat(
     let base = default.unwrap_or_else(|| beat(60));
     let beat = Heartbeat {
         delay: table.read("delay", base.delay, |g| {
+            let (least, longest) = (unit.max(10 * MILLISECOND), 65_535 * SECOND);
+            let hint = match unit == SECOND {
+                true => "write whole seconds from 1 to 65535, as 30 or \"30s\"",
+                false => "write seconds from 1 to 65535, as 60, or a duration from \"10ms\" to \"65535s\"",
+            };
             let delay = match &g.scalar {
                 // WSO2's word has no unit: seconds.
                 super::references::Scalar::Integer(n) => {
                     let seconds = u64::try_from(*n).ok().filter(|n| (1..=65_535).contains(n));
-                    let bad = || {
-                        Bad::new(
-                            format!("{} is not from 1 to 65535 seconds", g.quote()),
-                            "write 60 or \"60s\"",
-                        )
-                    };
+                    let bad = || Bad::new(format!("{} is not a delay", g.quote()), hint);
                     Duration::from_secs(seconds.ok_or_else(bad)?)
                 }
-                _ => duration(g, 10 * MILLISECOND, 65_535 * SECOND)?,
+                _ => duration(g, least, longest).map_err(|bad| Bad::new(bad.message, hint))?,
             };
-            if !delay.as_nanos().is_multiple_of(unit.as_nanos()) || delay < unit {
-                return Err(Bad::new(
-                    format!("{} is no whole number of seconds", g.quote()),
-                    "write 30 or \"30s\"",
-                ));
+            match delay.as_nanos().is_multiple_of(unit.as_nanos()) {
+                true => Ok(delay),
+                false => Err(Bad::new(format!("{} is not in whole seconds", g.quote()), hint)),
             }
-            Ok(delay)
         }),
         timeout_factor: table.read("timeout_factor", base.timeout_factor, |g| number(g, 1.5, 100.0)),
     };

@@ -14,6 +14,8 @@ use super::{Admin, Auth, Ingress, Log, LogFormat, Password, Secret, TapMode, Use
 
 /// Larger frames a Traffic Manager would answer ok and drop; events travel upstream in frames.
 pub(super) const UPSTREAM_MAX_BYTES: usize = 8 << 20;
+/// A shorter secret can be found by trial.
+const SECRET_MIN_BYTES: usize = 16;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,7 +76,7 @@ pub(super) fn listen(s: &Section<'_>) -> Ingress {
 pub(super) fn auth(s: &Section<'_>, fallback: Option<&(String, Secret)>) -> Auth {
     let session_secret = s.maybe("session_secret", |g| {
         let value = secret(g)?;
-        if value.expose().len() < 16 {
+        if value.expose().len() < SECRET_MIN_BYTES {
             return Err(Bad::new(
                 "is shorter than 16 bytes",
                 "make one with: openssl rand -base64 32",
@@ -152,7 +154,7 @@ fn argon2(given: &Given) -> Result<String, Bad> {
     let hint = "make one with: echo -n PASSWORD | argon2 SALT -id -e";
     let value = given.text()?;
     let hash =
-        PasswordHash::new(&value).map_err(|_| Bad::new("is no PHC string ($argon2id$v=19$…)", hint))?;
+        PasswordHash::new(&value).map_err(|_| Bad::new("is not a PHC string ($argon2id$v=19$…)", hint))?;
     if argon2::Algorithm::try_from(hash.algorithm.as_str()).is_err() {
         return Err(Bad::new("is not of the argon2 family", hint));
     }
@@ -201,6 +203,14 @@ pub(super) fn admin(s: &Section<'_>) -> Option<Admin> {
             "set admin.token, or listen on 127.0.0.1",
         );
     }
+    let short = |token: &Secret| token.expose().len() < SECRET_MIN_BYTES;
+    if token.as_ref().is_some_and(short) {
+        s.warning(
+            "token",
+            "is shorter than 16 bytes: it can be guessed",
+            "make one with: openssl rand -base64 32",
+        );
+    }
     Some(Admin {
         listen,
         token,
@@ -228,7 +238,7 @@ fn level(given: &Given) -> Result<String, Bad> {
     if value.split(',').all(sound_directive) {
         Ok(value)
     } else {
-        Err(Bad::new(format!("{} is no log level", given.quote()), hint))
+        Err(Bad::new(format!("{} is not a log level", given.quote()), hint))
     }
 }
 

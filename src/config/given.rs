@@ -2,7 +2,7 @@
 //! wrong, so that one run finds every problem.
 
 use super::document::{Entry, Node, Value};
-use super::problem::{Bad, Place};
+use super::problem::{Bad, Place, names_a_secret};
 use super::raw::Section;
 use super::references::{self, Scalar};
 
@@ -87,8 +87,29 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Nobody means `$HOME` as it stands. In a password a dollar sign may well stand, so there only a value that is
+    /// nothing but a variable counts, and is not quoted.
+    fn warn_of_variables(&self, text: &str, place: &Place, key: &str) {
+        let Some(name) = references::shell_variable(text) else {
+            return;
+        };
+        let (message, name) = match key.split('.').any(names_a_secret) {
+            false => (format!("${name} is taken as it stands"), name),
+            true if text.strip_prefix('$') == Some(name) => (
+                "is taken as it stands, though it looks like a variable".to_owned(),
+                "NAME",
+            ),
+            true => return,
+        };
+        let hint = format!("write $env{{{name}}} for the environment variable");
+        self.context.warning(Some(place), key, &message, &hint);
+    }
+
     fn resolve(&self, node: &'a Node, key: String) -> Option<Given> {
         let place = self.at(node.span.clone());
+        if let Value::Text(text) = &node.value {
+            self.warn_of_variables(text, &place, &key);
+        }
         let (scalar, referred) = match &node.value {
             Value::Integer(n) => (Scalar::Integer(*n), false),
             Value::Float(n) => (Scalar::Float(*n), false),

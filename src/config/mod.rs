@@ -3,7 +3,8 @@
 //! In the order of the way: `document` parses a file into a tree that knows every place; `references` resolves
 //! `$ref{} $env{} $sys{} $secret{} $file{}`; `raw`, `given`, `unknown` read its tables key by key and `context`
 //! gathers what is wrong; `throttling`, `url_groups`, `receiver_url` read WSO2's block, `gateway_side`, `tls`,
-//! `delivery`, `decisions` weir's own tables, `values` single values; `checks` holds the rules between tables;
+//! `delivery`, `decisions` weir's own tables, `values` single values, `units` how durations and sizes are written;
+//! `unquoted` finds values that lack quotes, `checks` holds the rules between tables;
 //! [`parse()`] puts it together into a [`Config`], or into [`Problems`]: every one, with line, column, key and a
 //! hint. [`Change`] says what differs between two configurations, [`files_referred_to`] which files `$file{}` brings
 //! in, [`keys()`] lists every key with its default.
@@ -29,7 +30,9 @@ mod secret;
 mod security;
 mod throttling;
 mod tls;
+mod units;
 mod unknown;
+mod unquoted;
 mod upstream;
 mod url_groups;
 mod values;
@@ -37,10 +40,11 @@ mod watched;
 
 pub use change::{Change, GroupChange};
 pub use keys::{Key, keys};
-pub use parse::{Source, load, parse};
+pub use parse::{Source, complain, load, parse};
 pub use problem::{Problem, Problems, Warning};
 pub use secret::Secret;
 pub use security::{Auth, KeyFile, Password, Tls, Trust, User, Verify};
+pub use units::duration_text;
 pub use upstream::{Decisions, Endpoint, Group, Heartbeat, Link, Policy, Queue, Scheme, Shed, Url};
 pub use watched::files_referred_to;
 

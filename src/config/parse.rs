@@ -15,6 +15,7 @@ use super::problem::{Bad, Place, Problems, Warning, line_and_column};
 use super::raw::Section;
 use super::throttling::{self, Throttling};
 use super::tls::tls;
+use super::unquoted;
 use super::url_groups::Found;
 use super::values::{count, duration, word};
 use super::{Ack, Config, Group};
@@ -66,8 +67,14 @@ pub fn load(
     let mut problems = Vec::new();
     let mut read = |path: Option<&Path>| {
         let path = path?;
-        match std::fs::read_to_string(path) {
-            Ok(text) => Some((path.to_path_buf(), text)),
+        match std::fs::read(path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Some((path.to_path_buf(), text)),
+                Err(e) => {
+                    problems.push(Problems::not_utf8(path, &e));
+                    None
+                }
+            },
             Err(e) => {
                 let hint = "name an existing file that weir may read".to_owned();
                 problems.push(Problems::of_file(
@@ -94,6 +101,30 @@ pub fn load(
         let files = Vec::new();
         Err(Problems { problems, files })
     }
+}
+
+/// What is wrong, or worth a warning, about single keys though every text is sound: something that a key names, or a
+/// limit of the host. Each with the full path of the key, the message and a hint.
+#[must_use]
+pub fn complain(source: &Source, about: &[(&str, String, Option<String>)]) -> Problems {
+    let texts = [&source.weir_toml, &source.deployment_toml];
+    let documents = texts.into_iter().flatten();
+    let files: Vec<Document> = documents
+        .map(|(path, text)| Document::parse(path.clone(), text.clone()).0)
+        .collect();
+    let context = Context::new(source, &files);
+    for (key, message, hint) in about {
+        let path: Vec<&str> = key.split('.').collect();
+        let bad = Bad {
+            message: message.clone(),
+            hint: hint.clone(),
+        };
+        context.problem(context.place(&path).as_ref(), key, bad);
+    }
+    context.finish(&[]).0.unwrap_or_else(|| Problems {
+        problems: Vec::new(),
+        files: Vec::new(),
+    })
 }
 
 /// Turns the texts into a valid configuration and what is worth a warning.
@@ -143,10 +174,15 @@ fn note_syntax(context: &Context<'_>, file: usize, errors: &[Syntax]) {
     for error in errors {
         let (line, _) = line_and_column(text, error.span.start);
         if lines.len() < SYNTAX_ERRORS_MAX && lines.insert(line) {
-            let span = error.span.clone();
-            let bad = Bad {
-                message: error.message.clone(),
-                hint: None,
+            let (span, bad) = match unquoted::find(text, &error.span, &error.message) {
+                Some(found) => (found.span, Bad::new("a string must be in quotes", found.hint)),
+                None => (
+                    error.span.clone(),
+                    Bad {
+                        message: error.message.clone(),
+                        hint: None,
+                    },
+                ),
             };
             context.problem(Some(&Place { file, span }), "", bad);
         }
@@ -190,6 +226,7 @@ fn read(context: &Context<'_>, weir: Option<usize>, deployment: Option<usize>) -
     checks::groups(context, &found);
     checks::limits(context, &config);
     checks::addresses(context, &config, &found);
+    checks::logins(context, &config);
     config
 }
 
@@ -210,7 +247,7 @@ fn throttling<'a>(context: &'a Context<'a>, top: &Section<'a>, deployment: Optio
         }
         Some(_) => {
             let bad = Bad::new(
-                "stands in weir.toml and in the deployment.toml",
+                "is in both weir.toml and the deployment.toml",
                 "remove it here, or leave out --deployment-toml",
             );
             context.problem(own.section.own_place().as_ref(), "apim.throttling", bad);

@@ -134,6 +134,26 @@ impl Problems {
         }
     }
 
+    /// A file that is no text.
+    pub(super) fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Problem {
+        let bytes = error.as_bytes();
+        let at = error.utf8_error().valid_up_to();
+        let before = std::str::from_utf8(bytes.get(..at).unwrap_or_default()).unwrap_or_default();
+        let (line, column) = line_and_column(before, at);
+        let bad = bytes.get(at).copied().unwrap_or_default();
+        let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+        let hint = match utf16 {
+            true => "it looks like UTF-16: save it as UTF-8",
+            false => "save the file as UTF-8",
+        };
+        let message = format!("not UTF-8: byte {bad:#04x} at byte {}", at + 1);
+        Problem {
+            line,
+            column,
+            ..Self::of_file(path, message, Some(hint.to_owned()))
+        }
+    }
+
     /// The problems one by one, for machines.
     #[must_use]
     pub fn list(&self) -> &[Problem] {
@@ -173,6 +193,9 @@ impl Problems {
                 title.element(Snippet::source(&shown.text).path(path).annotation(mark))
             }
             _ if path.is_empty() => title.elements(Vec::<Origin<'_>>::new()),
+            _ if problem.line > 0 => {
+                title.element(Origin::path(path).line(problem.line).char_column(problem.column))
+            }
             _ => title.element(Origin::path(path)),
         };
         renderer.render(&[group.elements(help)])
@@ -239,7 +262,8 @@ fn steers(c: char) -> bool {
 }
 
 /// Ranges that may hold secrets in a text that could not be parsed: everything after the `=` on a line that
-/// names one, and everything to the end when a string of several lines begins there.
+/// names one or holds a URL with a login in it, and everything to the end when a string of several lines begins where
+/// one is named.
 pub(super) fn suspects(text: &str) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     let mut start = 0;
@@ -248,10 +272,10 @@ pub(super) fn suspects(text: &str) -> Vec<Range<usize>> {
             part.split(|c: char| !c.is_alphanumeric() && c != '_')
                 .any(names_a_secret)
         });
-        if secret {
+        if secret || (line.contains("://") && line.contains('@')) {
             let from = start + line.find('=').map_or(0, |equals| equals + 1);
             let many_lines = line.contains("\"\"\"") || line.contains("'''") || line.contains('[');
-            let to = if many_lines {
+            let to = if secret && many_lines {
                 text.len()
             } else {
                 start + line.len()

@@ -37,7 +37,7 @@ pub(super) fn has_reference(text: &str) -> bool {
 
 /// Whether the text is made of references alone, so that showing it gives nothing away.
 pub(super) fn is_nothing_but(text: &str) -> bool {
-    let harmless = |piece: &Piece<'_>| matches!(piece, Piece::Reference { .. } | Piece::Carbon);
+    let harmless = |piece: &Piece<'_>| matches!(piece, Piece::Reference { .. } | Piece::Carbon(_));
     pieces(text).iter().all(harmless)
 }
 
@@ -70,7 +70,8 @@ pub(super) enum Piece<'t> {
         kind: &'t str,
         argument: &'t str,
     },
-    Carbon,
+    /// `${inside}`.
+    Carbon(&'t str),
     Misspelt(&'t str, &'static str),
     Unclosed(&'t str),
 }
@@ -104,14 +105,21 @@ impl Walk<'_> {
                     Scalar::Float(n) => out.push_str(&n.to_string()),
                     Scalar::Boolean(b) => out.push_str(&b.to_string()),
                 },
-                // What stands inside is not shown: the text may be a password.
-                Piece::Carbon => self.complain(
-                    "${…} is resolved by WSO2 Carbon at run time, weir cannot know its value",
-                    "write the value itself, or $env{NAME}, $sys{property}, $secret{alias}, $file{/path}",
-                ),
+                // What stands inside is not shown: the text may be a password. The name of a variable is none.
+                Piece::Carbon(inside) => {
+                    let hint = match self.source.env.contains_key(inside) {
+                        true => format!("write $env{{{inside}}} for the environment variable"),
+                        false => "write the value itself, or $env{NAME}, $sys{property}, $secret{alias}, $file{/path}"
+                            .to_owned(),
+                    };
+                    self.complain(
+                        "${…} is resolved by WSO2 Carbon at run time, weir cannot know its value",
+                        hint,
+                    );
+                }
                 Piece::Misspelt(kind, near) => {
                     self.complain(
-                        format!("${kind}{{}} is no reference"),
+                        format!("${kind}{{}} is not a reference"),
                         format!("did you mean ${near}{{…}}?"),
                     );
                 }
@@ -220,7 +228,7 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
         let piece = match (near(word), argument) {
             (None, _) => continue,
             (Some(_), None) => Piece::Unclosed(word),
-            (Some(""), Some(_)) => Piece::Carbon,
+            (Some(""), Some(inside)) => Piece::Carbon(inside),
             (Some(kind), Some(argument)) if kind == word => Piece::Reference { kind, argument },
             (Some(kind), Some(_)) => Piece::Misspelt(word, kind),
         };
@@ -235,6 +243,22 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
         pieces.push(Piece::Literal(text.get(literal..).unwrap_or("")));
     }
     pieces
+}
+
+/// The name of a variable as a shell writes it, `$HOME`, where it is no reference and so taken as it stands.
+pub(super) fn shell_variable(text: &str) -> Option<&str> {
+    let literals = pieces(text).into_iter().filter_map(|piece| match piece {
+        Piece::Literal(literal) => Some(literal),
+        _ => None,
+    });
+    literals
+        .flat_map(|literal| literal.split('$').skip(1))
+        .find_map(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let name = rest.get(..end.unwrap_or(rest.len()))?;
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                .then_some(name)
+        })
 }
 
 /// The kind of reference a word is, or was meant to be; `""` is Carbon's `${}`.
@@ -290,8 +314,13 @@ fn file(path: &Path) -> Result<String, Bad> {
             "name a file that holds just the value",
         ));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Bad::new(format!("{shown} is not UTF-8"), "name a file that holds text"))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Bad::new(
+            format!("{shown} is not UTF-8 (at byte {})", at + 1),
+            "name a file that holds text",
+        )
+    })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }

@@ -39,7 +39,7 @@ pub(super) fn read<'a>(top: &Section<'a>, weirs_own: bool) -> Throttling<'a> {
     section.has("receiver_auth_url");
     if section.exists() && !strings && !section.has("url_group") {
         let hint = "write [[apim.throttling.url_group]] with traffic_manager_urls = [\"tcp://HOST:9611\"]";
-        section.problem(
+        section.missing(
             "url_group",
             "is missing: weir does not know where to deliver",
             hint,
@@ -63,10 +63,14 @@ pub(super) fn read<'a>(top: &Section<'a>, weirs_own: bool) -> Throttling<'a> {
 fn refuse_other_tables(apim: &Section<'_>) {
     for (name, table) in apim.sections() {
         if name != "throttling" {
-            let bad = Bad::new(
-                "weir reads only [apim.throttling] of the gateway's settings",
-                "remove it, or hand over the gateway's own file with --deployment-toml",
-            );
+            let near = strsim::normalized_damerau_levenshtein("throttling", name) >= 0.7;
+            let bad = match near {
+                true => Bad::new("no such table", "did you mean [apim.throttling]?"),
+                false => Bad::new(
+                    "weir reads only [apim.throttling] of the gateway's settings",
+                    "remove it, or hand over the gateway's own file with --deployment-toml",
+                ),
+            };
             let place = apim.place_of(name);
             apim.context.problem(place.as_ref(), &table.path, bad);
         }
@@ -94,10 +98,10 @@ fn credentials(section: &Section<'_>, super_admin: &Section<'_>) -> Option<(Stri
     for (missing, key) in [(username.is_none(), "username"), (password.is_none(), "password")] {
         if missing {
             let hint = format!("set {key} here, or [super_admin] {key} in the same file");
-            section.problem(
+            section.missing(
                 key,
                 "is missing: weir logs in to the Traffic Managers with it",
-                hint,
+                &hint,
             );
         }
     }

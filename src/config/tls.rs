@@ -85,14 +85,14 @@ fn trust(s: &Section<'_>) -> Trust {
         let key = if s.has("pem") { "pem" } else { "keystore" };
         s.problem(
             key,
-            "names more than one set of trust",
+            "more than one source of trust is set",
             "keep one of system, pem and [tls.trust.keystore]",
         );
     }
     if s.has("system") && !system && !s.has("pem") && !table.exists() {
         s.problem(
             "system",
-            "leaves nobody to trust",
+            "leaves no certificate to trust",
             "set pem or [tls.trust.keystore]",
         );
     }
@@ -128,6 +128,10 @@ fn complete(s: &Section<'_>) -> Option<()> {
     (file && s.has("password")).then_some(())
 }
 
+/// There is no word for "not at all".
+const VERIFY_WORDS: &str = "write \"full\" (chain and host name), \"chain\" (chain only, any host name: what WSO2's own \
+                            agent does) or \"pin\" (one of tls.pins); the check cannot be turned off";
+
 fn verify(s: &Section<'_>) -> Verify {
     #[derive(Clone, Copy, PartialEq)]
     enum Word {
@@ -136,7 +140,9 @@ fn verify(s: &Section<'_>) -> Verify {
         Pin,
     }
     let words = [("full", Word::Full), ("chain", Word::Chain), ("pin", Word::Pin)];
-    let word = s.read("verify", Word::Full, |g| word(g, &words));
+    let word = s.read("verify", Word::Full, |g| {
+        word(g, &words).map_err(|bad| Bad::new(bad.message, VERIFY_WORDS))
+    });
     let mut pins = Vec::new();
     for given in s.array("pins").unwrap_or_default() {
         match pin(&given) {
@@ -182,7 +188,7 @@ fn verify(s: &Section<'_>) -> Verify {
 /// 32 bytes in hex, colons allowed.
 fn pin(given: &Given) -> Result<[u8; 32], Bad> {
     let bad = || {
-        let message = format!("{} is no SHA-256 in hex", given.quote());
+        let message = format!("{} is not a SHA-256 fingerprint in hex", given.quote());
         Bad::new(
             message,
             "take it from: openssl x509 -in cert.pem -noout -fingerprint -sha256",

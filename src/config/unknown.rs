@@ -24,6 +24,25 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Notes that a key is missing, where a misspelt one stands at that one.
+    pub(super) fn missing(&self, key: &'static str, message: &str, hint: &str) {
+        self.has(key);
+        let likeness = |entry: &&Entry| strsim::normalized_damerau_levenshtein(key, &entry.key);
+        let near = self
+            .unread()
+            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+            .filter(|entry| likeness(entry) >= 0.8);
+        match near {
+            None => self.problem(key, message, hint),
+            Some(entry) => {
+                let place = self.at(entry.key_span.clone());
+                self.hide(&entry.node);
+                let bad = Bad::new("no such key", format!("did you mean `{key}`?"));
+                self.context.problem(Some(&place), &self.key(&entry.key), bad);
+            }
+        }
+    }
+
     /// Lets keys that were not read pass, for tables of WSO2's; warns where one is nearly a key that counts.
     pub(super) fn finish_leniently(&self) {
         for entry in self.unread() {

@@ -12,8 +12,10 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) policy: Policy,
     pub(super) endpoints: Vec<Endpoint>,
-    /// Where each endpoint stands.
+    /// Where each endpoint's data URL stands.
     pub(super) places: Vec<Place>,
+    /// Where its auth URL does; the data URL where there is none.
+    pub(super) auth_places: Vec<Place>,
     /// Where the group stands.
     pub(super) place: Option<Place>,
     /// Full path of what defines it.
@@ -36,7 +38,7 @@ pub(super) fn from_table(index: usize, table: &Section<'_>) -> Found {
     let auth = table.array("traffic_manager_auth_urls");
     table.finish_leniently();
     match &data {
-        None => table.problem(
+        None => table.missing(
             "traffic_manager_urls",
             "is missing",
             "write traffic_manager_urls = [\"tcp://HOST:9611\"]",
@@ -68,6 +70,7 @@ pub(super) fn from_table(index: usize, table: &Section<'_>) -> Found {
         policy,
         endpoints: Vec::new(),
         places: Vec::new(),
+        auth_places: Vec::new(),
         place: table.own_place(),
         key: table.path.clone(),
     };
@@ -80,7 +83,10 @@ pub(super) fn from_table(index: usize, table: &Section<'_>) -> Found {
             Some(Some(given)) => url(table, given),
         };
         if let (Some(data), Some(auth)) = (data, auth) {
-            found.push(data, auth, data_given.place.clone());
+            let auth_place = auth_given
+                .flatten()
+                .map_or(&data_given.place, |given| &given.place);
+            found.push(data, auth, [&data_given.place, auth_place]);
         }
     }
     found
@@ -102,7 +108,7 @@ fn group_name(given: &Given) -> Result<String, Bad> {
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     if text.is_empty() || text.len() > 64 || !sound {
-        let message = format!("{} is no name for a group", given.quote());
+        let message = format!("{} is not a valid group name", given.quote());
         return Err(Bad::new(
             message,
             "use up to 64 letters, digits, dots, dashes, underscores",
@@ -136,6 +142,7 @@ pub(super) fn from_strings(section: &Section<'_>, data: &Given) -> Vec<Found> {
             policy: group.policy,
             endpoints: Vec::new(),
             places: Vec::new(),
+            auth_places: Vec::new(),
             place: Some(data.place.clone()),
             key: data.key.clone(),
         };
@@ -153,7 +160,8 @@ pub(super) fn from_strings(section: &Section<'_>, data: &Given) -> Vec<Found> {
                 _ => None,
             };
             if let Some(auth_url) = auth_url {
-                found.push(data_url, auth_url, data.place.clone());
+                let auth_place = auth.as_ref().map_or(&data.place, |given| &given.place);
+                found.push(data_url, auth_url, [&data.place, auth_place]);
             }
         }
         all.push(found);
@@ -245,12 +253,13 @@ fn many(urls: usize) -> String {
 }
 
 impl Found {
-    fn push(&mut self, data: Url, auth: Url, place: Place) {
+    fn push(&mut self, data: Url, auth: Url, [data_place, auth_place]: [&Place; 2]) {
         let mut name = Url::to_string(&data);
         if let Some((_, bare)) = name.split_once("://") {
             name = bare.to_owned();
         }
         self.endpoints.push(Endpoint { name, data, auth });
-        self.places.push(place);
+        self.places.push(data_place.clone());
+        self.auth_places.push(auth_place.clone());
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::given::Given;
 use super::problem::Bad;
 use super::references::Scalar;
+use super::units::{duration_text, size_text};
 use super::{Scheme, Secret, Url};
 
 /// Words for "none".
@@ -22,16 +23,16 @@ pub(super) fn duration(given: &Given, min: Duration, max: Duration) -> Result<Du
     let value = match &given.scalar {
         Scalar::Integer(0) => Duration::ZERO,
         Scalar::Text(text) => humantime::parse_duration(text.trim())
-            .map_err(|_| Bad::new(format!("{} is no duration", given.quote()), hint))?,
+            .map_err(|_| Bad::new(format!("{} is not a duration", given.quote()), hint))?,
         _ => return Err(Bad::new(format!("{} has no unit", given.quote()), hint)),
     };
     let max = max.min(DURATION_MAX);
     if value < min {
-        let least = format!("write \"{}\" or more", humantime::format_duration(min));
+        let least = format!("write \"{}\" or more", duration_text(min));
         return Err(Bad::new(format!("{} is too short", given.quote()), least));
     }
     if value > max {
-        let most = format!("write \"{}\" or less", humantime::format_duration(max));
+        let most = format!("write \"{}\" or less", duration_text(max));
         return Err(Bad::new(format!("{} is too long", given.quote()), most));
     }
     Ok(value)
@@ -70,13 +71,9 @@ pub(super) fn size(given: &Given, min: usize, max: usize) -> Result<usize, Bad> 
         _ => None,
     };
     let Some(value) = value.and_then(|n| usize::try_from(n).ok()) else {
-        return Err(Bad::new(format!("{} is no size", given.quote()), hint));
+        return Err(Bad::new(format!("{} is not a size", given.quote()), hint));
     };
-    between(given, value, min, max, |n| match n {
-        n if n.is_multiple_of(1 << 20) => format!("\"{}MiB\"", n >> 20),
-        n if n.is_multiple_of(1 << 10) => format!("\"{}KiB\"", n >> 10),
-        n => n.to_string(),
-    })
+    between(given, value, min, max, size_text)
 }
 
 /// A whole number between `min` and `max`.
@@ -88,7 +85,7 @@ pub(super) fn count(given: &Given, min: usize, max: usize) -> Result<usize, Bad>
     };
     let Some(value) = value else {
         let hint = format!("write a number from {min} to {max}");
-        return Err(Bad::new(format!("{} is no whole number", given.quote()), hint));
+        return Err(Bad::new(format!("{} is not a whole number", given.quote()), hint));
     };
     between(given, value, min, max, |n| n.to_string())
 }
@@ -148,15 +145,15 @@ pub(super) fn flag(given: &Given) -> Result<bool, Bad> {
 
 /// One word of a list.
 pub(super) fn word<T: Copy>(given: &Given, words: &[(&str, T)]) -> Result<T, Bad> {
-    let text = given.text()?;
-    if let Some((_, value)) = words
-        .iter()
-        .find(|(word, _)| text.trim().eq_ignore_ascii_case(word))
-    {
+    let text = match &given.scalar {
+        Scalar::Text(text) => text.trim(),
+        _ => "",
+    };
+    if let Some((_, value)) = words.iter().find(|(word, _)| text.eq_ignore_ascii_case(word)) {
         return Ok(*value);
     }
     let all: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-    let message = format!("{} is not one of the words known here", given.quote());
+    let message = format!("{} is not a known value", given.quote());
     Err(Bad::new(message, format!("write {}", all.join(" or "))))
 }
 
@@ -192,7 +189,7 @@ pub(super) fn address(given: &Given) -> Result<Option<SocketAddr>, Bad> {
     }
     let hint = "write an IP address and a port, as \"0.0.0.0:9611\" or \"[::1]:9611\", or \"off\"";
     let text = given.text().map_err(|bad| Bad::new(bad.message, hint))?;
-    let wrong = |_| Bad::new(format!("{} is no address to listen on", given.quote()), hint);
+    let wrong = |_| Bad::new(format!("{} is not an address to listen on", given.quote()), hint);
     text.trim().parse().map(Some).map_err(wrong)
 }
 
@@ -211,7 +208,7 @@ pub(super) fn url(given: &Given, text: &str) -> Result<Url, Bad> {
     let bad = |what: &str| Bad::new(format!("{quote} {what}"), hint);
     let (scheme, rest) = text
         .split_once("://")
-        .ok_or_else(|| bad("is no URL: it has no scheme"))?;
+        .ok_or_else(|| bad("is not a URL: it has no scheme"))?;
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "tcp" => Scheme::Tcp,
         "ssl" => Scheme::Ssl,
@@ -231,7 +228,7 @@ pub(super) fn url(given: &Given, text: &str) -> Result<Url, Bad> {
     // `parse` alone would take "+1".
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse::<u16>().ok().filter(|_| digits);
-    let port = port.ok_or_else(|| bad("has a port that is no number up to 65535"))?;
+    let port = port.ok_or_else(|| bad("has a port that is not a number from 1 to 65535"))?;
     if port == 0 {
         return Err(bad("has port 0, where nobody listens"));
     }

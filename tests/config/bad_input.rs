@@ -99,7 +99,7 @@ fn the_long_form_shows_each_line_with_a_mark_below_the_mistake() {
   |
   = help: did you mean `workers`?
 
-error: link.linger: "2 parsecs" is no duration
+error: link.linger: "2 parsecs" is not a duration
  --> weir.toml:4:10
   |
 4 | linger = "2 parsecs" # ü
@@ -142,6 +142,11 @@ fn the_value_of_a_secret_is_never_shown() {
         "[[auth.user]]\nname = \"a\"\npassword_argon2 = \"hunter2\"\n",
         "[[auth.user]]\nname = 1\npassword = \"hunter2\"\npassword_argon2 = \"hunter2\"\n",
         "auth = { session_secret = \"hunter2\", allow_plaintext_login = 1 }\n",
+        "[tls.keystore]\npassword = hunter2\n",
+        "[tls.keystore]\npassword = hunter2, x\n",
+        "tls = { keystore = { password = hunter2 } }\n",
+        "[auth]\nsession_secret = [hunter2]\n",
+        "[decisions]\nendpoints = [tcp://u:hunter2@tm:1]\n",
         "[tls.keystore]\npassword = \"hunter2\n",
         "[tls.keystore]\npassword = \"hunter2\" x\n",
         "[tls.keystore]\n\"password\" = hunter2\n",
@@ -180,6 +185,56 @@ fn both_files_are_reported_in_one_run() {
     assert!(found[0].starts_with("weir.toml:1:11: workers:"), "{found:?}");
     assert!(
         found[1].starts_with("conf/deployment.toml:6:25: apim.throttling.url_group[0]"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_said_as_such_with_byte_line_and_column() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("weir.toml");
+    let found = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        load(Some(&path), None, map(&[]), None).unwrap_err()
+    };
+    let text = "workers = 1\n# \u{fc}ber \u{fc}".as_bytes();
+    let latin = found(&[text, b"\xffx\n"].concat());
+    let shown = path.display().to_string();
+    assert_eq!(
+        latin.list()[0].to_string(),
+        format!("{shown}:2:9: not UTF-8: byte 0xff at byte 23 (save the file as UTF-8)")
+    );
+    let long = latin.to_string();
+    assert!(long.contains(&format!("{shown}:2:9")), "{long}");
+    let wide = found(b"\xff\xfew\0o\0").to_string();
+    assert!(
+        wide.contains("byte 0xff at byte 1") && wide.contains("it looks like UTF-16"),
+        "{wide}"
+    );
+}
+
+#[test]
+fn a_misspelt_key_of_the_credentials_is_pointed_at() {
+    let text = "[apim.throttling]\nuser_name = \"u\"\npasword = \"hunter2\"\n[[apim.throttling.url_group]]\n\
+                traffic_manager_urls = [\"tcp://a:9611\"]\n";
+    let found = lines(&weir(text));
+    assert_eq!(
+        found,
+        [
+            "weir.toml:2:1: apim.throttling.user_name: no such key (did you mean `username`?)",
+            "weir.toml:3:1: apim.throttling.pasword: no such key (did you mean `password`?)",
+        ]
+    );
+    assert!(!problems(&weir(text)).to_string().contains("hunter2"));
+}
+
+#[test]
+fn what_carbon_would_resolve_is_met_with_the_reference_that_weir_knows() {
+    let mut source = with("[tls]\ncertificate = \"${HOME}/weir.pem\"\nkey = \"k.pem\"\n");
+    source.env = map(&[("HOME", "/home/weir")]);
+    let found = lines(&source);
+    assert!(
+        found.len() == 1 && found[0].ends_with("(write $env{HOME} for the environment variable)"),
         "{found:?}"
     );
 }

@@ -286,7 +286,7 @@ fn groups_given_twice_are_refused() {
     assert_eq!(
         lines(&source),
         [
-            "weir.toml:2:7: apim.throttling: stands in weir.toml and in the deployment.toml (remove it here, or leave out --deployment-toml)"
+            "weir.toml:2:7: apim.throttling: is in both weir.toml and the deployment.toml (remove it here, or leave out --deployment-toml)"
         ]
     );
     let weir_only = lines(&weir("workers = 1\n"));

@@ -115,7 +115,7 @@ fn what_cannot_be_resolved_is_a_problem_with_line_key_and_advice() {
             "$file{/}",
             "/ is no regular file (name a file that holds the value)",
         ),
-        ("$evn{X}", "$evn{} is no reference (did you mean $env{…}?)"),
+        ("$evn{X}", "$evn{} is not a reference (did you mean $env{…}?)"),
         ("$env{X", "$env{ is never closed (add the closing brace)"),
         (
             "${admin.password}",
@@ -153,7 +153,7 @@ fn numbers_and_switches_may_come_through_references_and_their_values_are_not_quo
     assert_eq!(
         lines(&source),
         [
-            "weir.toml:1:11: workers: what the reference brings in is no whole number (write a number from 1 to 256)"
+            "weir.toml:1:11: workers: what the reference brings in is not a whole number (write a number from 1 to 256)"
         ]
     );
 }

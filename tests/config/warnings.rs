@@ -1,6 +1,6 @@
 //! What is legal and dangerous is said.
 
-use crate::support::{warnings, weir, with};
+use crate::support::{map, warnings, weir, with};
 
 fn throttling(lines: &str) -> Vec<String> {
     warnings(&weir(&format!(
@@ -44,7 +44,12 @@ fn dangerous_but_legal_settings_are_warned_about() {
         let found = warnings(&with(text));
         assert!(found.len() == 1 && found[0].contains(part), "{text}: {found:?}");
     }
-    assert!(warnings(&with("[admin]\nlisten = \"0.0.0.0:9619\"\ntoken = \"0123\"\n")).is_empty());
+    assert!(
+        warnings(&with(
+            "[admin]\nlisten = \"0.0.0.0:9619\"\ntoken = \"0123456789abcdef\"\n"
+        ))
+        .is_empty()
+    );
 }
 
 #[test]
@@ -70,4 +75,98 @@ fn a_traffic_manager_in_two_groups_the_thrift_port_and_a_login_in_clear_are_warn
             "{found:?}"
         );
     }
+}
+
+#[test]
+fn a_short_token_is_warned_about_and_never_shown() {
+    let found = warnings(&with("[admin]\ntoken = \"t\"\n"));
+    assert_eq!(
+        found,
+        [
+            "weir.toml:2:9: admin.token: is shorter than 16 bytes: it can be guessed (make one with: openssl rand -base64 32)"
+        ]
+    );
+}
+
+#[test]
+fn a_variable_of_a_shell_is_warned_about_where_it_is_taken_as_it_stands() {
+    let mut source = with("[tls]\ncertificate = \"$HOME/weir.pem\"\nkey = \"$env{DIR}/$NAME.pem\"\n");
+    source.env = map(&[("DIR", "/etc")]);
+    let found = warnings(&source);
+    assert_eq!(
+        found,
+        [
+            "weir.toml:2:15: tls.certificate: $HOME is taken as it stands (write $env{HOME} for the environment variable)",
+            "weir.toml:3:7: tls.key: $NAME is taken as it stands (write $env{NAME} for the environment variable)",
+        ]
+    );
+    // A password may hold a dollar sign; one that is nothing but a variable is hardly meant, and is not quoted.
+    let user = |password: &str| {
+        warnings(&with(&format!(
+            "[[auth.user]]\nname = \"a\"\npassword = \"{password}\"\n"
+        )))
+    };
+    assert_eq!(user("pa$SWORD"), Vec::<String>::new());
+    let bare = user("$TM_PASSWORD");
+    assert!(
+        bare.len() == 1 && bare[0].contains("looks like a variable") && !bare[0].contains("TM_PASSWORD"),
+        "{bare:?}"
+    );
+    assert_eq!(
+        warnings(&with(
+            "[[auth.user]]\nname = \"a\"\npassword_argon2 = \"$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzYWx0$uWlHJPUPwpOWT8dqa3B2Q6X8TiJpfe2aXKVWxqyIN0E\"\n"
+        )),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn auth_urls_that_are_swapped_between_hosts_are_warned_about() {
+    let group = |data: &str, auth: &str| {
+        format!(
+            "[[apim.throttling.url_group]]\ntraffic_manager_urls = [{data}]\ntraffic_manager_auth_urls = [{auth}]\n"
+        )
+    };
+    let (a, b) = ("\"tcp://a:9611\"", "\"tcp://B:9611\"");
+    let (at_a, at_b) = ("\"ssl://A:9711\"", "\"ssl://b:9711\"");
+    let inside = group(&format!("{a}, {b}"), &format!("{at_b}, {at_a}"));
+    let across = format!("{}{}", group(a, at_b), group(b, at_a));
+    for (text, line) in [(inside, 6), (across, 6)] {
+        let found = throttling(&text);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(
+            found[0],
+            format!(
+                "weir.toml:{line}:30: apim.throttling.url_group[0]: the login for tcp://a:9611 goes to ssl://b:9711, the host of \
+                 tcp://B:9611, whose own login goes to ssl://A:9711: the auth URLs look swapped (write the auth URLs in the \
+                 order of the data URLs)"
+            )
+        );
+    }
+    // One login for both, in order, or at a third host: all of that may be meant.
+    for auth in [
+        [at_a, at_a],
+        [at_a, at_b],
+        ["\"ssl://c:9711\"", "\"ssl://c:9711\""],
+    ] {
+        let found = throttling(&group(&format!("{a}, {b}"), &auth.join(", ")));
+        assert_eq!(found, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_weir_that_lets_nobody_log_in_is_warned_about_where_another_one_may() {
+    let found = warnings(&with(
+        "[auth]\nsession_secret = \"0123456789abcdef\"\n[listen]\ntls = \"off\"\n",
+    ));
+    assert!(
+        found.len() == 1 && found[0].starts_with("weir.toml:4:7: listen.tls: no gateway can log in here"),
+        "{found:?}"
+    );
+    let served = "[auth]\nallow_plaintext_login = true\n[listen]\ntls = \"off\"\n";
+    assert!(
+        warnings(&with(served))
+            .iter()
+            .all(|line| !line.contains("log in"))
+    );
 }
