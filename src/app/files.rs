@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
+use super::limits;
 use crate::config::{self, Source};
 use crate::config::{Config, KeyFile, Trust};
 use crate::config::{Problems, Warning};
+use crate::net::TlsError;
 
 /// The files and words of the command line.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +32,30 @@ impl Files {
     /// # Errors
     /// Every problem with its place.
     pub fn load(&self) -> Result<(Config, Vec<Warning>), Problems> {
-        config::parse(&self.source()?)
+        let source = self.source()?;
+        let (config, mut warnings) = config::parse(&source)?;
+        if let Some((message, hint)) = limits::too_few_descriptors(&config, limits::descriptors()) {
+            let about = ("listen.max_connections", message, Some(hint));
+            warnings.extend(config::complain(&source, &[about]).list().iter().cloned());
+        }
+        Ok((config, warnings))
+    }
+
+    /// What is wrong with certificates, keys and trust, at the lines that name them.
+    #[must_use]
+    pub fn locate_all(&self, errors: &[TlsError]) -> Problems {
+        let source = self.source().unwrap_or_default();
+        let about: Vec<_> = errors.iter().map(|e| (e.key, e.message.clone(), None)).collect();
+        config::complain(&source, &about)
+    }
+
+    /// One of them, in a line.
+    pub(super) fn locate(&self, error: &TlsError) -> String {
+        let problems = self.locate_all(std::slice::from_ref(error));
+        problems
+            .list()
+            .first()
+            .map_or_else(|| error.to_string(), ToString::to_string)
     }
 
     fn source(&self) -> Result<Source, Problems> {

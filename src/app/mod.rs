@@ -5,6 +5,7 @@
 //! ends of anything.
 
 mod files;
+mod limits;
 mod notify;
 mod reload;
 mod run;
@@ -25,7 +26,7 @@ use crate::decisions::DecisionsHandle;
 use crate::ingress::token::Tokens;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
-use crate::net::{Acceptor, ClientTls, ServerTls};
+use crate::net::{Acceptor, ClientTls, ServerTls, TlsError};
 use crate::status::Snapshot;
 use crate::telemetry::LogHandle;
 
@@ -37,14 +38,18 @@ pub use run::run;
 pub enum StartError {
     /// The configuration names something that cannot be used: a port, a certificate.
     Configuration(String),
+    /// It names a certificate, a key or trust that cannot be used.
+    Tls(TlsError),
     /// The system refused something else.
     System(String),
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (StartError::Configuration(text) | StartError::System(text)) = self;
-        f.write_str(text)
+        match self {
+            StartError::Configuration(text) | StartError::System(text) => f.write_str(text),
+            StartError::Tls(e) => e.fmt(f),
+        }
     }
 }
 
@@ -92,12 +97,13 @@ impl Weir {
     /// A port or a certificate that cannot be used, with the key that names it.
     pub fn start(config: Config, warnings: Vec<String>, log: LogHandle) -> Result<Self, StartError> {
         let wrong = |e: &dyn std::fmt::Display| StartError::Configuration(e.to_string());
-        let client_tls = ClientTls::load(&config.tls).map_err(|e| wrong(&e))?;
+        let client_tls = ClientTls::load(&config.tls).map_err(StartError::Tls)?;
         let mut facts = Facts {
             warnings,
             connections_max: config.ingress.connections_max,
             ..Facts::new(SystemTime::now())
         };
+        warn(client_tls.not_yet_valid(), &mut facts);
         let amqp_tls = config.decisions.as_ref().and_then(|d| d.listen_tls);
         let certificates = match config.ingress.tls.or(amqp_tls) {
             None => None,
@@ -272,7 +278,7 @@ struct Certificates {
 impl Certificates {
     /// Loads the certificate and says what there is to say about it.
     fn load(config: &Config, facts: &mut Facts) -> Result<Self, StartError> {
-        let server = ServerTls::load(&config.tls).map_err(|e| StartError::Configuration(e.to_string()))?;
+        let server = ServerTls::load(&config.tls).map_err(StartError::Tls)?;
         note_certificate(&server, facts);
         Ok(Self {
             gateways: Acceptor::new(&server, false),
@@ -287,10 +293,19 @@ impl Certificates {
     }
 }
 
+/// Warnings that only the files show: for the log, and among those of the configuration.
+fn warn(warnings: impl IntoIterator<Item = String>, facts: &mut Facts) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+        facts.warnings.push(warning);
+    }
+}
+
 fn note_certificate(server: &ServerTls, facts: &mut Facts) {
     for line in server.notice().unwrap_or_default().lines() {
         tracing::warn!("{line}");
     }
+    warn(server.not_yet_valid(), facts);
     let not_after = u64::try_from(server.certificate().not_after).unwrap_or(0);
     facts.certificate_sha256 = Some(server.certificate().sha256);
     facts.certificate_not_after = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(not_after));

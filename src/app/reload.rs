@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Weir, note_certificate};
+use super::{Weir, note_certificate, warn};
 use crate::config::Change;
 use crate::config::Config;
 use crate::control::ReloadReport;
-use crate::net::{ClientTls, ServerTls};
+use crate::net::{ClientTls, ServerTls, TlsError};
 
 impl Weir {
     /// Puts `new` in force, but for what only a restart can change. What can fail is tried first.
@@ -15,7 +15,17 @@ impl Weir {
     /// # Errors
     /// Every reason why it cannot; then nothing has changed.
     pub async fn apply(&self, new: Config, warnings: Vec<String>) -> Result<ReloadReport, Vec<String>> {
-        let outcome = self.try_apply(new, warnings).await;
+        self.apply_located(new, warnings, &TlsError::to_string).await
+    }
+
+    /// The same; `locate` says what is wrong with a file together with where the configuration names it.
+    pub(super) async fn apply_located(
+        &self,
+        new: Config,
+        warnings: Vec<String>,
+        locate: &(dyn Fn(&TlsError) -> String + Sync),
+    ) -> Result<ReloadReport, Vec<String>> {
+        let outcome = self.try_apply(new, warnings, locate).await;
         self.reloaded(&outcome);
         outcome
     }
@@ -46,19 +56,24 @@ impl Weir {
         }
     }
 
-    async fn try_apply(&self, new: Config, warnings: Vec<String>) -> Result<ReloadReport, Vec<String>> {
+    async fn try_apply(
+        &self,
+        new: Config,
+        warnings: Vec<String>,
+        locate: &(dyn Fn(&TlsError) -> String + Sync),
+    ) -> Result<ReloadReport, Vec<String>> {
         let old = Arc::clone(&self.config.borrow());
         let change = Change::between(&old, &new);
         let effective = Arc::new(keep_what_needs_a_restart(&old, new));
         let mut problems = Vec::new();
         let client = ClientTls::load(&effective.tls)
-            .map_err(|e| problems.push(e.to_string()))
+            .map_err(|e| problems.push(locate(&e)))
             .ok();
         // A self-signed certificate is made once: made anew, no gateway would trust it any more.
         let remade = effective.tls.identity.is_some() || old.tls.identity.is_some();
         let server = match &self.certificates {
             Some(_) if remade => ServerTls::load(&effective.tls)
-                .map_err(|e| problems.push(e.to_string()))
+                .map_err(|e| problems.push(locate(&e)))
                 .ok(),
             _ => None,
         };
@@ -75,6 +90,7 @@ impl Weir {
         self.facts.send_modify(|facts| {
             facts.warnings = warnings;
             facts.connections_max = effective.ingress.connections_max;
+            warn(client.not_yet_valid(), facts);
         });
         if let (Some(certificates), Some(server)) = (&self.certificates, server) {
             certificates.replace(&server);

@@ -16,6 +16,7 @@ use super::{Files, StartError, Weir};
 use crate::config::Config;
 use crate::config::{Problem, Problems, Warning};
 use crate::control::{ReloadReport, ReloadRequest};
+use crate::net::TlsError;
 use crate::status::Snapshot;
 use crate::telemetry;
 
@@ -74,6 +75,10 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
     let groups: Vec<String> = config.groups.iter().map(|g| g.name.clone()).collect();
     let weir = match Weir::start(config, warnings, log.clone()) {
         Ok(weir) => weir,
+        Err(StartError::Tls(e)) => {
+            tracing::error!("cannot start: {}", files.locate(&e));
+            return end(MISCONFIGURED);
+        }
         Err(e) => {
             tracing::error!("cannot start: {e}");
             let code = if matches!(e, StartError::Configuration(_)) {
@@ -227,7 +232,11 @@ impl Supervisor<'_> {
         }
         self.seen = Seen::of(before, self.files.contents(&self.watched));
         let outcome = match loaded {
-            Ok((config, warnings)) => self.weir.apply(config, warnings).await,
+            Ok((config, warnings)) => {
+                let files = self.files;
+                let locate = |e: &TlsError| files.locate(e);
+                self.weir.apply_located(config, warnings, &locate).await
+            }
             Err(problems) => {
                 let outcome = Err(problems.list().iter().map(Problem::to_string).collect());
                 self.weir.reloaded(&outcome);

@@ -26,14 +26,20 @@ impl Shown {
         match days {
             _ if !self.accepted => None,
             ..0 => Some(format!(
-                "{}: its certificate has ended on {until}; weir accepts it because it is pinned",
+                "{}: its certificate expired on {until}; weir accepts it because it is pinned",
                 self.by
             )),
             0..=DAYS_LEFT_NOTE => Some(format!(
-                "{}: its certificate ends on {until}, in {days} days: renew it",
+                "{}: its certificate expires on {until}, in {days} days: renew it",
                 self.by
             )),
-            _ => None,
+            _ => {
+                let early = self.info.not_yet_valid(now)?;
+                Some(format!(
+                    "{}: its certificate is {early}; weir accepts it because it is pinned",
+                    self.by
+                ))
+            }
         }
     }
 }
@@ -51,10 +57,14 @@ pub struct Certificate {
     pub issuer: String,
     /// Subject alternative names.
     pub names: Vec<String>,
+    /// First day of validity.
+    pub valid_from: String,
     /// Last day of validity.
     pub valid_until: String,
     /// Whole days to its end; negative after it.
     pub days_left: i64,
+    /// `not valid before …`, while it is not valid yet.
+    pub not_yet_valid: Option<String>,
     /// Such as `RSA 2048`.
     pub key: String,
     /// What a pin holds, in hex.
@@ -79,7 +89,9 @@ pub(super) fn list(shown: &[Shown], now: i64) -> Vec<Certificate> {
                 subject: info.subject.clone(),
                 issuer: info.issuer.clone(),
                 names: info.sans.clone(),
+                valid_from: info.first_day(),
                 valid_until: info.last_day(),
+                not_yet_valid: info.not_yet_valid(now),
                 days_left: days_left(info, now),
                 key: info.key.clone(),
                 sha256,

@@ -121,5 +121,5 @@ fn group(group: &config::Group) -> Group {
 }
 
 fn limit(limit: Option<Duration>) -> String {
-    limit.map_or("never".into(), words::time)
+    limit.map_or("never".into(), config::duration_text)
 }

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use crate::admin::read_definitions;
 use crate::app::Files;
 use crate::config::Config;
-use crate::net::{ClientTls, ServerTls};
+use crate::net::{ClientTls, ServerTls, TlsError};
 
 pub use certificates::Certificate;
 pub use connect::Connect;
@@ -73,14 +73,17 @@ pub fn check(files: &Files, connect: bool) -> Report {
     let warnings: Vec<Finding> = warnings.iter().map(Finding::of).chain(streams(&config)).collect();
     let keys = match Keys::load(&config) {
         Ok(keys) => keys,
-        Err(problems) => {
-            let shown: Vec<String> = problems.iter().map(|p| format!("error: {p}")).collect();
+        Err(errors) => {
+            let problems = files.locate_all(&errors);
+            let shown = problems.render(io::stderr().is_terminal());
             return Report {
                 warnings,
-                ..Report::invalid(problems, shown.join("\n"))
+                ..Report::invalid(problems.list().iter().map(Finding::of).collect(), shown)
             };
         }
     };
+    let mut warnings = warnings;
+    warnings.extend(keys.not_yet_valid());
     let fan_out = FanOut::of(&config);
     let connect = connect.then(|| connect::connect(&config, &keys));
     Report::valid(warnings, fan_out, connect)
@@ -101,7 +104,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn load(config: &Config) -> Result<Self, Vec<Finding>> {
+    fn load(config: &Config) -> Result<Self, Vec<TlsError>> {
         let wanted = config.ingress.tls.is_some()
             || config
                 .decisions
@@ -111,11 +114,17 @@ impl Keys {
         let server = wanted.then(|| ServerTls::load(&config.tls)).transpose();
         match (client, server) {
             (Ok(client), Ok(server)) => Ok(Self { client, server }),
-            (client, server) => {
-                let errors = [client.err(), server.err()];
-                let finding = |e: crate::net::TlsError| Finding::about("tls", e.to_string());
-                Err(errors.into_iter().flatten().map(finding).collect())
-            }
+            (client, server) => Err([client.err(), server.err()].into_iter().flatten().collect()),
         }
+    }
+
+    /// Certificates of which the first day is still to come.
+    fn not_yet_valid(&self) -> impl Iterator<Item = Finding> {
+        let own = self.server.as_ref().and_then(ServerTls::not_yet_valid);
+        let trusted = self.client.not_yet_valid();
+        let trusted = trusted.into_iter().map(|line| Finding::about("tls.trust", line));
+        own.map(|line| Finding::about("tls", line))
+            .into_iter()
+            .chain(trusted)
     }
 }

@@ -97,20 +97,21 @@ async fn running_weir(admin: SocketAddr) -> Option<Vec<u16>> {
     Some(listens.map(|at| at.port()).chain([admin.port()]).collect())
 }
 
-/// Weir's own certificate, which is good: an expired or weak one is a problem of the configuration. `now` in Unix
-/// seconds.
+/// Weir's own certificate: an expired or weak one is a problem of the configuration, one that is not valid yet a
+/// failure here. `now` in Unix seconds.
 pub(super) fn certificate(server: &ServerTls, now: i64) -> Row {
     let info = server.certificate();
     let days = days_left(info, now);
-    let found = match server.notice() {
-        Some(_) => "made at start".to_owned(),
-        None => format!("{days} days left"),
+    let state = match (server.notice(), info.not_yet_valid(now)) {
+        (Some(_), _) => Step::ok("state", "made at start"),
+        (None, None) => Step::ok("state", format!("{days} days left")),
+        (None, Some(early)) => {
+            let why =
+                format!("it is {early}: gateways refuse it until then (is the clock of this host right?)");
+            Step::failed("state", "not valid yet", why)
+        }
     };
-    let mut row = Row::new(
-        None,
-        "tls certificate",
-        vec![Step::skipped("at", "-"), Step::ok("state", found)],
-    );
+    let mut row = Row::new(None, "tls certificate", vec![Step::skipped("at", "-"), state]);
     let note = if server.notice().is_some() {
         Some(
             "neither tls.certificate nor tls.keystore is set: weir makes a self-signed certificate at every start, and \
@@ -125,7 +126,7 @@ pub(super) fn certificate(server: &ServerTls, now: i64) -> Row {
     row.notes.extend(note);
     if days <= DAYS_LEFT_NOTE {
         row.notes.push(format!(
-            "it ends on {}, in {days} days: renew it",
+            "it expires on {}, in {days} days: renew it",
             info.last_day()
         ));
     }

@@ -118,7 +118,10 @@ fn certificates(out: &mut String, list: &[Certificate]) {
             certificate.subject.clone(),
             names,
             certificate.valid_until.clone(),
-            certificate.days_left.to_string(),
+            match &certificate.not_yet_valid {
+                Some(early) => early.clone(),
+                None => certificate.days_left.to_string(),
+            },
             format!("{}{refused}", certificate.shown_by.join(" ")),
         ]);
     }

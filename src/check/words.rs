@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::duration_text as time;
 use crate::config::{Ack, Config, Decisions, Endpoint, Group, Policy, Queue, Shed};
 
 /// One line each; an empty one parts paragraphs.
@@ -167,11 +168,6 @@ fn decisions(lines: &mut Vec<String>, back: &Decisions) {
     for (i, broker) in back.brokers.iter().enumerate() {
         lines.push(format!("    {}. {broker}", i + 1));
     }
-}
-
-/// As the file writes durations.
-pub(super) fn time(time: Duration) -> String {
-    humantime::format_duration(time).to_string()
 }
 
 fn bytes(bytes: usize) -> String {

@@ -77,6 +77,20 @@ impl CertificateInfo {
         (bits < 2048).then(|| format!("its key is RSA {bits} (2048 is the least){digest}"))
     }
 
+    /// `not valid before 2026-12-01, in 10 days`, if so. `now` in Unix seconds.
+    #[must_use]
+    pub fn not_yet_valid(&self, now: i64) -> Option<String> {
+        let left = self.not_before.saturating_sub(now);
+        let days = left.div_euclid(86_400);
+        let wait = match days {
+            _ if left <= 0 => return None,
+            0 => "in less than a day".to_owned(),
+            1 => "in 1 day".to_owned(),
+            days => format!("in {days} days"),
+        };
+        Some(format!("not valid before {}, {wait}", self.first_day()))
+    }
+
     /// Last day of validity, as `2027-01-31`.
     #[must_use]
     pub fn last_day(&self) -> String {

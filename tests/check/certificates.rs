@@ -3,7 +3,7 @@
 use weir::net::hex;
 
 use crate::net_support::{Made, ca_params, expired, leaf, self_signed, signed_by};
-use crate::support::{Said, Site, step};
+use crate::support::{Said, Site, configuration, step};
 use crate::tm::{Mute, Tm};
 
 /// The lines that a check gives to paste.
@@ -72,7 +72,7 @@ fn an_expired_certificate_is_refused_and_a_pin_says_that_it_is_over() {
         hex(&certificate.pin())
     ));
     site.connect()
-        .says(0, &["has ended on 2020-01-01", "because it is pinned"]);
+        .says(0, &["expired on 2020-01-01", "because it is pinned"]);
 }
 
 #[test]
@@ -107,6 +107,75 @@ fn pins_that_are_configured_stay_among_the_lines_to_paste() {
     assert!(
         lines.contains(&old) && lines.contains(&hex(&certificate.pin())),
         "{lines}"
+    );
+}
+
+fn now() -> std::time::Duration {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+}
+
+/// Valid in ten days and a half.
+fn early(mut params: rcgen::CertificateParams) -> rcgen::CertificateParams {
+    let day = std::time::Duration::from_secs(86_400);
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now() + day * 10 + day / 2;
+    params
+}
+
+#[test]
+fn a_certificate_of_weirs_own_that_is_not_valid_yet_is_said_and_fails_the_check() {
+    let own = self_signed(early(leaf(&["localhost"])));
+    let tm = Tm::start(&self_signed(leaf(&["localhost"])), Mute::Nothing);
+    let group = tm.group("localhost", "tcp");
+    let site = Site::with("");
+    std::fs::write(site.path("cert.pem"), &own.pem).unwrap();
+    std::fs::write(site.path("key.pem"), own.key.serialize_pem()).unwrap();
+    let tls = format!(
+        "[tls]\ncertificate = {:?}\nkey = {:?}\n[tls.trust]\npem = {0:?}\n",
+        site.path("cert.pem"),
+        site.path("key.pem")
+    );
+    site.write(&configuration(&tls, &group));
+    let said = site.check(&[]);
+    said.says(
+        0,
+        &[
+            "warning: tls: weir's own certificate",
+            "is not valid before 20",
+            ", in 10 days: gateways refuse it until then",
+            "warning: tls.trust: ",
+        ],
+    );
+    let said = site.connect();
+    said.says(1, &["FAILED: not valid yet", "it is not valid before 20"]);
+    assert!(!said.all().contains("days left\n"), "{}", said.all());
+    assert!(!said.stdout.contains("364 days left"), "{}", said.all());
+    let json = site.json();
+    let shown = json["connect"]["certificates"].as_array().unwrap();
+    let weir = shown.iter().find(|c| c["shown_by"][0] == "weir").unwrap();
+    assert!(
+        weir["not_yet_valid"].as_str().unwrap().ends_with(", in 10 days"),
+        "{weir}"
+    );
+}
+
+#[test]
+fn a_pinned_certificate_that_is_not_valid_yet_is_worth_a_note() {
+    let shown = self_signed(early(leaf(&["localhost"])));
+    let tm = Tm::start(&shown, Mute::Nothing);
+    let site = Site::new(&shown, &tm.group("localhost", "tcp"));
+    site.connect().says(1, &["not valid before 20"]);
+    site.add(&format!(
+        "[tls]\nverify = \"pin\"\npins = [\"{}\"]\n",
+        hex(&shown.pin())
+    ));
+    site.connect().says(
+        0,
+        &[
+            ", in 10 days; weir accepts it because it is pinned",
+            "not valid before 20",
+        ],
     );
 }
 

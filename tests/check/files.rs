@@ -45,10 +45,104 @@ fn a_file_that_is_no_toml_or_not_there_is_2() {
 fn files_of_tls_that_weir_could_not_start_with_are_problems_all_of_them() {
     let tls = "[tls]\ncertificate = \"/nowhere/weir.pem\"\nkey = \"/nowhere/weir.key\"\n[tls.trust]\npem = \"/nowhere/ca.pem\"\n";
     let site = Site::with(&configuration(tls, GROUP));
-    site.check(&[]).says(2, &["/nowhere/weir.pem", "/nowhere/ca.pem"]);
+    site.check(&[]).says(
+        2,
+        &[
+            "tls.certificate: /nowhere/weir.pem: it cannot be read",
+            "tls.trust.pem: /nowhere/ca.pem: it cannot be read",
+            "certificate = \"/nowhere/weir.pem\"\n",
+            "2 problems in the configuration",
+        ],
+    );
     let json = site.json();
-    assert_eq!(json["problems"].as_array().unwrap().len(), 2);
-    assert_eq!(json["problems"][0]["key"], "tls");
+    let text = std::fs::read_to_string(site.path("weir.toml")).unwrap();
+    let places: Vec<_> = json["problems"].as_array().unwrap().iter().collect();
+    assert_eq!(places.len(), 2);
+    for (problem, key) in places.into_iter().zip(["certificate", "pem"]) {
+        let named = text
+            .lines()
+            .position(|line| line.starts_with(&format!("{key} = ")));
+        assert_eq!(problem["line"], named.unwrap() + 1, "{problem}");
+        assert!(problem["key"].as_str().unwrap().ends_with(key), "{problem}");
+    }
+}
+
+#[test]
+fn a_keystore_that_cannot_be_used_is_named_by_file_line_and_key() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
+    for (keystore, key, line, what) in [
+        (
+            "file_name = \"JKS\"\npassword = \"no\"",
+            "tls.keystore.password",
+            3,
+            "the password is wrong",
+        ),
+        (
+            "file = \"/nowhere.jks\"\npassword = \"no\"",
+            "tls.keystore.file",
+            2,
+            "it cannot be read",
+        ),
+        (
+            "file_name = \"/nowhere.jks\"\npassword = \"no\"",
+            "tls.keystore.file",
+            1,
+            "it cannot be read",
+        ),
+        (
+            "file = \"JKS\"\npassword = \"wso2carbon\"\nalias = \"other\"",
+            "tls.keystore.alias",
+            4,
+            "it has no private key with alias other",
+        ),
+        (
+            "file = \"JKS\"\npassword = \"wso2carbon\"\nkey_password = \"no\"",
+            "tls.keystore.key_password",
+            4,
+            "the key password is wrong",
+        ),
+    ] {
+        let keystore = keystore.replace("JKS", &format!("{directory}/rsa2048.jks"));
+        let site = Site::with(&format!(
+            "[tls.keystore]\n{keystore}\n{}",
+            configuration("", GROUP)
+        ));
+        let said = site.check(&[]);
+        said.says(2, &[&format!("error: {key}: "), ".jks", what]);
+        assert!(
+            said.all().contains(&format!("weir.toml:{line}:")),
+            "{}",
+            said.all()
+        );
+        assert!(
+            !said.all().contains("\"no\""),
+            "a password is shown: {}",
+            said.all()
+        );
+        assert_eq!(site.json()["problems"][0]["line"], line);
+    }
+}
+
+#[test]
+fn more_connections_than_descriptors_are_a_warning() {
+    let more = configuration("", GROUP).replacen("[listen]\n", "[listen]\nmax_connections = 1_000_000\n", 1);
+    let site = Site::with(&more);
+    // Whoever runs the tests may have more; then a million connections do fit.
+    let limit = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let limit = limit.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let limit = limit.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    let said = site.check(&[]);
+    said.says(0, &[]);
+    let warned = said
+        .all()
+        .contains("weir.toml:2:19: listen.max_connections: 1000000 connections")
+        && said.all().contains("LimitNOFILE=");
+    assert_eq!(
+        warned,
+        limit.is_some_and(|limit| limit < 1_000_000),
+        "{}",
+        said.all()
+    );
 }
 
 #[test]

@@ -114,8 +114,11 @@ impl Made {
 }
 
 fn make() -> Made {
+    make_with(CertificateParams::new(vec!["localhost".to_owned()]).unwrap())
+}
+
+fn make_with(params: CertificateParams) -> Made {
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
     Made {
         certificate: certificate.pem(),
@@ -174,6 +177,68 @@ async fn over_tls(tables: String, pin: [u8; 32]) -> (Stage, Load, Url) {
         ..stage.load()
     });
     (stage, load, to)
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_warned_about_and_bad_trust_is_refused_with_file_line_and_key() {
+    story(async {
+        let files = TempDir::new().unwrap();
+        let (certificate, key) = (files.path().join("tls.crt"), files.path().join("tls.key"));
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now + Duration::from_secs(10 * 86_400 + 3600);
+        let made = make_with(params);
+        replace(&certificate, &made.certificate);
+        replace(&key, &made.key);
+        let tables = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+        let plan = Plan {
+            tables,
+            own_tls: true,
+            ..Plan::groups(&["one"])
+        };
+        let mut stage = Stage::start(plan).await;
+        let early = "weir's own certificate";
+        let line = stage.weir.logged(early).await;
+        let message = line["message"].as_str().unwrap();
+        assert!(
+            message.contains("is not valid before 20")
+                && message.contains(", in 10 days: gateways refuse it"),
+            "{message}"
+        );
+        assert_eq!(line["level"], "WARN");
+        let in_status = |s: &crate::support::process::Status| {
+            let warnings = s.0["warnings"].as_array().unwrap();
+            warnings
+                .iter()
+                .filter(|w| w.as_str().unwrap().starts_with(early))
+                .count()
+        };
+        assert_eq!(in_status(&stage.weir.status()), 1);
+        let text = format!(
+            "{}\n[tls.trust.keystore]\nfile = \"/nowhere.jks\"\npassword = \"no\"\n",
+            stage.toml
+        );
+        let named = 1 + text
+            .lines()
+            .position(|line| line.starts_with("file = \"/nowhere"))
+            .unwrap();
+        std::fs::write(stage.weir.config_file(), &text).unwrap();
+        stage.weir.signal("HUP");
+        let line = stage
+            .weir
+            .logged("reload refused, the old configuration stays")
+            .await;
+        let message = line["message"].as_str().unwrap();
+        let place = format!(":{named}:8: tls.trust.keystore.file: /nowhere.jks: it cannot be read");
+        assert!(message.contains(&place), "{message}");
+        std::fs::write(stage.weir.config_file(), &stage.toml).unwrap();
+        stage.weir.signal("HUP");
+        stage.weir.logged("configuration read again").await;
+        assert_eq!(stage.weir.lines(early).len(), 2, "said again at the reload");
+        assert_eq!(in_status(&stage.weir.status()), 1, "and once in the status");
+    });
 }
 
 #[test]

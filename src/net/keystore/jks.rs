@@ -6,6 +6,7 @@
 //! read, so lengths are believed only in a file that somebody who knows the password has written; and even
 //! then nothing is allocated by them.
 
+use super::WRONG_PASSWORD;
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{FromDer, OctetString, Sequence};
@@ -37,7 +38,7 @@ pub(super) fn parse(file: &[u8], password: &str) -> Result<Vec<Entry>, String> {
     let cut = file.len().checked_sub(DIGEST_BYTES).ok_or("it is cut short")?;
     let (body, stored) = file.split_at(cut);
     if digest(password, body) != stored {
-        return Err("the password is wrong, or the file is damaged".into());
+        return Err(WRONG_PASSWORD.into());
     }
     let mut reader = Reader(body);
     entries(&mut reader).ok_or_else(|| "it is malformed although its digest is right".into())

@@ -1,6 +1,6 @@
 //! Key and trust material from files: PEM, JKS and PKCS#12, the kind found by the first bytes.
 //!
-//! Every error names the file, what is wrong with it, and what to do.
+//! Every error names the key of the configuration, the file, what is wrong with it, and what to do.
 
 mod jks;
 mod pem;
@@ -17,6 +17,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 use super::tls::TlsError;
 use crate::config::{KeyFile, Secret, Trust};
 
+/// A keystore's checksum holds its password, so the two cannot be told apart.
+const WRONG_PASSWORD: &str = "the password is wrong, or the file is damaged";
+
 /// Larger files are no keystores.
 const FILE_MAX_BYTES: u64 = 16 << 20;
 
@@ -27,6 +30,8 @@ pub(super) struct Identity {
     pub(super) key: PrivateKeyDer<'static>,
     /// For messages: the file, and the alias where there is one.
     pub(super) origin: String,
+    /// The key of the configuration that names the file; empty when none does.
+    pub(super) named_by: &'static str,
 }
 
 /// Trusted certificates.
@@ -41,10 +46,15 @@ pub(super) struct Anchors {
 pub(super) fn identity(file: &KeyFile) -> Result<Identity, TlsError> {
     match file {
         KeyFile::Pem { certificate, key } => {
-            let chain = pem::certificates(&read(certificate)?).map_err(|e| in_file(certificate, &e))?;
-            let key = pem::key(&read(key)?).map_err(|e| in_file(key, &e))?;
-            let origin = certificate.display().to_string();
-            Ok(Identity { chain, key, origin })
+            let (of_chain, of_key) = (At("tls.certificate", certificate), At("tls.key", key));
+            let chain = pem::certificates(&of_chain.read()?).map_err(|e| of_chain.error(&e))?;
+            let key = pem::key(&of_key.read()?).map_err(|e| of_key.error(&e))?;
+            Ok(Identity {
+                chain,
+                key,
+                origin: certificate.display().to_string(),
+                named_by: "tls.certificate",
+            })
         }
         KeyFile::Keystore {
             file,
@@ -52,22 +62,35 @@ pub(super) fn identity(file: &KeyFile) -> Result<Identity, TlsError> {
             alias,
             key_password,
         } => {
-            let store = open(file, password)?;
-            let entry = choose(store, alias.as_deref()).map_err(|e| in_file(file, &e))?;
+            let at = At("tls.keystore.file", file);
+            let store = open(at, "tls.keystore.password", password)?;
+            let chosen_by = match alias {
+                Some(_) => "tls.keystore.alias",
+                None => at.0,
+            };
+            let entry = choose(store, alias.as_deref()).map_err(|e| At(chosen_by, file).error(&e))?;
             let origin = format!("{}, alias {}", file.display(), entry.alias);
-            let key_password = key_password.as_ref().unwrap_or(password);
+            let (key_password, unlocked_by) = match key_password {
+                Some(own) => (own, "tls.keystore.key_password"),
+                None => (password, "tls.keystore.password"),
+            };
             let key = entry.key.unlock(key_password).map_err(|e| {
-                TlsError(format!(
+                let text = format!(
                     "{origin}: {e} (a key may have a password of its own: tls.keystore.key_password)"
-                ))
+                );
+                TlsError::about(unlocked_by, text)
             })?;
             if entry.chain.is_empty() {
-                return Err(TlsError(format!("{origin}: the key has no certificate")));
+                return Err(TlsError::about(
+                    at.0,
+                    format!("{origin}: the key has no certificate"),
+                ));
             }
             Ok(Identity {
                 chain: entry.chain,
                 key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)),
                 origin,
+                named_by: at.0,
             })
         }
     }
@@ -87,18 +110,21 @@ pub(super) fn trust(trust: &Trust) -> Result<Anchors, TlsError> {
                 origin: "the operating system's certificates".into(),
             })
         }
-        Trust::Pem(file) => Ok(Anchors {
-            certificates: pem::certificates(&read(file)?).map_err(|e| in_file(file, &e))?,
-            origin: file.display().to_string(),
-        }),
+        Trust::Pem(file) => {
+            let at = At("tls.trust.pem", file);
+            Ok(Anchors {
+                certificates: pem::certificates(&at.read()?).map_err(|e| at.error(&e))?,
+                origin: file.display().to_string(),
+            })
+        }
         Trust::Keystore { file, password } => {
-            let store = open(file, password)?;
+            let at = At("tls.trust.keystore.file", file);
+            let store = open(at, "tls.trust.keystore.password", password)?;
             // As Java's trust manager does: trusted entries, and the leaf of each key entry.
             let leaves = store.keys.into_iter().filter_map(|k| k.chain.into_iter().next());
             let certificates: Vec<_> = store.certificates.into_iter().chain(leaves).collect();
             if certificates.is_empty() {
-                return Err(in_file(
-                    file,
+                return Err(at.error(
                     "it holds no trusted certificate: add one with keytool -importcert -alias NAME -file \
                      CERTIFICATE -keystore FILE, or give weir a PEM file",
                 ));
@@ -141,8 +167,12 @@ impl Key {
     }
 }
 
-fn open(path: &Path, password: &Secret) -> Result<Store, TlsError> {
-    store(&read(path)?, password.expose(), path).map_err(|e| in_file(path, &e))
+/// `unlocked_by` is the key that holds the password.
+fn open(at: At<'_>, unlocked_by: &'static str, password: &Secret) -> Result<Store, TlsError> {
+    store(&at.read()?, password.expose(), at.1).map_err(|e| match e == WRONG_PASSWORD {
+        true => At(unlocked_by, at.1).error(&e),
+        false => at.error(&e),
+    })
 }
 
 fn store(bytes: &[u8], password: &str, path: &Path) -> Result<Store, String> {
@@ -181,7 +211,7 @@ fn store(bytes: &[u8], password: &str, path: &Path) -> Result<Store, String> {
         )
     } else if bytes.starts_with(&[0xef, 0xbf, 0xbd]) {
         Err(
-            "it is no keystore any more: something has treated the binary file as text (UTF-8 replacement \
+            "it is not a keystore any more: something has treated the binary file as text (UTF-8 replacement \
              characters at its start); copy the original again"
                 .into(),
         )
@@ -222,21 +252,27 @@ fn choose(store: Store, alias: Option<&str>) -> Result<KeyEntry, String> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?
-            .take(FILE_MAX_BYTES + 1)
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|e: std::io::Error| in_file(path, &format!("it cannot be read: {e}")))?;
-    if bytes.len() as u64 > FILE_MAX_BYTES {
-        return Err(in_file(path, "it is larger than 16 MiB: no keystore"));
-    }
-    Ok(bytes)
-}
+/// A key of the configuration, and the file it names.
+#[derive(Clone, Copy)]
+struct At<'a>(&'static str, &'a Path);
 
-fn in_file(path: &Path, problem: &str) -> TlsError {
-    TlsError(format!("{}: {problem}", path.display()))
+impl At<'_> {
+    fn read(self) -> Result<Vec<u8>, TlsError> {
+        let read = || {
+            let mut bytes = Vec::new();
+            std::fs::File::open(self.1)?
+                .take(FILE_MAX_BYTES + 1)
+                .read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(|e: std::io::Error| self.error(&format!("it cannot be read: {e}")))?;
+        if bytes.len() as u64 > FILE_MAX_BYTES {
+            return Err(self.error("it is larger than 16 MiB: no keystore"));
+        }
+        Ok(bytes)
+    }
+
+    fn error(self, problem: &str) -> TlsError {
+        TlsError::about(self.0, format!("{}: {problem}", self.1.display()))
+    }
 }

@@ -4,12 +4,12 @@ use p12_keystore::error::Error;
 use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use super::{Key, KeyEntry, Store};
+use super::{Key, KeyEntry, Store, WRONG_PASSWORD};
 
 /// Reads a store; the error says what is wrong with it.
 pub(super) fn parse(file: &[u8], password: &str) -> Result<Store, String> {
     let store = KeyStore::from_pkcs12(file, password, Pkcs12ImportPolicy::Relaxed).map_err(|e| match e {
-        Error::MacError(_) => "the password is wrong, or the file is damaged".to_owned(),
+        Error::MacError(_) => WRONG_PASSWORD.to_owned(),
         other => format!("it cannot be read as PKCS#12: {other}"),
     })?;
     let der = |c: &p12_keystore::Certificate| CertificateDer::from(c.as_der().to_vec());

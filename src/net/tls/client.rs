@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::unchecked::Unchecked;
 use super::verify::Verifier;
-use super::{Current, TlsError, explain, provider};
+use super::{Current, TlsError, explain, provider, unix_now};
 use crate::config::{Tls, Url, Verify};
 use crate::net::error::{DialClass, DialError};
 use crate::net::keystore::{self, Anchors};
@@ -26,6 +26,7 @@ pub struct ClientTls {
 struct Settings {
     config: Arc<ClientConfig>,
     anchors: usize,
+    early: Vec<String>,
 }
 
 impl ClientTls {
@@ -54,15 +55,19 @@ impl ClientTls {
     /// # Errors
     /// None in practice: the provider lacks a TLS version.
     pub fn insecure_for_lab() -> Result<ClientTls, TlsError> {
-        ClientTls::checked_by(Arc::new(Unchecked::new()), 0)
+        ClientTls::checked_by(Arc::new(Unchecked::new()), 0, Vec::new())
     }
 
     fn with(verifier: Verifier) -> Result<ClientTls, TlsError> {
-        let anchors = verifier.anchors();
-        ClientTls::checked_by(Arc::new(verifier), anchors)
+        let (anchors, early) = (verifier.anchors(), verifier.early(unix_now()));
+        ClientTls::checked_by(Arc::new(verifier), anchors, early)
     }
 
-    fn checked_by(verifier: Arc<dyn ServerCertVerifier>, anchors: usize) -> Result<ClientTls, TlsError> {
+    fn checked_by(
+        verifier: Arc<dyn ServerCertVerifier>,
+        anchors: usize,
+        early: Vec<String>,
+    ) -> Result<ClientTls, TlsError> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -70,7 +75,11 @@ impl ClientTls {
             .with_no_client_auth();
         let config = Arc::new(config);
         Ok(ClientTls {
-            settings: Current::new(Arc::new(Settings { config, anchors })),
+            settings: Current::new(Arc::new(Settings {
+                config,
+                anchors,
+                early,
+            })),
         })
     }
 
@@ -78,6 +87,12 @@ impl ClientTls {
     #[must_use]
     pub fn anchors(&self) -> usize {
         self.settings.load().anchors
+    }
+
+    /// Trusted certificates that were not valid yet when they were read, a line for people each.
+    #[must_use]
+    pub fn not_yet_valid(&self) -> Vec<String> {
+        self.settings.load().early.clone()
     }
 
     /// New handshakes follow `other` from now on, in every clone. Open connections stay.

@@ -12,19 +12,35 @@ mod verify;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use client::ClientTls;
 pub use server::{Acceptor, ServerTls};
 
-/// Key or trust material that cannot be used: which file, why, and what to do; may have several lines.
+/// Key or trust material that cannot be used: which key of the configuration names it, which file, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsError(pub String);
+pub struct TlsError {
+    /// Full path of the key; empty when none is to blame.
+    pub key: &'static str,
+    /// The rest.
+    pub message: String,
+}
+
+impl TlsError {
+    pub(in crate::net) fn about(key: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { key, message }
+    }
+}
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self.key {
+            "" => f.write_str(&self.message),
+            key => write!(f, "{key}: {}", self.message),
+        }
     }
 }
 
@@ -32,8 +48,14 @@ impl std::error::Error for TlsError {}
 
 impl From<tokio_rustls::rustls::Error> for TlsError {
     fn from(e: tokio_rustls::rustls::Error) -> Self {
-        TlsError(e.to_string())
+        TlsError::about("", e.to_string())
     }
+}
+
+/// Unix seconds.
+fn unix_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The one provider of this program. Always named: the process default depends on features that any

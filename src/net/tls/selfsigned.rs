@@ -21,7 +21,7 @@ pub(super) struct Made {
 /// Makes key (EC P-256) and certificate for `host`, localhost and the loopback addresses. `now` is the time
 /// since the Unix epoch.
 pub(super) fn make(host: &str, now: Duration) -> Result<Made, TlsError> {
-    let fail = |e: rcgen::Error| TlsError(format!("cannot make a self-signed certificate: {e}"));
+    let fail = |e: rcgen::Error| TlsError::about("", format!("cannot make a self-signed certificate: {e}"));
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     if host.is_ascii() && !host.is_empty() && host != "localhost" {
         names.insert(0, host.to_owned());
@@ -47,6 +47,7 @@ pub(super) fn make(host: &str, now: Duration) -> Result<Made, TlsError> {
         chain: vec![der],
         key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
         origin: "self-signed certificate".into(),
+        named_by: "",
     };
     Ok(Made { identity, notice })
 }

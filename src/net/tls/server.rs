@@ -12,7 +12,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Current, TlsError, explain, provider, selfsigned};
+use super::{Current, TlsError, explain, provider, selfsigned, unix_now};
 use crate::config::Tls;
 use crate::net::error::{DialClass, DialError};
 use crate::net::info::CertificateInfo;
@@ -71,6 +71,16 @@ impl ServerTls {
     #[must_use]
     pub fn certificate(&self) -> &CertificateInfo {
         &self.certificate
+    }
+
+    /// That the certificate is not valid yet, if so: until then gateways refuse it.
+    #[must_use]
+    pub fn not_yet_valid(&self) -> Option<String> {
+        let early = self.certificate.not_yet_valid(unix_now())?;
+        let subject = &self.certificate.subject;
+        Some(format!(
+            "weir's own certificate ({subject}) is {early}: gateways refuse it until then"
+        ))
     }
 
     /// For the log when the certificate is self-signed: says so, and how gateways come to trust it. Several
@@ -134,8 +144,13 @@ impl Acceptor {
 
 /// Checks everything that would otherwise fail at the first handshake.
 fn certified(identity: Identity, now: Duration) -> Result<(CertifiedKey, CertificateInfo), TlsError> {
-    let Identity { chain, key, origin } = identity;
-    let fail = |text: String| Err(TlsError(format!("{origin}: {text}")));
+    let Identity {
+        chain,
+        key,
+        origin,
+        named_by,
+    } = identity;
+    let fail = |text: String| Err(TlsError::about(named_by, format!("{origin}: {text}")));
     let Some(leaf) = chain.first() else {
         return fail("there is no certificate".into());
     };

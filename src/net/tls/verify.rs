@@ -62,7 +62,7 @@ impl Verifier {
             Some(
                 builder
                     .build()
-                    .map_err(|e| TlsError(format!("{}: {e}", anchors.origin)))?,
+                    .map_err(|e| TlsError::about("tls.trust", format!("{}: {e}", anchors.origin)))?,
             )
         };
         Ok(Verifier {
@@ -73,6 +73,21 @@ impl Verifier {
             origin: anchors.origin,
             algorithms: provider.signature_verification_algorithms,
         })
+    }
+
+    /// Those of them that do not count before a day to come, a line each. `now` in Unix seconds.
+    pub(super) fn early(&self, now: i64) -> Vec<String> {
+        let early = |leaf: &CertificateDer<'_>| {
+            let info = CertificateInfo::of(leaf);
+            let early = info.not_yet_valid(now)?;
+            Some(format!(
+                "{}: the certificate of {} is {early}",
+                self.origin, info.subject
+            ))
+        };
+        let mut lines: Vec<String> = self.trusted.iter().filter_map(early).collect();
+        lines.sort();
+        lines
     }
 
     /// Trusted certificates.
