@@ -86,6 +86,8 @@ class Run:
         command += ["--window", str(cell.window), "--report", "json"]
         if contender.tls:
             command += ["--insecure"]
+        else:
+            command += ["--auth", target]
         if cell.rate:
             command += ["--rate", str(cell.rate), "--stamp"]
         child = self.children.start("load", command, self.bench.cores.load)

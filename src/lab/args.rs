@@ -26,7 +26,8 @@ pub struct LoadArgs {
     /// Where events go: tcp://host:port or ssl://host:port
     #[arg(long, value_parser = url, default_value = "tcp://127.0.0.1:9611")]
     pub target: Url,
-    /// Where the login goes; the target itself when not given
+    /// Where the login goes. When not given: with a tcp:// target ssl:// at its port + 100, as WSO2's agent does; with an
+    /// ssl:// target the target itself
     #[arg(long, value_parser = url)]
     pub auth: Option<Url>,
     /// User
@@ -55,7 +56,7 @@ pub struct LoadArgs {
     /// How long, e.g. 10s; until Ctrl-C when neither this nor --count is given
     #[arg(long, value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
-    /// Stop after so many events
+    /// Stop after so many events, or when none was answered within --reply-timeout
     #[arg(long)]
     pub count: Option<u64>,
     /// Length of an event in bytes; a mix of 448 to 760, 604 on average, when not given
@@ -149,11 +150,39 @@ impl LoadArgs {
         self.event_bytes.map_or(Sizes::Typical, Sizes::Fixed)
     }
 
+    /// Where the login goes.
+    pub(super) fn login_url(&self) -> Result<Url, String> {
+        match (&self.auth, self.target.scheme) {
+            (Some(auth), _) => Ok(auth.clone()),
+            (None, Scheme::Ssl) => Ok(self.target.clone()),
+            (None, Scheme::Tcp) => {
+                let port = self.target.port.checked_add(100);
+                Ok(Url {
+                    scheme: Scheme::Ssl,
+                    host: self.target.host.clone(),
+                    port: port.ok_or(
+                        "the login port (the port of --target + 100) is not a port: name it with --auth",
+                    )?,
+                })
+            }
+        }
+    }
+
+    /// What mends an error of the login where nobody said where the login goes.
+    pub(super) fn advice(&self, error: &str) -> String {
+        match (&self.auth, self.login_url()) {
+            (None, Ok(url)) if url != self.target && error.contains(&url.to_string()) => format!(
+                " (logins go to {url}, as WSO2's agent sends them: --auth names another URL; --ca, --pin or --insecure say \
+                 which certificate to accept)"
+            ),
+            _ => String::new(),
+        }
+    }
+
     /// What TLS trusts. Certificates are only read when there is a TLS URL.
     pub(super) fn client_tls(&self) -> Result<ClientTls, String> {
-        let ssl = [Some(&self.target), self.auth.as_ref()]
-            .into_iter()
-            .flatten()
+        let ssl = [&self.target, &self.login_url()?]
+            .iter()
             .any(|url| url.scheme == Scheme::Ssl);
         let (trust, verify) = match (&self.ca, self.pin) {
             (Some(ca), _) => (Trust::Pem(ca.clone()), Verify::Full),
@@ -201,7 +230,7 @@ pub fn url(text: &str) -> Result<Url, String> {
             port,
         }),
         Some(_) => Err("the host is missing".into()),
-        None => Err("the port is no number from 1 to 65535".into()),
+        None => Err("the port is not a number from 1 to 65535".into()),
     }
 }
 
@@ -254,7 +283,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_or_pin_is_refused() {
+    fn a_load_logs_in_as_the_agent_does_unless_it_is_told_otherwise() {
+        let login = |arguments: &[&str]| {
+            let Cli::Load(load) = Cli::parse_from([&["weir", "load"], arguments].concat()) else {
+                panic!()
+            };
+            load.login_url().map(|url| url.to_string())
+        };
+        let agent = login(&["--target", "tcp://[::1]:9611"]);
+        assert_eq!(agent.unwrap(), "ssl://[::1]:9711");
+        let tls = login(&["--target", "ssl://weir:9711"]);
+        assert_eq!(tls.unwrap(), "ssl://weir:9711");
+        let told = login(&["--target", "tcp://weir:9611", "--auth", "tcp://weir:9611"]);
+        assert_eq!(told.unwrap(), "tcp://weir:9611");
+        assert!(
+            login(&["--target", "tcp://weir:65500"])
+                .unwrap_err()
+                .contains("--auth")
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_url_or_pin_is_refused() {
         for bad in [
             "host:1",
             "http://h:1",

@@ -189,10 +189,10 @@ impl Agent {
                     return Ok(());
                 }
                 // Nothing due yet: the next frame, or the end, which comes first (biased).
-                let stop = self.shared.stop.clone();
+                let issued = self.shared.issued.clone();
                 tokio::select! {
                     biased;
-                    () = stop.cancelled(), if !stop.is_cancelled() => {}
+                    () = issued.cancelled(), if !issued.is_cancelled() => {}
                     () = self.shared.due(self.index, self.due) => {}
                 }
                 continue;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ use crate::config::Url;
 use crate::net::Dialer;
 
 pub use counts::LoadCounts;
+#[cfg(test)]
+pub(in crate::lab) use run::run_telling;
 pub use run::{Report, run};
 
 /// What a load is.
@@ -146,6 +149,16 @@ impl LoadHandle {
     pub fn stop(&self) {
         self.0.stop.cancel();
     }
+
+    /// Waits for the first thing that goes wrong.
+    pub async fn first_error(&self) -> String {
+        let mut errors = self.0.first_error.subscribe();
+        match errors.wait_for(Option::is_some).await.map(|first| first.clone()) {
+            Ok(Some(first)) => first,
+            // The sender lives in this handle.
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 /// What all connections have in common.
@@ -153,10 +166,14 @@ struct Shared {
     options: LoadOptions,
     sessions: Sessions,
     counts: Mutex<LoadCounts>,
+    /// The first thing that went wrong, told at once, and the last.
+    first_error: watch::Sender<Option<String>>,
     last_error: Mutex<Option<String>>,
     /// New events that may still be issued; `u64::MAX` = no limit.
     left: AtomicU64,
     stop: CancellationToken,
+    /// Also when all events of a `count` are issued: who waits for the next one to be due need not.
+    issued: CancellationToken,
     /// Says when frames are due, where the rate is exact.
     pacer: Option<Pacer>,
 }
@@ -172,7 +189,9 @@ impl Load {
             left: AtomicU64::new(options.count.unwrap_or(u64::MAX)),
             sessions: Sessions::default(),
             counts: Mutex::default(),
+            first_error: watch::Sender::default(),
             last_error: Mutex::default(),
+            issued: stop.child_token(),
             stop,
             options,
         });
@@ -255,6 +274,11 @@ impl Shared {
     }
 
     fn failed(&self, why: String) {
+        self.first_error.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert_with(|| why.clone());
+            is_first
+        });
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
@@ -269,7 +293,11 @@ impl Shared {
                 u64::MAX => None,
                 left => Some(left.saturating_sub(events)),
             });
-        before.map_or(events, |left| left.min(events))
+        let taken = before.map_or(events, |left| left.min(events));
+        if before.is_ok_and(|left| left <= events) {
+            self.issued.cancel();
+        }
+        taken
     }
 
     /// Whether there will never be a new event again.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, interval_at, sleep};
 
 use super::{Load, LoadCounts, LoadOptions, LoadReport};
 use crate::lab::args::{LoadArgs, ReportFormat};
@@ -32,17 +32,25 @@ pub struct Report {
     pub last_error: Option<String>,
 }
 
-/// Runs until the duration, the count or a signal ends it; a line per second on standard error.
+/// Runs until the duration, the count or a signal ends it. On standard error: the first thing that goes wrong, at once,
+/// and a line per second. With a count it gives up when nothing was answered within the reply timeout.
 ///
 /// # Errors
 /// The trusted certificates cannot be read, or not one event was answered ok.
 pub async fn run(args: LoadArgs) -> Result<Report, String> {
+    run_telling(args, &mut |line| eprintln!("{line}")).await
+}
+
+pub(in crate::lab) async fn run_telling(
+    args: LoadArgs,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Report, String> {
     let dialer = Dialer::new(args.client_tls()?, SocketOptions::default());
     // Events are dated now: newer Traffic Managers drop old ones.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let timestamp_ms = i64::try_from(now.as_millis()).unwrap_or(0);
     let options = LoadOptions {
-        auth: args.auth.clone(),
+        auth: Some(args.login_url()?),
         user: args.user.clone(),
         password: args.password.clone(),
         connections: args.connections,
@@ -62,9 +70,15 @@ pub async fn run(args: LoadArgs) -> Result<Report, String> {
     let second = Duration::from_secs(1);
     let mut ticks = interval_at(Instant::now() + second, second);
     let mut last = 0;
+    let first_error = {
+        let handle = handle.clone();
+        async move { handle.first_error().await }
+    };
+    let patience = sleep(args.reply_timeout);
     let (finish, signalled) = (load.finish(), signalled());
-    tokio::pin!(finish, signalled);
-    let mut stopped = false;
+    tokio::pin!(finish, signalled, first_error, patience);
+    let (mut stopped, mut told) = (false, false);
+    let mut patient = args.count.is_some();
     let report = loop {
         // Biased: ends before lines. After a signal, what is unanswered is seen through.
         tokio::select! {
@@ -75,14 +89,26 @@ pub async fn run(args: LoadArgs) -> Result<Report, String> {
                 stopped = true;
                 handle.stop();
             }
+            error = &mut first_error, if !told => {
+                told = true;
+                tell(&format!("weir load: {error}{}; trying again", args.advice(&error)));
+            }
+            () = &mut patience, if patient => {
+                patient = false;
+                if handle.counts().events_acked == 0 {
+                    tell(&format!("weir load: nothing was answered within {:?}, giving up", args.reply_timeout));
+                    stopped = true;
+                    handle.stop();
+                }
+            }
             _ = ticks.tick() => {
                 let now = handle.counts();
-                eprintln!(
+                tell(&format!(
                     "{:>10} events/s  {:>12} acked  {:>6} sent again",
                     now.events_acked - last,
                     now.events_acked,
                     now.events_resent
-                );
+                ));
                 last = now.events_acked;
             }
         }

@@ -89,3 +89,40 @@ async fn a_load_that_reaches_nobody_says_why() {
     let error = within(load::run(load)).await.unwrap_err();
     assert!(error.contains(&target) && error.contains("refused"), "{error}");
 }
+
+/// What a load says while it runs, and how it ends.
+async fn told(arguments: &[&str]) -> (Vec<String>, Result<load::Report, String>) {
+    let Cli::Load(load) = Cli::parse_from([&["weir", "load"], arguments].concat()) else {
+        panic!()
+    };
+    let mut lines = Vec::new();
+    let outcome = within(load::run_telling(load, &mut |line| lines.push(line.to_owned()))).await;
+    (lines, outcome)
+}
+
+#[tokio::test]
+async fn a_load_says_its_first_error_at_once_and_a_count_that_nobody_answers_ends() {
+    let target = "tcp://127.0.0.1:1";
+    let (lines, outcome) = told(&["--target", target, "--count", "1", "--reply-timeout", "300ms"]).await;
+    assert!(outcome.unwrap_err().contains("refused"));
+    let first = &lines[0];
+    assert!(
+        first.contains("ssl://127.0.0.1:101") && first.contains("refused") && first.contains("--auth"),
+        "{lines:?}"
+    );
+    assert_eq!(lines.len(), 2, "said once: {lines:?}");
+    assert!(
+        lines[1].contains("nothing was answered within 300ms"),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_load_of_a_count_ends_with_the_last_answer_whatever_the_rate() {
+    let sink = Sink::start(SinkOptions::local()).unwrap();
+    let data = format!("tcp://{}", sink.data_address());
+    // The second event is due after a second, the turn of the last of the 64 connections comes after a minute.
+    let arguments = ["--target", &data, "--auth", &data, "--count", "2", "--rate", "1"];
+    let (_, outcome) = told(&arguments).await;
+    assert_eq!(outcome.unwrap().counts.events_acked, 2);
+}
