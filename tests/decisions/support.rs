@@ -274,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         );
     }
 
-    /// The next frame that is no heartbeat, and how many heartbeats came before it.
+    /// The next frame that is not a heartbeat, and how many heartbeats came before it.
     pub(crate) async fn frame_past_heartbeats(&mut self) -> (Vec<u8>, usize) {
         let mut beats = 0;
         loop {
