@@ -188,6 +188,8 @@ pub struct Endpoint {
     pub reason: Option<String>,
     /// Milliseconds in this state.
     pub since_ms: u64,
+    /// Milliseconds to the next attempt, where one is waited for; the soonest worker's.
+    pub again_in_ms: Option<u64>,
     /// Enabled by the operator.
     pub enabled: bool,
     /// Workers whose link is up.
@@ -345,6 +347,7 @@ impl Endpoint {
             self.reason.clone_from(&o.reason);
             self.since_ms = o.since_ms;
         }
+        self.again_in_ms = self.again_in_ms.into_iter().chain(o.again_in_ms).min();
         self.enabled &= o.enabled;
         self.links_up += o.links_up;
         self.connects_total += o.connects_total;

@@ -94,7 +94,8 @@ impl Group {
     }
 
     /// Takes over a changed configuration: endpoints that are gone finish what they have in flight, new
-    /// ones start, untouched ones stay connected, under the new settings. New credentials make all links new.
+    /// ones start, untouched ones stay connected, under the new settings; those that are down try again at once.
+    /// New credentials make all links new.
     pub fn apply(&self, group: &config::Group, settings: Rc<config::Link>) {
         let shared = &self.shared;
         shared.policy.set(group.policy);
@@ -106,6 +107,7 @@ impl Group {
             let stays = known && group.endpoints.contains(&link.endpoint);
             if stays {
                 link.nudge();
+                link.try_now();
             } else {
                 link.retire();
             }

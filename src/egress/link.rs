@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
-use super::backoff::{AUTHENTICATION_DELAY, Backoff, HEALTHY_AFTER};
+use super::backoff::{Backoff, HEALTHY_AFTER};
 use super::group::Shared;
 use super::login::login;
 use super::pump::{End, Pump};
@@ -26,6 +26,7 @@ pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
         let failure = match connect_while_wanted(&link, &group).await {
             Some(Ok(pump)) => {
                 let since = Instant::now();
+                backoff.logged_in();
                 link.up();
                 let end = pump.run().await;
                 if since.elapsed() >= HEALTHY_AFTER {
@@ -43,17 +44,16 @@ pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
             let settings = group.settings();
             backoff.set_bounds(settings.backoff_min, settings.backoff_max);
         }
-        let mut delay = backoff.next(&mut group.random());
-        if failure.class == "authentication" {
-            delay = delay.max(AUTHENTICATION_DELAY);
-        }
-        link.down(failure);
+        let delay = backoff.next(failure.class, &mut group.random());
+        let again_at = Instant::now() + delay;
+        link.down(failure, again_at);
         tokio::select! {
             // Unbiased would do as well; a change must not wait for the delay.
             biased;
             () = link.change() => {}
-            () = sleep(delay) => {}
+            () = sleep_until(again_at) => {}
         }
+        link.tries();
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Link {
     state: Cell<LinkState>,
     since: Cell<Instant>,
     failure: RefCell<Option<Failure>>,
+    /// When the next attempt is due; `None` = it is not waited for.
+    again_at: Cell<Option<Instant>>,
     may_take: Cell<bool>,
     enabled: Cell<bool>,
     retired: Cell<bool>,
@@ -88,6 +90,7 @@ impl Link {
             state: Cell::new(LinkState::Connecting),
             since: Cell::new(Instant::now()),
             failure: RefCell::default(),
+            again_at: Cell::new(None),
             may_take: Cell::new(false),
             enabled: Cell::new(true),
             retired: Cell::new(false),
@@ -106,8 +109,9 @@ impl Link {
         self.enter(LinkState::Up);
     }
 
-    /// Counts a failure; the log gets a line when the state or the class of the failure changes.
-    pub(super) fn down(&self, failure: Failure) {
+    /// Counts a failure; the log gets a line when the state or the class of the failure changes. The next
+    /// attempt comes at `again_at`.
+    pub(super) fn down(&self, failure: Failure, again_at: Instant) {
         if let Some(i) = FAILURES.iter().position(|c| *c == failure.class) {
             self.stats.borrow_mut().failures_total[i] += 1;
         }
@@ -127,7 +131,13 @@ impl Link {
             );
         }
         self.failure.replace(Some(failure));
+        self.again_at.set(Some(again_at));
         self.enter(LinkState::Down);
+    }
+
+    /// The wait for the next attempt is over.
+    pub(super) fn tries(&self) {
+        self.again_at.set(None);
     }
 
     pub(super) fn disabled(&self) {
@@ -172,6 +182,15 @@ impl Link {
     pub(super) fn set_enabled(&self, enabled: bool) {
         if self.enabled.replace(enabled) != enabled {
             self.nudge();
+            self.changed.notify_one();
+        } else if enabled {
+            self.try_now();
+        }
+    }
+
+    /// Ends the wait for the next attempt: what failed may have been mended.
+    pub(super) fn try_now(&self) {
+        if self.again_at.get().is_some() {
             self.changed.notify_one();
         }
     }
@@ -225,6 +244,10 @@ impl Link {
                 .as_ref()
                 .map(|f| format!("{}: {}", f.class, f.message)),
             since_ms: ms(self.since.get()),
+            again_in_ms: self
+                .again_at
+                .get()
+                .map(|at| u64::try_from(at.duration_since(now).as_millis()).unwrap_or(u64::MAX)),
             oldest_inflight_ms: self.oldest_unanswered.get().map_or(0, ms),
             enabled: self.enabled.get(),
             links_up: u64::from(self.state.get() == LinkState::Up),

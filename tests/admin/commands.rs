@@ -32,6 +32,7 @@ fn status_shows_groups_and_endpoints_and_why_one_is_down() {
         "blocking",
         "tm2.example:9611",
         "refused: connection refused",
+        "; next attempt in 1m 20s",
     ] {
         assert!(text.contains(part), "{part}:\n{text}");
     }

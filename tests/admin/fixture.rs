@@ -201,6 +201,7 @@ fn endpoint_status(name: &str, index: usize, n: &mut impl FnMut() -> u64) -> sta
         state,
         reason,
         since_ms: n(),
+        again_in_ms: (state == LinkState::Down).then_some(80_000),
         enabled: true,
         links_up: n(),
         connects_total: n(),

@@ -49,6 +49,8 @@ fn every_number_of_a_snapshot_is_exported() {
         &serde_json::to_value(&look.snapshot).unwrap(),
         &mut |key, n| {
             let value = match key {
+                // For people who wait for it: no series is made of a countdown.
+                "again_in_ms" => return,
                 key if key.ends_with("_ms") => n / 1e3,
                 key if key.ends_with("_nanos_total") => n / 1e9,
                 _ => n,

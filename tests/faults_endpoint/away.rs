@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use weir::lab::{Close, Load, LoadOptions};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use weir::lab::sink::tcp;
+use weir::lab::{Close, Load, LoadOptions, Proxy, Sink};
 
-use crate::faults::{all_failures, eventually, failures, nothing_missing};
-use crate::support::{Bed, Plan, story};
+use crate::faults::{all_failures, eventually, failures, nothing_missing, proxied};
+use crate::support::{Bed, Plan, dialer, story, url};
 
 #[test]
 fn an_endpoint_that_refuses_leaves_its_events_to_the_next_and_the_primary_returns() {
@@ -168,4 +171,99 @@ fn all_groups_may_go_and_come_back_in_another_order() {
             assert_eq!(group.events.delivered, group.events.accepted, "{group:?}");
         }
     });
+}
+
+/// Which of a Traffic Manager's two ports opens last.
+#[derive(Debug, Clone, Copy)]
+enum Last {
+    Both,
+    Login,
+    Data,
+}
+
+#[test]
+fn an_outage_of_any_length_ends_soon_after_the_last_port_has_opened() {
+    const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    /// Between the openings of the two ports.
+    const APART: Duration = Duration::from_millis(2500);
+    story(async {
+        let (mut data, mut auth) = (Vec::new(), Vec::new());
+        let mut bed = Bed::start_adjusted(Plan::groups(&NAMES), |config, _, sinks| {
+            (config.link.backoff_min, config.link.backoff_max) =
+                (Duration::from_millis(100), Duration::from_secs(30));
+            for (g, sinks) in sinks.iter().enumerate() {
+                auth.push(Proxy::start(dialer(), url(sinks[0].data_address())).unwrap());
+                config.groups[g].endpoints[0].auth = url(auth[g].address());
+                data.push(proxied(config, &sinks[0], g, 0));
+            }
+        })
+        .await;
+        bed.links_up().await;
+        let load = Load::start(LoadOptions {
+            connections: 2,
+            rate: Some(200.0),
+            ..bed.load()
+        });
+        let handle = load.handle();
+        bed.until("traffic", |s| s.groups.iter().all(|g| g.events.delivered > 20))
+            .await;
+        let mut random = fastrand::Rng::with_seed(19);
+        let mut outages = JoinSet::new();
+        let sinks = std::mem::take(&mut bed.sinks).into_iter().flatten();
+        for (sink, (data, auth)) in sinks.zip(data.into_iter().zip(auth)) {
+            let last = [Last::Both, Last::Login, Last::Data][random.usize(..3)];
+            let length = Duration::from_millis(random.u64(..10_000));
+            outages.spawn_local(outage(sink, data, auth, length, last, APART));
+        }
+        let (mut waits, _alive): (Vec<Duration>, Vec<_>) = outages.join_all().await.into_iter().unzip();
+        waits.sort();
+        handle.stop();
+        load.finish().await;
+        let snapshot = bed.snapshot().await;
+        let refused = snapshot
+            .groups
+            .iter()
+            .map(|g| failures(&g.endpoints[0], "refused"))
+            .sum();
+        nothing_missing(&bed, "refused", refused).await;
+        let (half, all) = (waits[waits.len() / 2 - 1], waits[waits.len() - 1]);
+        println!("half within {half:.2?}, all within {all:.2?}");
+        assert!(
+            half <= Duration::from_millis(500) && all <= Duration::from_millis(1500),
+            "{waits:?}"
+        );
+    });
+}
+
+/// Closes both ports for so long; returns how long after the last opening an event was delivered.
+async fn outage(
+    sink: Sink,
+    data: Proxy,
+    auth: Proxy,
+    length: Duration,
+    last: Last,
+    apart: Duration,
+) -> (Duration, (Sink, (Proxy, Proxy))) {
+    let (data_at, auth_at, to) = (data.address(), auth.address(), url(sink.data_address()));
+    drop((data, auth));
+    sleep(length).await;
+    let open = |at| Proxy::start_on(tcp(at), dialer(), to.clone()).unwrap();
+    let before = sink.counts().frames_ok;
+    let (opened, open) = match last {
+        Last::Both => (Instant::now(), (open(data_at), open(auth_at))),
+        Last::Login => {
+            let data = open(data_at);
+            sleep(apart).await;
+            (Instant::now(), (data, open(auth_at)))
+        }
+        Last::Data => {
+            let auth = open(auth_at);
+            sleep(apart).await;
+            (Instant::now(), (open(data_at), auth))
+        }
+    };
+    eventually("an event is delivered again", || sink.counts().frames_ok > before).await;
+    let wait = opened.elapsed();
+    println!("down for {length:.1?}, opened last: {last:?}, served again after {wait:.2?}");
+    (wait, (sink, open))
 }

@@ -129,6 +129,41 @@ fn a_wrong_password_is_said_tried_seldom_and_mended_by_a_reload() {
 }
 
 #[test]
+fn a_wrong_password_is_tried_again_at_once_after_a_reload_and_an_operators_enable() {
+    story(async {
+        let bed = Bed::start_adjusted(Plan::groups(&["locked", "open"]), |_, _, sinks| {
+            sinks[0][0].set(|b| b.login = Login::Refuse);
+        })
+        .await;
+        let refused = async |n| {
+            bed.until(
+                "so many logins are refused, and the next is minutes or seconds away",
+                |s| {
+                    let endpoint = &s.groups[0].endpoints[0];
+                    failures(endpoint, "authentication") == n
+                        && endpoint.again_in_ms > Some(5_000_u64 << (n - 1))
+                },
+            )
+            .await
+        };
+        refused(1).await;
+        bed.weir.apply(bed.config.clone(), Vec::new()).await.unwrap();
+        refused(2).await;
+        let name = &bed.config.groups[0].endpoints[0].name;
+        assert!(bed.weir.control().enable("locked", name, true).await);
+        let seen = refused(3).await;
+        assert_eq!(bed.sinks[0][0].counts().logins_refused, 3);
+        assert_eq!(all_failures(&seen, 1), 0);
+        // The account was unlocked at the Traffic Manager.
+        bed.sinks[0][0].set(|b| b.login = Login::Check);
+        assert!(bed.weir.control().enable("locked", name, true).await);
+        bed.links_up().await;
+        assert_eq!(bed.group("locked").await.endpoints[0].again_in_ms, None);
+        assert_eq!(bed.group("open").await.endpoints[0].connects_total, 1);
+    });
+}
+
+#[test]
 fn a_traffic_manager_that_restarts_knows_no_session_and_gets_a_new_login() {
     story(async {
         let bed = Bed::start(Plan::groups(&["restarts", "stays"])).await;

@@ -106,11 +106,20 @@ fn endpoints(v: &Value) -> String {
                 } else {
                     failures.join(", ")
                 },
-                e["reason"].as_str().unwrap_or_default().replace('\n', " "),
+                why(e),
             ]);
         }
     }
     table(&rows)
+}
+
+/// Why an endpoint is not up, and how long it is left alone where that is long.
+fn why(e: &Value) -> String {
+    let why = e["reason"].as_str().unwrap_or_default().replace('\n', " ");
+    match e["again_in_ms"].as_f64() {
+        Some(ms) if ms >= 1000.0 => format!("{why}; next attempt in {}", age_ms(ms)),
+        _ => why,
+    }
 }
 
 /// The answer of POST /reload.
