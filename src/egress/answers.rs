@@ -13,6 +13,12 @@ use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
 /// Replies are one byte each; more than a window of them never waits.
 const READ_BYTES: usize = 256;
 
+/// Whether a `SessionTimeoutException` is about the session, and not another weir's "send again". In ASCII its
+/// length is right, so what follows is the next reply.
+fn says_expired(message: &str) -> bool {
+    message.is_ascii() && message.ends_with(" expired")
+}
+
 impl Pump {
     /// Reads replies until none is there; whether there was any.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop> {
@@ -59,9 +65,14 @@ impl Pump {
                     bytes = bytes.get(length..).unwrap_or_default();
                     self.delivered(now)?;
                 }
-                Ok(Some((Reply::Error { class, message }, _))) => {
+                Ok(Some((Reply::Error { class, message }, length))) => {
                     self.link.stats.borrow_mut().replies_error_total += 1;
                     let text = format!("{}: {message:?}", short_class(class));
+                    if class == SESSION_TIMEOUT && says_expired(&message) {
+                        bytes = bytes.get(length..).unwrap_or_default();
+                        self.expired(text, now)?;
+                        continue;
+                    }
                     if class == SESSION_TIMEOUT {
                         return Err(Stop::failed("session", text));
                     }
@@ -92,6 +103,7 @@ impl Pump {
         if !known {
             return Err(Stop::failed("protocol", "a reply that nothing was asked for"));
         }
+        self.session.works();
         let mut stats = self.link.stats.borrow_mut();
         stats.replies_ok_total += frames;
         stats.delivered_events_total += events;

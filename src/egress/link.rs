@@ -8,6 +8,7 @@ use super::backoff::{Backoff, HEALTHY_AFTER};
 use super::group::Shared;
 use super::login::login;
 use super::pump::{End, Pump};
+use super::session::Session;
 use super::state::{Failure, Link};
 
 /// Runs until the link is retired. Everything that ends a connection goes one way: a [`Failure`], what is
@@ -73,10 +74,9 @@ async fn connect_while_wanted(link: &Rc<Link>, group: &Rc<Shared>) -> Option<Res
 
 async fn connect(link: &Rc<Link>, group: &Rc<Shared>) -> Result<Pump, Failure> {
     let settings = group.settings();
-    let (username, password) = group.credentials();
-    let dialer = group.dialer();
-    let session = login(dialer, &link.endpoint.auth, &username, &password, &settings).await?;
-    let stream = dialer
+    let session = log_in(Rc::clone(link), Rc::clone(group)).await?;
+    let stream = group
+        .dialer()
         .dial(
             &link.endpoint.data,
             settings.connect_timeout,
@@ -84,4 +84,13 @@ async fn connect(link: &Rc<Link>, group: &Rc<Shared>) -> Result<Pump, Failure> {
         )
         .await?;
     Ok(Pump::new(Rc::clone(link), Rc::clone(group), stream, session))
+}
+
+/// A session of its own connection.
+pub(super) async fn log_in(link: Rc<Link>, group: Rc<Shared>) -> Result<Session, Failure> {
+    let settings = group.settings();
+    let (username, password) = group.credentials();
+    let auth = &link.endpoint.auth;
+    let id = login(group.dialer(), auth, &username, &password, &settings).await?;
+    Ok(Session::new(id, Instant::now()))
 }

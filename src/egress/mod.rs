@@ -2,7 +2,7 @@
 //!
 //! A [`Group`] starts one link per endpoint and says which of them may take events now ([`policy`]). A
 //! link ([`link`]) lives through one connection after the other: dial, log in, pump ([`pump`]), give back
-//! what is unanswered, back off ([`backoff`]). The pump merges parcels into frames ([`frame`], [`outbox`]) and
+//! what is unanswered, back off ([`backoff`]). The pump renews its session on the side ([`session`]), merges parcels into frames ([`frame`], [`outbox`]) and
 //! matches replies ([`answers`]) by order ([`pipeline`]).
 
 mod answers;
@@ -15,6 +15,7 @@ mod outbox;
 mod pipeline;
 mod policy;
 mod pump;
+mod session;
 mod state;
 
 pub use backoff::Backoff;

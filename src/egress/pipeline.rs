@@ -28,6 +28,8 @@ impl Frame {
 #[derive(Debug, Default)]
 pub struct Pipeline {
     frames: VecDeque<Frame>,
+    /// Refused because their session had expired, and older than all of the above.
+    expired: Vec<Frame>,
     /// Emptied parcel lists, to be filled again.
     spare: Vec<Vec<Parcel>>,
 }
@@ -59,10 +61,27 @@ impl Pipeline {
         true
     }
 
+    /// The oldest frame was refused because its session has expired; it keeps its place until
+    /// [`give_back_expired`](Self::give_back_expired). False when there is none.
+    pub(super) fn expired(&mut self) -> bool {
+        let oldest = self.frames.pop_front();
+        let known = oldest.is_some();
+        self.expired.extend(oldest);
+        known
+    }
+
+    /// Back to the queue with frames whose session had expired.
+    pub(super) fn give_back_expired(&mut self) {
+        while let Some(frame) = self.expired.pop() {
+            frame.give_back();
+        }
+    }
+
     /// The oldest frame was refused: everything younger goes back first, then each of its parcels meets
     /// its refusal, so that what goes back is in front and in order. Returns events rejected for good.
     pub(super) fn refused(mut self) -> usize {
         let oldest = self.frames.pop_front();
+        let expired = std::mem::take(&mut self.expired);
         drop(self);
         let mut rejected = 0;
         if let Some(mut frame) = oldest {
@@ -71,6 +90,7 @@ impl Pipeline {
                 rejected += if parcel.refused() { events } else { 0 };
             }
         }
+        expired.into_iter().rev().for_each(Frame::give_back);
         rejected
     }
 
@@ -88,5 +108,6 @@ impl Drop for Pipeline {
         while let Some(frame) = self.frames.pop_back() {
             frame.give_back();
         }
+        self.give_back_expired();
     }
 }

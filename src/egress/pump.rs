@@ -19,6 +19,7 @@ use super::frame::{heartbeat, next_frame};
 use super::group::Shared;
 use super::outbox::{Outbox, SLICES_MAX};
 use super::pipeline::{Frame, Pipeline};
+use super::session::{Renewal, Session};
 use super::state::{Failure, Link};
 use crate::config;
 use crate::net::Stream;
@@ -41,7 +42,8 @@ pub(super) struct Pump {
     group: Rc<Shared>,
     settings: Rc<config::Link>,
     pub(super) stream: Stream,
-    session: Vec<u8>,
+    pub(super) session: Session,
+    pub(super) renewal: Renewal,
     outbox: Outbox,
     pub(super) pipeline: Pipeline,
     /// An incomplete reply; empty nearly always.
@@ -53,7 +55,7 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(link: Rc<Link>, group: Rc<Shared>, stream: Stream, session: Vec<u8>) -> Self {
+    pub(super) fn new(link: Rc<Link>, group: Rc<Shared>, stream: Stream, session: Session) -> Self {
         let now = Instant::now();
         Self {
             link,
@@ -61,6 +63,7 @@ impl Pump {
             group,
             stream,
             session,
+            renewal: Renewal::default(),
             outbox: Outbox::default(),
             pipeline: Pipeline::default(),
             inbox: Vec::new(),
@@ -113,14 +116,18 @@ impl Pump {
             {
                 return Poll::Ready(stop);
             }
+            if let Err(stop) = self.renew(cx, now) {
+                return Poll::Ready(stop);
+            }
             if let Err(stop) = self.write(cx, now) {
                 return Poll::Ready(stop);
             }
-            if self.pipeline.len() == 0 && self.outbox.is_empty() && !self.link.wanted() {
+            if self.nothing_in_flight() && !self.link.wanted() {
                 return Poll::Ready(Stop::Released);
             }
             // A link with room in its window will write again soon, or look on the tick.
-            let may_be_lazy = self.pipeline.len() > 0 && self.has_room() && !self.group.is_eager();
+            let may_be_lazy =
+                self.pipeline.len() > 0 && self.has_room() && !self.group.is_eager() && !self.is_held();
             if !may_be_lazy {
                 match self.read(cx, now) {
                     Ok(false) => {}
@@ -171,7 +178,7 @@ impl Pump {
         if self.may_take() && self.group.queue.offer(now, self.linger()) == Offer::Ready {
             let events = next_frame(
                 &self.group.queue,
-                &self.session,
+                self.session.id(),
                 self.settings.batch_max_bytes,
                 now,
                 &mut self.outbox,
@@ -185,13 +192,10 @@ impl Pump {
                 return true;
             }
         }
-        let Some(beat) = self.settings.heartbeat else {
-            return false;
-        };
-        if self.pipeline.len() > 0 || self.last_write.max(self.last_read) + beat.delay > now {
+        if self.heartbeat_due().is_none_or(|due| due > now) {
             return false;
         }
-        heartbeat(&self.session, now, &mut self.outbox, &mut self.pipeline);
+        heartbeat(self.session.id(), now, &mut self.outbox, &mut self.pipeline);
         self.link.stats.borrow_mut().heartbeats_total += 1;
         true
     }
@@ -215,31 +219,18 @@ impl Pump {
             Offer::Lingering(due) if takes => Some(due),
             _ => None,
         };
-        let reply_due = self
-            .pipeline
-            .oldest()
-            .map(|frame| frame.sent_at + self.patience(frame));
-        if reply_due.is_some_and(|due| due <= now) {
-            let waited = self
-                .pipeline
-                .oldest()
-                .map_or(Duration::ZERO, |f| now.duration_since(f.sent_at));
-            let frames = self.pipeline.len();
-            return Err(Stop::failed(
-                "timeout",
-                format!("no reply for {waited:.1?} ({frames} frames unanswered)"),
-            ));
-        }
+        let reply_due = self.reply_due(now)?;
         let look_due = lazy.then(|| now + LAZY_READ);
-        let heartbeat_due = self
-            .settings
-            .heartbeat
-            .filter(|_| self.pipeline.len() == 0)
-            .map(|h| self.last_write.max(self.last_read) + h.delay);
-        let due = [linger_due, reply_due, look_due, heartbeat_due]
-            .into_iter()
-            .flatten()
-            .min();
+        let due = [
+            linger_due,
+            reply_due,
+            look_due,
+            self.heartbeat_due(),
+            self.renewal_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let Some(due) = due else { return Ok(false) };
         // An alarm that rings too early costs one look, so it is only ever moved to an earlier time.
         if self.alarm.is_elapsed() || self.alarm.deadline() > due {
@@ -258,6 +249,27 @@ impl Pump {
         }
     }
 
+    /// When the reply to the oldest unanswered frame is due.
+    fn reply_due(&self, now: Instant) -> Result<Option<Instant>, Stop> {
+        let Some(oldest) = self.pipeline.oldest() else {
+            return Ok(None);
+        };
+        let due = oldest.sent_at + self.patience(oldest);
+        if due > now {
+            return Ok(Some(due));
+        }
+        let (waited, frames) = (now.duration_since(oldest.sent_at), self.pipeline.len());
+        let text = format!("no reply for {waited:.1?} ({frames} frames unanswered)");
+        Err(Stop::failed("timeout", text))
+    }
+
+    /// When a silent link proves that it lives.
+    fn heartbeat_due(&self) -> Option<Instant> {
+        let beat = self.settings.heartbeat?;
+        let silent = self.pipeline.len() == 0 && !self.is_held();
+        silent.then(|| self.last_write.max(self.last_read) + beat.delay)
+    }
+
     /// How long the reply to a frame may take.
     fn patience(&self, frame: &Frame) -> Duration {
         match self.settings.heartbeat {
@@ -271,7 +283,16 @@ impl Pump {
     }
 
     fn may_take(&self) -> bool {
-        self.has_room() && self.link.may_take()
+        self.has_room() && self.link.may_take() && !self.is_held()
+    }
+
+    /// Every frame that was begun is written and answered.
+    pub(super) fn nothing_in_flight(&self) -> bool {
+        self.pipeline.len() == 0 && self.outbox.is_empty()
+    }
+
+    pub(super) fn group(&self) -> &Rc<Shared> {
+        &self.group
     }
 
     fn count_inflight(&self) {

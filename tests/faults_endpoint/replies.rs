@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use weir::lab::sink::Answer;
+use weir::lab::sink::{Answer, Login};
 use weir::lab::{Load, LoadOptions};
+use weir::wire::reply::Reply;
 
-use crate::faults::{Publisher, all_failures, failures, hurry, nothing_missing};
+use crate::faults::{Publisher, all_failures, eventually, failures, hurry, nothing_missing};
 use crate::support::{Bed, Plan, story};
 
 const PACKAGE: &str = "org.wso2.carbon.databridge.commons.exception";
@@ -56,22 +57,165 @@ fn a_session_that_expires_under_a_full_window_costs_one_login_and_no_event() {
         sink.set(|b| b.reading = true);
         bed.until("all is delivered", |s| s.groups[0].events.delivered == 28)
             .await;
-        let verdict = nothing_missing(&bed, "session errors", sink.counts().session_errors).await;
+        bed.assert_clean(28).await;
         let group = bed.group("expires").await;
         assert_eq!(
-            (
-                failures(&group.endpoints[0], "session"),
-                group.resent_events_total
-            ),
-            (1, 8),
+            (sink.counts().session_errors, group.resent_events_total),
+            (8, 8),
             "the whole window goes again"
         );
         assert_eq!(sink.counts().logins_ok, 2);
-        assert_eq!(
-            verdict.groups[0].copies_answered_ok, 28,
-            "none of them counts twice"
-        );
-        assert_eq!(verdict.groups[1].copies, 28);
+        assert_eq!(group.endpoints[0].connects_total, 1, "on the same connection");
+        assert_eq!(all_failures(&bed.snapshot().await, 0), 0);
+    });
+}
+
+#[test]
+fn sessions_that_expire_under_load_move_nobody_to_the_standby() {
+    story(async {
+        let bed = Bed::start(Plan {
+            groups: vec![("pair", "failover", 2), ("both", "loadbalance", 2)],
+            ..Plan::default()
+        })
+        .await;
+        let load = Load::start(LoadOptions {
+            connections: 8,
+            ..bed.load()
+        });
+        let handle = load.handle();
+        for n in 1..=5 {
+            let seen = bed.judge.oracle().acked();
+            eventually("traffic", || bed.judge.oracle().acked() > seen + 1000).await;
+            for sink in bed.sinks.iter().flatten() {
+                sink.expire_sessions();
+            }
+            eventually("a new login", || {
+                let mut taking = [&bed.sinks[0][0], &bed.sinks[1][0], &bed.sinks[1][1]].into_iter();
+                taking.all(|s| s.counts().logins_ok == 1 + n)
+            })
+            .await;
+        }
+        handle.stop();
+        load.finish().await;
+        let acked = bed.judge.oracle().acked();
+        bed.assert_clean(acked).await;
+        let snapshot = bed.snapshot().await;
+        for group in &snapshot.groups {
+            assert!(group.resent_events_total > 0);
+            for endpoint in &group.endpoints {
+                assert_eq!((endpoint.connects_total, endpoint.links_up), (1, 1));
+                assert_eq!(endpoint.failures_total.iter().sum::<u64>(), 0, "{endpoint:?}");
+            }
+        }
+        assert_eq!(bed.sinks[0][1].counts().events, 0, "the standby");
+    });
+}
+
+#[test]
+fn a_session_that_expires_again_right_after_a_login_is_a_failure_and_backs_off() {
+    story(async {
+        let bed = Bed::start(Plan::groups(&["denies", "takes"])).await;
+        let sink = &bed.sinks[0][0];
+        sink.set(|b| b.answer(error(&format!("{PACKAGE}.SessionTimeoutException"), "x expired")));
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        gateway.publish_ok(20).await;
+        let seen = bed
+            .until("it fails again and again", |s| {
+                failures(&s.groups[0].endpoints[0], "session") >= 4
+            })
+            .await;
+        let endpoint = &seen.groups[0].endpoints[0];
+        // Two logins for each connection: before it, and on the side.
+        assert!(sink.counts().logins_ok <= 2 * (endpoint.connects_total + 1));
+        assert_eq!(all_failures(&seen, 0), failures(endpoint, "session"));
+        sink.set(|b| b.answer(Answer::Ok));
+        let ended = failures(endpoint, "session");
+        nothing_missing(&bed, "ended", ended).await;
+    });
+}
+
+#[test]
+fn a_login_on_the_side_that_fails_is_a_failure_and_the_standby_takes_over_in_order() {
+    story(async {
+        let bed = hasty(Plan {
+            groups: vec![("pair", "failover", 2)],
+            link: "window_frames = 8\nfailback_after = \"1h\"",
+            ..Plan::default()
+        })
+        .await;
+        let (first, standby) = (&bed.sinks[0][0], &bed.sinks[0][1]);
+        first.set(|b| b.reading = false);
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        fill_window(&bed, &mut gateway, 8).await;
+        gateway.publish_ok(20).await;
+        first.set(|b| b.login = Login::Refuse);
+        first.expire_sessions();
+        first.set(|b| b.reading = true);
+        let seen = bed
+            .until("the standby has all", |s| s.groups[0].events.delivered == 28)
+            .await;
+        assert_eq!(failures(&seen.groups[0].endpoints[0], "authentication"), 1);
+        assert_eq!(all_failures(&seen, 0), 1);
+        assert_eq!(standby.counts().events, 28);
+        bed.assert_clean(28).await;
+    });
+}
+
+#[test]
+fn a_session_error_that_is_not_an_expiry_ends_the_connection() {
+    story(async {
+        let bed = hasty(Plan::groups(&["full", "takes"])).await;
+        let sink = &bed.sinks[0][0];
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        // What another weir without room says; and one whose length, in characters, is short.
+        for (n, message) in (1..).zip(["the events were not taken, send them again", "séance expired"]) {
+            sink.set(|b| b.answer_times(error(&format!("{PACKAGE}.SessionTimeoutException"), message), 1));
+            gateway.publish_ok(5).await;
+            let seen = bed
+                .until("all is delivered", |s| s.groups[0].events.delivered == 5 * n)
+                .await;
+            assert_eq!(failures(&seen.groups[0].endpoints[0], "session"), n);
+        }
+        nothing_missing(&bed, "errors", sink.counts().frames_error).await;
+    });
+}
+
+#[test]
+fn frames_of_an_expired_session_keep_their_place_before_a_frame_that_is_refused() {
+    story(async {
+        let bed = hasty(Plan {
+            link: "window_frames = 8",
+            ..Plan::groups(&["refuses"])
+        })
+        .await;
+        let sink = &bed.sinks[0][0];
+        sink.set(|b| b.reading = false);
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        fill_window(&bed, &mut gateway, 8).await;
+        // To the first three frames: expired, expired, refused.
+        let mut bytes = Vec::new();
+        for (class, message) in [
+            ("SessionTimeoutException", "x expired"),
+            ("SessionTimeoutException", "x expired"),
+            ("DataBridgeException", "no"),
+        ] {
+            let class = format!("{PACKAGE}.{class}");
+            Reply::Error {
+                class: &class,
+                message: message.into(),
+            }
+            .encode(&mut bytes);
+        }
+        sink.set(|b| {
+            b.answer_times(Answer::Raw(bytes), 1);
+            b.reading = true;
+        });
+        bed.until("all is delivered", |s| s.groups[0].events.delivered == 8)
+            .await;
+        let verdict = nothing_missing(&bed, "refused", all_failures(&bed.snapshot().await, 0)).await;
+        assert_eq!(verdict.groups[0].reordered.count, 0, "{verdict}");
+        let group = bed.group("refuses").await;
+        assert_eq!((group.events.rejected, group.resent_events_total), (0, 8));
     });
 }
 

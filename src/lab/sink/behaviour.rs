@@ -60,6 +60,8 @@ pub struct Behaviour {
     pub answer_times: Option<Arc<AtomicU64>>,
     /// To logins.
     pub login: Login,
+    /// A session ends so long after its login; the real one's after 30 minutes.
+    pub session_life: Option<Duration>,
     /// Replies leave this much later than their frames were read, the connection is not read meanwhile.
     pub delay: Duration,
     /// What one publish costs the thread of its connection; replies do not leave before it is paid.
@@ -79,6 +81,7 @@ impl Default for Behaviour {
             answer: Answer::Ok,
             answer_times: None,
             login: Login::Check,
+            session_life: None,
             delay: Duration::ZERO,
             frame_cost: Duration::ZERO,
             close_after_frames: None,

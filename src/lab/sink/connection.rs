@@ -45,11 +45,18 @@ pub(super) struct Connection {
     pub(super) replies: Vec<u8>,
     /// Events of frames that got no answer yet.
     pub(super) withheld: Vec<Vec<u8>>,
-    /// The session seen last, and the epoch in which it was good.
-    pub(super) session: Option<(Vec<u8>, u64)>,
+    /// The session seen last.
+    pub(super) session: Option<Session>,
     /// When all frames so far are paid for.
     pub(super) paid: Instant,
     pub(super) frames: u64,
+}
+
+/// A session that was known.
+pub(super) struct Session {
+    pub(super) id: Vec<u8>,
+    pub(super) epoch: u64,
+    pub(super) since: Instant,
 }
 
 /// Why a connection ended.

@@ -12,7 +12,7 @@ mod port;
 mod publish;
 mod run;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::counts::Counters;
@@ -106,7 +107,8 @@ struct Shared {
     password: String,
     judge: Option<(Judge, usize)>,
     delivery: Option<Mutex<Histogram>>,
-    sessions: Mutex<HashSet<Vec<u8>>>,
+    /// Since when.
+    sessions: Mutex<HashMap<Vec<u8>, Instant>>,
     /// Raised when sessions expire, so that connections look again.
     sessions_epoch: AtomicU64,
     counters: Counters,
@@ -260,7 +262,7 @@ impl Drop for Sink {
 }
 
 impl Shared {
-    fn sessions(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Instant>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -276,7 +278,7 @@ impl Shared {
             b & 0xffff_ffff_ffff
         )
         .into_bytes();
-        self.sessions().insert(id.clone());
+        self.sessions().insert(id.clone(), Instant::now());
         id
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::behaviour::{Answer, Behaviour};
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Session};
 use super::counts::add;
 use crate::lab::stamp;
 use crate::wire::reply::{self, Reply};
@@ -34,13 +34,12 @@ impl Connection {
             add(&counters.frames, 1);
             add(&counters.events, u64::try_from(count).unwrap_or(0));
         }
-        if !self.session_is_good(session) {
+        if !self.session_is_good(session, now) {
             add(&counters.session_errors, 1);
             self.error(
                 reply::SESSION_TIMEOUT,
                 &format!("{} expired", String::from_utf8_lossy(session)),
             );
-            self.tell(events, false);
             return Ok(());
         }
         self.frames += 1;
@@ -77,17 +76,17 @@ impl Connection {
         }
     }
 
-    pub(super) fn session_is_good(&mut self, session: &[u8]) -> bool {
+    /// Whether the session is known and still lives: the events of a frame without one are not looked at.
+    fn session_is_good(&mut self, session: &[u8], now: &Behaviour) -> bool {
         let epoch = self.shared.sessions_epoch.load(Ordering::Acquire);
-        if let Some((known, when)) = &self.session
-            && *when == epoch
-            && known == session
-        {
-            return true;
+        let known = |s: &Session| s.epoch == epoch && s.id == session;
+        if !self.session.as_ref().is_some_and(known) {
+            let since = self.shared.sessions().get(session).copied();
+            let id = session.to_vec();
+            self.session = since.map(|since| Session { id, epoch, since });
         }
-        let good = self.shared.sessions().contains(session);
-        self.session = good.then(|| (session.to_vec(), epoch));
-        good
+        let lives = |s: &Session| now.session_life.is_none_or(|life| s.since.elapsed() < life);
+        self.session.as_ref().is_some_and(lives)
     }
 
     fn time(&self, events: &[u8]) {
