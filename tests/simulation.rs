@@ -27,6 +27,8 @@ mod plan;
 mod process;
 #[path = "simulation/run.rs"]
 mod run;
+#[path = "simulation/sessions.rs"]
+mod sessions;
 #[path = "simulation/strikes.rs"]
 mod strikes;
 #[path = "simulation/verdict.rs"]
@@ -34,9 +36,12 @@ mod verdict;
 #[path = "simulation/world.rs"]
 mod world;
 
+use std::time::Duration;
+
 use many::{number, run_all};
 use mutants::Mutation;
 use run::run;
+use sessions::{Seen, available_after_a_sleep, sessions_end_after, used_after_a_sleep};
 
 /// Of one CI run.
 const SEEDS: u64 = 500;
@@ -88,6 +93,53 @@ fn each_planted_bug_is_found_within_twenty_seeds() {
 #[test]
 fn who_only_looks_on_the_way_is_not_accused() {
     run_all(0..20, Some(Mutation::Nothing)).assert_well();
+}
+
+fn undisturbed(seen: &Seen) {
+    let verdict = &seen.verdict;
+    assert!(verdict.ok(), "{verdict}");
+    assert_eq!(seen.link.connects_total, 1, "{:?}", seen.link);
+    assert_eq!(seen.link.failures_total.iter().sum::<u64>(), 0, "{:?}", seen.link);
+    assert_eq!(seen.standby_events, 0, "no failover");
+    let group = &verdict.groups[0];
+    assert_eq!(
+        (group.missing.count, group.duplicated.count, group.reordered.count),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn a_session_of_thirty_minutes_is_renewed_before_it_expires_busy_or_idle() {
+    for busy in [true, false] {
+        let seen = sessions_end_after(Duration::from_secs(1800), Duration::from_secs(2 * 3600), busy);
+        undisturbed(&seen);
+        assert_eq!((seen.told_expired, seen.resent), (0, 0));
+        // At the start, and every 27 minutes.
+        assert_eq!(seen.logins, 5);
+        assert_eq!(seen.link.heartbeats_total > 60, !busy);
+    }
+}
+
+#[test]
+fn a_session_that_expires_earlier_costs_one_login_and_its_life_is_learned() {
+    for busy in [true, false] {
+        // One heartbeat a minute finds it when nothing else does.
+        let seen = sessions_end_after(Duration::from_secs(400), Duration::from_secs(3600), busy);
+        undisturbed(&seen);
+        assert!((1..=2).contains(&seen.told_expired), "{}", seen.told_expired);
+        assert!((9..=12).contains(&seen.logins), "{}", seen.logins);
+        assert!(seen.resent <= 4, "{}", seen.resent);
+    }
+}
+
+#[test]
+fn a_group_is_not_called_unavailable_for_time_that_weir_slept_through() {
+    assert_eq!(available_after_a_sleep(), (true, false));
+}
+
+#[test]
+fn an_endpoint_does_not_prove_itself_while_weir_sleeps() {
+    assert_eq!(used_after_a_sleep(), [(0, 1), (1, 1)]);
 }
 
 #[test]

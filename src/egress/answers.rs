@@ -40,6 +40,7 @@ impl Pump {
             }
             any = true;
             self.last_read = now;
+            self.last_look = None;
             let more = read.len() == READ_BYTES;
             self.answer(read, now)?;
             if !more {

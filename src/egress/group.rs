@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -42,7 +43,7 @@ pub(super) struct Shared {
     context: Context,
     name: String,
     policy: Cell<Policy>,
-    unavailable_after: Cell<Option<std::time::Duration>>,
+    unavailable_after: Cell<Option<Duration>>,
     settings: RefCell<Rc<config::Link>>,
     credentials: RefCell<(String, Secret)>,
     links: RefCell<Vec<Rc<Link>>>,
@@ -192,17 +193,22 @@ impl Shared {
     }
 }
 
-/// Applies the policy whenever a link changes, and tells the queue whether the group is available.
+/// A timer that is noticed later than this was not the runtime's: weir itself or its machine has stood still.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
+/// Applies the policy whenever a link changes, and tells the queue whether the group is available. What weir
+/// itself has slept through proves nothing: links have that time once more before anything is concluded from it.
 async fn supervise(group: Rc<Shared>) {
     let mut active: Option<Rc<Link>> = None;
     let mut last_usable = Instant::now();
     let mut was_usable = false;
     let mut available = true;
+    let mut forgiven = Duration::ZERO;
     while !group.closed.get() {
         let now = Instant::now();
         let (choice, usable) = {
             let links = group.links.borrow();
-            let views: Vec<_> = links.iter().map(|l| l.view(now)).collect();
+            let views: Vec<_> = links.iter().map(|l| l.view(now, forgiven)).collect();
             let at = active
                 .as_ref()
                 .and_then(|a| links.iter().position(|l| Rc::ptr_eq(a, l)));
@@ -225,6 +231,8 @@ async fn supervise(group: Rc<Shared>) {
         // Nobody wakes this while all is well: up to the change that did, it was as it was before.
         if usable || was_usable {
             last_usable = now;
+        } else {
+            last_usable = (last_usable + forgiven).min(now);
         }
         was_usable = usable;
         let patience_ends = group.unavailable_after.get().map(|after| last_usable + after);
@@ -250,5 +258,12 @@ async fn supervise(group: Rc<Shared>) {
             () = group.changed.notified() => {}
             () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
         }
+        // As long as it slept at least, and as much again.
+        let late = due.map_or(Duration::ZERO, |at| at.elapsed());
+        forgiven = if late > STOOD_STILL {
+            late * 2
+        } else {
+            Duration::ZERO
+        };
     }
 }

@@ -1,10 +1,12 @@
 //! Logging in at a Traffic Manager: one short connection to its auth URL.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::pump::LAST_LOOK;
 use super::state::Failure;
 use crate::config;
 use crate::net::{Dialer, Stream};
@@ -40,7 +42,13 @@ pub async fn login_over(
     password: &config::Secret,
     within: Duration,
 ) -> Result<Vec<u8>, Failure> {
-    match timeout(within, exchange(stream, auth, username, password)).await {
+    let mut exchange = pin!(exchange(stream, auth, username, password));
+    let mut answer = timeout(within, &mut exchange).await;
+    if answer.is_err() {
+        // It lies unread where weir itself has stood still.
+        answer = timeout(LAST_LOOK, exchange).await;
+    }
+    match answer {
         Ok(result) => result,
         Err(_) => {
             let text = format!(

@@ -28,6 +28,9 @@ use crate::relay::Offer;
 /// How late a reply may be noticed on a link that has room in its window.
 const LAZY_READ: Duration = Duration::from_millis(5);
 
+/// Between noticing that a reply is late and judging the peer for it: the runtime looks at the socket.
+pub(super) const LAST_LOOK: Duration = Duration::from_millis(10);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -51,6 +54,8 @@ pub(super) struct Pump {
     unflushed: bool,
     pub(super) last_read: Instant,
     last_write: Instant,
+    /// A reply is late: the peer is judged at this time.
+    pub(super) last_look: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -70,6 +75,7 @@ impl Pump {
             unflushed: false,
             last_read: now,
             last_write: now,
+            last_look: None,
             alarm: Box::pin(sleep_until(now)),
         }
     }
@@ -249,16 +255,25 @@ impl Pump {
         }
     }
 
-    /// When the reply to the oldest unanswered frame is due.
-    fn reply_due(&self, now: Instant) -> Result<Option<Instant>, Stop> {
+    /// When the oldest unanswered frame needs a look, and the judgement when that was in vain.
+    ///
+    /// While weir itself or its machine stood still, replies have come that lie unread. So a late reply is first
+    /// looked for once more, and for as long as weir was late to notice: that much it may have stood still.
+    fn reply_due(&mut self, now: Instant) -> Result<Option<Instant>, Stop> {
         let Some(oldest) = self.pipeline.oldest() else {
             return Ok(None);
         };
-        let due = oldest.sent_at + self.patience(oldest);
+        let (patience, sent_at) = (self.patience(oldest), oldest.sent_at);
+        let due = sent_at + patience;
         if due > now {
             return Ok(Some(due));
         }
-        let (waited, frames) = (now.duration_since(oldest.sent_at), self.pipeline.len());
+        let late = now.duration_since(due).min(patience);
+        let last_look = *self.last_look.get_or_insert(now + LAST_LOOK + late);
+        if last_look > now {
+            return Ok(Some(last_look));
+        }
+        let (waited, frames) = (now.duration_since(sent_at), self.pipeline.len());
         let text = format!("no reply for {waited:.1?} ({frames} frames unanswered)");
         Err(Stop::failed("timeout", text))
     }

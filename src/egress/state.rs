@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -226,10 +227,11 @@ impl Link {
         self.retired.get()
     }
 
-    pub(super) fn view(&self, now: Instant) -> View {
+    /// As the policy sees it; of the time since it is up, `forgiven` does not count.
+    pub(super) fn view(&self, now: Instant, forgiven: Duration) -> View {
         let up = self.state.get() == LinkState::Up && self.wanted();
         View {
-            up_for: up.then(|| now.duration_since(self.since.get())),
+            up_for: up.then(|| now.duration_since(self.since.get()).saturating_sub(forgiven)),
             undecided: self.state.get() == LinkState::Connecting && self.wanted(),
         }
     }

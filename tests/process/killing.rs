@@ -229,3 +229,93 @@ fn a_frozen_weir_goes_on_where_it_was_and_loses_nothing() {
         }
     });
 }
+
+#[test]
+fn answers_that_lay_unread_while_weir_was_stopped_are_read_before_a_traffic_manager_is_judged() {
+    const FROZEN: Duration = Duration::from_millis(1500);
+    story(async {
+        let stage = Stage::start(Plan {
+            link: "reply_timeout = \"1s\"",
+            ..Plan::groups(&["busy", "slow"])
+        })
+        .await;
+        // Its answers leave while weir stands still.
+        stage.sinks[1].set(|b| b.delay = Duration::from_millis(200));
+        let load = Load::start(LoadOptions {
+            connections: 8,
+            rate: Some(500.0),
+            ..stage.load()
+        });
+        let handle = load.handle();
+        for _ in 0..4 {
+            let before = stage
+                .weir
+                .until("frames are on their way", |s| s.of("slow", "events/inflight") > 0)
+                .await
+                .of("busy", "events/delivered");
+            stage.weir.freeze().await;
+            tokio::time::sleep(FROZEN).await;
+            stage.weir.signal("CONT");
+            stage
+                .weir
+                .until("traffic again", |s| {
+                    s.of("busy", "events/delivered") > before + 200
+                })
+                .await;
+        }
+        handle.stop();
+        load.finish().await;
+        let verdict = stage.verdict().await;
+        assert!(verdict.ok(), "{verdict}");
+        let status = stage.weir.status();
+        for group in ["busy", "slow"] {
+            assert_eq!(
+                (
+                    status.of(group, "endpoints/0/connects_total"),
+                    status.of(group, "resent_events_total")
+                ),
+                (1, 0),
+                "{group}: {:#?}",
+                stage.weir.lines("link down")
+            );
+        }
+    });
+}
+
+#[test]
+fn a_heartbeats_answer_that_lay_unread_while_weir_was_stopped_counts() {
+    story(async {
+        let stage = Stage::start(Plan {
+            link: "heartbeat = { delay = 1, timeout_factor = 1.5 }",
+            ..Plan::groups(&["idle"])
+        })
+        .await;
+        let sink = &stage.sinks[0];
+        sink.set(|b| b.delay = Duration::from_millis(200));
+        for _ in 0..3 {
+            let beats = sink.counts().zero_event_frames;
+            stage
+                .weir
+                .until("a heartbeat is on its way", |_| {
+                    sink.counts().zero_event_frames > beats
+                })
+                .await;
+            stage.weir.freeze().await;
+            tokio::time::sleep(Duration::from_millis(1000)).await;
+            stage.weir.signal("CONT");
+            stage
+                .weir
+                .until("another one is sent", |_| {
+                    sink.counts().zero_event_frames > beats + 1
+                })
+                .await;
+        }
+        let status = stage.weir.status();
+        assert_eq!(
+            status.of("idle", "endpoints/0/connects_total"),
+            1,
+            "{:#?}",
+            stage.weir.lines("link down")
+        );
+    });
+}
