@@ -148,7 +148,7 @@ pub(super) static TABLE: &[Row] = &[
     gauge("weir_events_inflight", Read::Group(Value::One(|g| g.events.inflight as f64)),
         "Events sent to a Traffic Manager and unanswered now."),
     counter("weir_events_resent_total", Read::Group(Value::One(|g| g.resent_events_total as f64)),
-        "Events sent again after a connection ended before the answer: the upper bound of duplicates."),
+        "Events sent again after a connection or a session ended before the answer: the upper bound of duplicates."),
     gauge("weir_queue_bytes", Read::Group(Value::One(|g| g.held_bytes as f64)),
         "Bytes held for the group now, queued and in flight."),
     gauge("weir_queue_limit_bytes", Read::Group(Value::One(|g| g.held_bytes_max as f64)),
