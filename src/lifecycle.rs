@@ -1,5 +1,7 @@
 //! The phases of a weir and the way it ends: every room watches the [`Phase`], the composition root moves it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -40,6 +42,7 @@ impl Phase {
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
     stop: CancellationToken,
+    failed: Arc<AtomicBool>,
 }
 
 impl Default for Lifecycle {
@@ -55,6 +58,7 @@ impl Lifecycle {
         Self {
             phase: watch::Sender::new(Phase::Starting),
             stop: CancellationToken::new(),
+            failed: Arc::default(),
         }
     }
 
@@ -100,10 +104,60 @@ impl Lifecycle {
         self.stop.cancel();
     }
 
-    /// Cancelled by [`Lifecycle::stop`].
+    /// Cancelled by [`Lifecycle::stop`] and [`Lifecycle::fail`].
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
+    }
+
+    /// Stops everything because a part has failed: a weir without one of its parts must not say that it is ready.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+        self.stop();
+    }
+
+    /// Whether a part has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// A guard to be held by a task or thread that weir cannot do without, for as long as it runs. However it
+    /// ends before [`Phase::Stopped`], by a return or a panic, it takes everything down with it.
+    #[must_use]
+    pub fn vital(&self, part: impl Into<String>) -> Vital {
+        Vital {
+            life: Some(self.clone()),
+            part: part.into(),
+        }
+    }
+}
+
+/// See [`Lifecycle::vital`].
+#[derive(Debug)]
+pub struct Vital {
+    life: Option<Lifecycle>,
+    part: String,
+}
+
+impl Vital {
+    /// The part ends because it is not needed any more.
+    pub fn done(mut self) {
+        self.life = None;
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if let Some(life) = &self.life
+            && life.phase() != Phase::Stopped
+        {
+            tracing::error!(
+                part = self.part,
+                "a part of weir has ended unexpectedly: stopping, so that weir is started again"
+            );
+            life.fail();
+        }
     }
 }
 
@@ -131,5 +185,34 @@ mod tests {
         life.ready();
         assert_eq!(life.phase(), Phase::Stopped);
         assert!(life.stop_token().is_cancelled());
+        assert!(!life.has_failed());
+    }
+
+    #[test]
+    fn a_vital_part_that_returns_or_panics_stops_everything_and_one_that_is_done_does_not() {
+        let life = Lifecycle::new();
+        life.ready();
+        life.vital("not needed any more").done();
+        assert_eq!(life.phase(), Phase::Ready);
+        let returned = life.clone();
+        drop(returned.vital("returned"));
+        assert!(life.has_failed() && life.stop_token().is_cancelled());
+        life.ready();
+        assert_eq!(life.phase(), Phase::Stopped, "it never says ready again");
+
+        let life = Lifecycle::new();
+        let vital = life.vital("panicked");
+        let thread = std::thread::spawn(move || {
+            let _vital = vital;
+            panic!("injected");
+        });
+        assert!(thread.join().is_err());
+        assert!(life.has_failed());
+
+        let life = Lifecycle::new();
+        let vital = life.vital("stopped");
+        life.stop();
+        drop(vital);
+        assert!(!life.has_failed(), "it was asked to end");
     }
 }
