@@ -37,7 +37,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -88,7 +87,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// Serves the admin port on a thread of its own until [`Lifecycle::stop`]. A port that fails says so in the
-/// log and leaves the relay alone.
+/// log and stops weir: nobody could see it any more.
 ///
 /// # Errors
 ///
@@ -100,6 +99,7 @@ pub fn spawn(listener: TcpListener, handles: Handles) -> io::Result<JoinHandle<(
     std::thread::Builder::new()
         .name("weir-admin".into())
         .spawn(move || {
+            let _vital = handles.lifecycle.vital("the admin port");
             if let Err(error) = runtime.block_on(serve(listener, handles)) {
                 tracing::error!(%error, "the admin port is closed");
             }
@@ -112,25 +112,13 @@ pub fn spawn(listener: TcpListener, handles: Handles) -> io::Result<JoinHandle<(
 ///
 /// The listener cannot be used.
 pub async fn serve(listener: TcpListener, handles: Handles) -> io::Result<()> {
-    /// How often histograms are gathered; between two times each observation takes memory.
-    const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-
     let stop = handles.lifecycle.stop_token();
-    let metrics = handles.metrics.clone();
     let app = routes::router(handles).into_make_service_with_connect_info::<listener::Peer>();
     let server = axum::serve(listener::Bounded::new(listener)?, app);
-    let upkeep = async {
-        let mut every = tokio::time::interval(UPKEEP_EVERY);
-        loop {
-            every.tick().await;
-            metrics.upkeep();
-        }
-    };
     // Stop goes before everything: nothing here is worth waiting for.
     tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
-        () = upkeep => Ok(()),
         result = server => result,
     }
 }

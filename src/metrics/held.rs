@@ -1,20 +1,19 @@
-//! Metrics that live in a registry: histograms recorded through held handles, and those of the process.
+//! Metrics that are held: histograms, recorded by links through handles, and those of the process.
 //!
-//! The registry cannot forget a series, so those of groups and endpoints that are not in the snapshot are
-//! left out when the text is rendered; should such an endpoint come back, its counts go on. Series never
-//! expire by idleness: a held handle would go on writing into a series that nobody renders.
+//! Histograms of links that are not in the snapshot are left out when the text is rendered; should such an
+//! endpoint come back, its counts go on.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::{Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::formatting::sanitize_label_value;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics::Histogram;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
 
+use super::histogram::Buckets;
+use super::render;
 use super::table::{ENDPOINT_DELIVERY_SECONDS, ENDPOINT_FRAME_EVENTS, ENDPOINT_REPLY_SECONDS, Read, TABLE};
 use crate::status::Snapshot;
-
-static METADATA: Metadata<'static> = Metadata::new("weir", Level::INFO, None);
 
 /// What a link observes, once per upstream frame or batch (never per event).
 #[derive(Debug, Clone)]
@@ -39,8 +38,42 @@ impl LinkObservers {
     }
 }
 
-/// The registry and the reader of /proc/self.
+/// One link's histograms.
+struct OfLink {
+    reply_seconds: Arc<Buckets>,
+    delivery_seconds: Arc<Buckets>,
+    frame_events: Arc<Buckets>,
+}
+
+impl OfLink {
+    fn new() -> Self {
+        let of = |name| {
+            let bounds = TABLE.iter().find(|row| row.name == name).map(|row| &row.read);
+            match bounds {
+                Some(Read::Observed(bounds)) => Buckets::new(bounds),
+                _ => Buckets::new(&[]),
+            }
+        };
+        Self {
+            reply_seconds: of(ENDPOINT_REPLY_SECONDS),
+            delivery_seconds: of(ENDPOINT_DELIVERY_SECONDS),
+            frame_events: of(ENDPOINT_FRAME_EVENTS),
+        }
+    }
+
+    fn named(&self, metric: &str) -> Option<&Buckets> {
+        match metric {
+            ENDPOINT_REPLY_SECONDS => Some(&self.reply_seconds),
+            ENDPOINT_DELIVERY_SECONDS => Some(&self.delivery_seconds),
+            ENDPOINT_FRAME_EVENTS => Some(&self.frame_events),
+            _ => None,
+        }
+    }
+}
+
+/// The histograms of links by the names of group and endpoint, and the reader of /proc/self.
 pub(super) struct Held {
+    links: Mutex<HashMap<(String, String), OfLink>>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: Collector,
@@ -48,25 +81,12 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new() -> Self {
-        let mut builder = PrometheusBuilder::new();
-        for row in TABLE {
-            if let Read::Observed(buckets) = row.read {
-                // The only error is an empty list of buckets.
-                builder = builder
-                    .set_buckets_for_metric(Matcher::Full(row.name.into()), buckets)
-                    .unwrap_or_else(|_| PrometheusBuilder::new());
-            }
-        }
-        let recorder = builder.build_recorder();
-        for row in TABLE {
-            if let Read::Observed(_) = row.read {
-                recorder.describe_histogram(row.name.into(), None, row.help.into());
-            }
-        }
+        let recorder = PrometheusBuilder::new().build_recorder();
         let process = Collector::default();
         metrics::with_local_recorder(&recorder, || process.describe());
         let handle = recorder.handle();
         Self {
+            links: Mutex::default(),
             recorder,
             handle,
             process,
@@ -74,56 +94,40 @@ impl Held {
     }
 
     pub(super) fn link(&self, group: &str, endpoint: &str) -> LinkObservers {
-        let labels = vec![
-            Label::new("group", group.to_owned()),
-            Label::new("endpoint", endpoint.to_owned()),
-        ];
-        let histogram = |name: &'static str| {
-            self.recorder
-                .register_histogram(&Key::from_parts(name, labels.clone()), &METADATA)
-        };
+        let mut links = self.links();
+        let link = links
+            .entry((group.to_owned(), endpoint.to_owned()))
+            .or_insert_with(OfLink::new);
         LinkObservers {
-            reply_seconds: histogram(ENDPOINT_REPLY_SECONDS),
-            delivery_seconds: histogram(ENDPOINT_DELIVERY_SECONDS),
-            frame_events: histogram(ENDPOINT_FRAME_EVENTS),
+            reply_seconds: link.reply_seconds.handle(),
+            delivery_seconds: link.delivery_seconds.handle(),
+            frame_events: link.frame_events.handle(),
         }
-    }
-
-    pub(super) fn upkeep(&self) {
-        self.handle.run_upkeep();
     }
 
     /// Appends `process_*` and the histograms of the links that are in `snapshot`.
     pub(super) fn render(&self, text: &mut String, snapshot: &Snapshot) {
-        metrics::with_local_recorder(&self.recorder, || self.process.collect());
-        let links = labels_of_links(snapshot);
-        for line in self.handle.render().lines() {
-            if !line.is_empty() && link_labels(line).is_none_or(|of| links.contains(of)) {
-                text.push_str(line);
-                text.push('\n');
+        let links = self.links();
+        for row in TABLE.iter().filter(|row| matches!(row.read, Read::Observed(_))) {
+            render::heading(text, row.name, row.help, row.kind);
+            for group in &snapshot.groups {
+                for endpoint in &group.endpoints {
+                    let labels = [("group", group.name.as_str()), ("endpoint", &endpoint.name)];
+                    let link = links.get(&(group.name.clone(), endpoint.name.clone()));
+                    if let Some(buckets) = link.and_then(|link| link.named(row.name)) {
+                        render::histogram(text, row.name, &labels, buckets);
+                    }
+                }
             }
         }
-    }
-}
-
-/// The labels of every link in the snapshot, as the exporter writes them.
-fn labels_of_links(snapshot: &Snapshot) -> HashSet<String> {
-    let mut links = HashSet::new();
-    for group in &snapshot.groups {
-        for endpoint in &group.endpoints {
-            links.insert(format!(
-                "group=\"{}\",endpoint=\"{}\"",
-                sanitize_label_value(&group.name),
-                sanitize_label_value(&endpoint.name)
-            ));
+        metrics::with_local_recorder(&self.recorder, || self.process.collect());
+        for line in self.handle.render().lines().filter(|line| !line.is_empty()) {
+            text.push_str(line);
+            text.push('\n');
         }
     }
-    links
-}
 
-/// The part of a series that says whose link it is; `None` for a comment or a series without labels.
-fn link_labels(line: &str) -> Option<&str> {
-    let (_, rest) = line.split_once('{').filter(|_| !line.starts_with('#'))?;
-    let (labels, _) = rest.rsplit_once('}')?;
-    Some(labels.rsplit_once(",le=\"").map_or(labels, |(link, _)| link))
+    fn links(&self) -> MutexGuard<'_, HashMap<(String, String), OfLink>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -8,6 +8,7 @@
 //! handles ([`LinkObservers`]), and `process_*`. A room with metrics of its own joins as a [`Source`].
 
 mod held;
+mod histogram;
 mod render;
 mod table;
 
@@ -150,13 +151,6 @@ impl Metrics {
         }
         self.held.render(&mut text, &look.snapshot);
         text
-    }
-
-    /// Gathers what the histograms were told. Between two calls each observation takes memory: somebody
-    /// must call this every second or so (the admin server does). Without an admin port give links
-    /// [`LinkObservers::none`].
-    pub fn upkeep(&self) {
-        self.held.upkeep();
     }
 
     fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Source>> {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use metrics_exporter_prometheus::formatting::sanitize_label_value;
 
+use super::histogram::Buckets;
 use super::table::{Read, Row, TABLE, Value};
 use super::{Kind, Look, Source};
 
@@ -76,9 +77,26 @@ pub(super) fn source(text: &mut String, source: &Source) {
     }
 }
 
-fn heading(text: &mut String, name: &str, help: &str, kind: Kind) {
+pub(super) fn heading(text: &mut String, name: &str, help: &str, kind: Kind) {
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+}
+
+/// Writes one link's histogram: how many were at most each bound, the sum, and how many in all.
+pub(super) fn histogram(text: &mut String, name: &str, labels: &[(&str, &str)], buckets: &Buckets) {
+    let mut all = 0;
+    for (bound, count) in buckets.cumulative() {
+        let bound = if bound.is_finite() {
+            bound.to_string()
+        } else {
+            "+Inf".to_owned()
+        };
+        let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+        series(text, &format!("{name}_bucket"), &labels, count as f64);
+        all = count;
+    }
+    series(text, &format!("{name}_sum"), labels, buckets.sum());
+    series(text, &format!("{name}_count"), labels, all as f64);
 }
 
 fn series(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
