@@ -30,7 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::Handles;
 use super::listener::Peer;
 use super::switches::error;
-use crate::config::{Config, TapMode};
+use crate::config::{Config, TapMode, read_file};
 use crate::lifecycle::Phase;
 use crate::tap::{Budget, Counts, Definitions, Feed, Mask, Sample, Wish, event, show};
 
@@ -51,6 +51,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lines on their way to the caller.
 const PIPE_BYTES: usize = 64 * 1024;
+
+/// Longest file of stream definitions.
+const DEFINITIONS_MAX_BYTES: u64 = 1 << 20;
 
 /// The taps there can be.
 #[derive(Clone)]
@@ -167,7 +170,8 @@ async fn definitions(config: &Config) -> Result<Definitions, String> {
 /// The file, and why no tap can use it.
 pub fn read_definitions(path: &Path) -> Result<Definitions, String> {
     let mut all = Definitions::built_in();
-    let text = std::fs::read_to_string(path).map_err(|e| e.to_string());
+    let bytes = read_file(path, DEFINITIONS_MAX_BYTES).map_err(|e| e.to_string());
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|e| e.to_string()));
     let added = text.and_then(|text| all.add(&text));
     added.map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(all)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::limits;
 use crate::config::{self, Source};
@@ -22,6 +22,9 @@ pub struct Files {
     /// For `$secret{}`.
     pub secrets_dir: Option<PathBuf>,
 }
+
+/// No file that a configuration names may be larger.
+const FILE_MAX_BYTES: u64 = 16 << 20;
 
 /// Files by path, each with a number that differs when the content does; `None`: it cannot be read.
 pub(super) type Contents = BTreeMap<PathBuf, Option<u64>>;
@@ -99,13 +102,9 @@ impl Files {
     }
 }
 
-/// Only of a regular file: another one might never end.
-fn content(path: &PathBuf) -> Option<u64> {
-    if !path.metadata().ok()?.is_file() {
-        return None;
-    }
+fn content(path: &Path) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
-    std::fs::read(path).ok()?.hash(&mut hasher);
+    config::read_file(path, FILE_MAX_BYTES).ok()?.hash(&mut hasher);
     Some(hasher.finish())
 }
 

@@ -12,7 +12,7 @@ use super::problem::{self, Place};
 use super::references;
 
 /// Larger files are refused: no configuration is, and everything below may be quadratic in small things.
-const TEXT_MAX_BYTES: usize = 1 << 20;
+pub(super) const TEXT_MAX_BYTES: usize = 1 << 20;
 
 /// One file.
 pub(super) struct Document {

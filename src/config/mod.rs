@@ -18,6 +18,7 @@ mod context;
 mod decisions;
 mod delivery;
 mod document;
+mod file;
 mod gateway_side;
 mod given;
 mod keys;
@@ -39,6 +40,7 @@ mod values;
 mod watched;
 
 pub use change::{Change, GroupChange};
+pub use file::read_file;
 pub use keys::{Key, keys};
 pub use parse::{Source, complain, load, parse};
 pub use problem::{Problem, Problems, Warning};

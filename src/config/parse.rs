@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::checks;
 use super::context::Context;
 use super::decisions::decisions;
 use super::delivery::{self, QueueSettings};
-use super::document::{Document, Syntax};
+use super::document::{Document, Syntax, TEXT_MAX_BYTES};
+use super::file::read_file;
 use super::gateway_side::{admin, auth, listen, log};
 use super::problem::{Bad, Place, Problems, Warning, line_and_column};
 use super::raw::Section;
@@ -67,7 +69,7 @@ pub fn load(
     let mut problems = Vec::new();
     let mut read = |path: Option<&Path>| {
         let path = path?;
-        match std::fs::read(path) {
+        match read_file(path, TEXT_MAX_BYTES as u64) {
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => Some((path.to_path_buf(), text)),
                 Err(e) => {

@@ -3,10 +3,11 @@
 //! They are resolved on parsed values, never on the text of the file, so what they bring in cannot become
 //! syntax; and what `$env`, `$sys`, `$secret` and `$file` bring in is not searched for references again.
 
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::document::{Node, Value};
+use super::file::read_file;
 use super::parse::Source;
 use super::problem::Bad;
 
@@ -295,25 +296,20 @@ fn secret(dir: Option<&Path>, alias: &str) -> Result<String, Bad> {
 /// A whole file without the line break at its end.
 fn file(path: &Path) -> Result<String, Bad> {
     let shown = path.display().to_string().escape_debug().to_string();
-    let hint = "name a file that is there and that weir may read";
-    let unreadable = |e: std::io::Error| Bad::new(format!("cannot read {shown}: {e}"), hint);
-    // Asked first: opening a pipe would wait for its writer.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err(Bad::new(
-            format!("{shown} is no regular file"),
+    let bytes = read_file(path, VALUE_MAX_BYTES as u64).map_err(|e| match e.kind() {
+        ErrorKind::InvalidInput => Bad::new(
+            format!("{shown} is not a regular file"),
             "name a file that holds the value",
-        ));
-    }
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(VALUE_MAX_BYTES).unwrap_or(u64::MAX);
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > VALUE_MAX_BYTES {
-        return Err(Bad::new(
+        ),
+        ErrorKind::FileTooLarge => Bad::new(
             format!("{shown} is larger than 64 KiB"),
             "name a file that holds just the value",
-        ));
-    }
+        ),
+        _ => Bad::new(
+            format!("cannot read {shown}: {e}"),
+            "name a file that is there and that weir may read",
+        ),
+    })?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Bad::new(

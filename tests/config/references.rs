@@ -113,7 +113,7 @@ fn what_cannot_be_resolved_is_a_problem_with_line_key_and_advice() {
         ),
         (
             "$file{/}",
-            "/ is no regular file (name a file that holds the value)",
+            "/ is not a regular file (name a file that holds the value)",
         ),
         ("$evn{X}", "$evn{} is not a reference (did you mean $env{…}?)"),
         ("$env{X", "$env{ is never closed (add the closing brace)"),

@@ -213,6 +213,23 @@ fn an_invalid_file_leaves_the_old_one_in_force_and_says_so_until_it_is_mended() 
 }
 
 #[test]
+fn a_pipe_in_place_of_the_file_is_refused_and_the_next_signal_is_heard() {
+    story(async {
+        let mut stage = Stage::start(Plan::groups(&["one", "two"])).await;
+        let fifo = stage.weir.home.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        std::fs::rename(&fifo, stage.weir.config_file()).unwrap();
+        stage.weir.signal("HUP");
+        let line = stage.weir.logged("reload refused").await;
+        let message = line["message"].as_str().unwrap();
+        assert!(message.contains("not a regular file"), "{message}");
+        stage.weir.signal("TERM");
+        assert_eq!(stage.weir.end().await, Some(0));
+    });
+}
+
+#[test]
 fn a_signal_in_the_moment_of_readiness_is_heard() {
     story(async {
         let text = {

@@ -1,8 +1,9 @@
 //! What cannot be started says why and ends with 2; `weir check` says the same without opening a port.
 
 use std::net::TcpListener;
+use std::process::Command;
 
-use crate::support::process::{WEIR, weir};
+use crate::support::process::{WEIR, plain, weir};
 use crate::support::{Plan, toml, url_group};
 
 /// A directory with this weir.toml, and the path of the file.
@@ -56,6 +57,91 @@ fn a_missing_file_ends_with_2_and_is_named() {
         assert_eq!(code, Some(2), "{command}: {said}");
         assert!(said.contains("no-such.toml"), "{command}: {said}");
     }
+}
+
+#[test]
+fn what_is_not_a_regular_file_is_refused_at_once_wherever_a_configuration_names_it() {
+    let (home, _) = written("");
+    let fifo = home.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let tls = good().replace("tls = \"off\"", "tls = \"127.0.0.1:0\"") + "[tls]\n";
+    for other in ["/dev/zero", fifo.to_str().unwrap()] {
+        let file = |text: String| {
+            let path = home.path().join("named.toml");
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let trust = |kind: &str| file(format!("{tls}[tls.trust{kind}"));
+        for arguments in [
+            vec!["--config".to_owned(), other.to_owned()],
+            vec![
+                "--config".to_owned(),
+                file(good()),
+                "--deployment-toml".to_owned(),
+                other.to_owned(),
+            ],
+            vec![
+                "--config".to_owned(),
+                file(good().replace(
+                    "password = \"admin\"",
+                    &format!("password = \"$file{{{other}}}\""),
+                )),
+            ],
+            vec!["--config".to_owned(), trust(&format!("]\npem = \"{other}\"\n"))],
+            vec![
+                "--config".to_owned(),
+                trust(&format!(".keystore]\nfile = \"{other}\"\npassword = \"x\"\n")),
+            ],
+            vec![
+                "--config".to_owned(),
+                file(format!("{tls}certificate = \"{other}\"\nkey = \"{other}\"\n")),
+            ],
+            vec![
+                "--config".to_owned(),
+                file(format!(
+                    "{tls}[tls.keystore]\nfile = \"{other}\"\npassword = \"x\"\n"
+                )),
+            ],
+            vec![
+                "--config".to_owned(),
+                file(good().replace("[admin]", &format!("[admin]\ntap_streams = \"{other}\""))),
+            ],
+        ] {
+            let mut command = Command::new("sh");
+            // Reading /dev/zero to its end would be noticed.
+            command.args([
+                "-c",
+                "ulimit -v 1000000\nexec timeout 60 \"$@\"",
+                "sh",
+                WEIR,
+                "check",
+            ]);
+            let output = plain(&mut command).args(&arguments).output().unwrap();
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(said.contains("not a regular file"), "{arguments:?}: {said}");
+            let tap = arguments[1].ends_with("named.toml") && said.contains("tap_streams");
+            assert_eq!(
+                output.status.code(),
+                Some(if tap { 0 } else { 2 }),
+                "{arguments:?}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_configuration_over_1_mib_is_refused_by_its_size() {
+    let (_home, file) = written("");
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    let (code, why) = said(&["check", "--config", &file]);
+    assert_eq!(code, Some(2), "{why}");
+    assert!(why.contains("larger than 1 MiB"), "{why}");
 }
 
 #[test]

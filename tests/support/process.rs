@@ -265,7 +265,7 @@ fn spawn(config: &Path, start: &Start) -> Child {
 }
 
 /// Nothing of the environment that weir would listen to.
-fn plain(command: &mut Command) -> &mut Command {
+pub fn plain(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("WEIR_") {
             command.env_remove(name);

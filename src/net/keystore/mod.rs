@@ -9,13 +9,13 @@ mod pkcs12;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::tls::TlsError;
-use crate::config::{KeyFile, Secret, Trust};
+use crate::config::{KeyFile, Secret, Trust, read_file};
 
 /// A keystore's checksum holds its password, so the two cannot be told apart.
 const WRONG_PASSWORD: &str = "the password is wrong, or the file is damaged";
@@ -258,18 +258,10 @@ struct At<'a>(&'static str, &'a Path);
 
 impl At<'_> {
     fn read(self) -> Result<Vec<u8>, TlsError> {
-        let read = || {
-            let mut bytes = Vec::new();
-            std::fs::File::open(self.1)?
-                .take(FILE_MAX_BYTES + 1)
-                .read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes = read().map_err(|e: std::io::Error| self.error(&format!("it cannot be read: {e}")))?;
-        if bytes.len() as u64 > FILE_MAX_BYTES {
-            return Err(self.error("it is larger than 16 MiB: no keystore"));
-        }
-        Ok(bytes)
+        read_file(self.1, FILE_MAX_BYTES).map_err(|e| match e.kind() {
+            ErrorKind::FileTooLarge => self.error("it is larger than 16 MiB: no keystore"),
+            _ => self.error(&format!("it cannot be read: {e}")),
+        })
     }
 
     fn error(self, problem: &str) -> TlsError {
