@@ -46,7 +46,8 @@ Signals to `weir run`:
 Exit codes:
   0   done; for `weir run`: everything accepted was delivered
   1   something failed at run time, or something was lost
-  2   the arguments or the configuration are wrong, and nothing was done";
+  2   the arguments or the configuration are wrong, and nothing was done
+  141 nobody read stdout to its end";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

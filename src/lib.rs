@@ -2,7 +2,7 @@
 //!
 //! This page is the map of the crate, in the order in which things happen.
 //!
-//! **Before anything runs.** [`cli`] reads the command line. [`config`] turns files into one `Config` that is
+//! **Before anything runs.** [`cli`] reads the command line; [`output`] is how commands print. [`config`] turns files into one `Config` that is
 //! already valid; nothing after it ever sees a wrong value. [`app`] is the composition root: it builds every
 //! room, watches signals and files, reloads, drains, and takes everything down again. [`telemetry`] is the log.
 //!
@@ -45,6 +45,7 @@ pub mod lab;
 pub mod lifecycle;
 pub mod metrics;
 pub mod net;
+pub mod output;
 pub mod relay;
 pub mod status;
 pub mod tap;

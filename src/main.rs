@@ -1,16 +1,21 @@
 //! The weir binary: parse arguments, run, map the result to an exit code.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::runtime::{Builder, LocalOptions};
 use weir::app::{self, Files};
 use weir::cli::{self, Cli, Command, ConfigArgs, RunArgs};
+use weir::output::{self, Failure};
 use weir::{check, demo};
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return help(&said),
+    };
+    match cli.command {
         Command::Run(args) => run(&args),
         Command::Check(args) => {
             let (connect, json) = (args.connect, args.json);
@@ -21,9 +26,19 @@ fn main() -> ExitCode {
         Command::Sink(args) => lab(weir::lab::sink::run(args)),
         Command::Soak(args) => lab(weir::lab::soak::run(args)),
         Command::Admin(command) => weir::admin::client::run(&command),
-        Command::Completions { shell } => print(cli::completions(shell, &mut io::stdout())),
-        Command::Man => print(cli::man(&mut io::stdout())),
-        Command::HelpAll => print(cli::help_all(&mut io::stdout())),
+        Command::Completions { shell } => print(|out| cli::completions(shell, out)),
+        Command::Man => print(cli::man),
+        Command::HelpAll => print(cli::help_all),
+    }
+}
+
+/// What clap says instead of a command: help and version on stdout, errors on stderr.
+fn help(said: &clap::Error) -> ExitCode {
+    let printed = said.print().and_then(|()| io::stdout().flush());
+    let code = u8::try_from(said.exit_code()).unwrap_or(output::FAILED);
+    match printed.map_err(Failure::Stdout) {
+        Err(failure) if !said.use_stderr() => ExitCode::from(failure.end()),
+        _ => ExitCode::from(code),
     }
 }
 
@@ -40,19 +55,16 @@ fn run(args: &RunArgs) -> ExitCode {
 }
 
 /// Runs a command of the laboratory on this thread.
-fn lab<R>(command: impl Future<Output = Result<R, String>>) -> ExitCode {
+fn lab<R>(command: impl Future<Output = Result<R, Failure>>) -> ExitCode {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
     let ended = runtime
-        .map_err(|e| e.to_string())
+        .map_err(|e| Failure::Said(e.to_string()))
         .and_then(|runtime| runtime.block_on(command));
     match ended {
         Ok(_) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => ExitCode::from(failure.end()),
     }
 }
 
@@ -65,13 +77,11 @@ fn files(args: &ConfigArgs) -> Files {
     }
 }
 
-fn print(written: io::Result<()>) -> ExitCode {
-    match written {
+fn print(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> ExitCode {
+    let mut text = Vec::new();
+    let written = write(&mut text).map_err(Failure::Stdout);
+    match written.and_then(|()| output::print(&String::from_utf8_lossy(&text))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => ExitCode::from(failure.end()),
     }
 }

@@ -16,13 +16,14 @@ mod table;
 mod talk;
 mod words;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use crate::admin::read_definitions;
 use crate::app::Files;
 use crate::config::Config;
 use crate::net::{ClientTls, ServerTls, TlsError};
+use crate::output::{self, Failure};
 
 pub use certificates::Certificate;
 pub use connect::Connect;
@@ -40,23 +41,27 @@ pub struct Options {
 
 /// Checks and prints: the result on stdout, problems and warnings on stderr (with JSON all of it on stdout).
 ///
-/// The exit code: 0 all fine, 1 something could not be reached or verified, 2 invalid.
+/// The exit code: 0 all fine, 1 something could not be reached or verified (or the result not written), 2 invalid.
 #[must_use]
 pub fn run(files: &Files, options: Options) -> ExitCode {
     let report = check(files, options.connect);
-    // A reader that went away (`weir check | head`) changes nothing about the result.
-    let _ = print(&report, options);
-    ExitCode::from(report.exit_code)
+    ExitCode::from(match print(&report, options) {
+        // A reader that went away (`weir check | head`) changes nothing about the result.
+        Err(failure) if !failure.is_closed() => report.exit_code.max(failure.end()),
+        _ => report.exit_code,
+    })
 }
 
-fn print(report: &Report, options: Options) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn print(report: &Report, options: Options) -> Result<(), Failure> {
     if options.json {
-        let json = serde_json::to_string_pretty(report)?;
-        return writeln!(out, "{json}");
+        let json = serde_json::to_string_pretty(report).map_err(|e| e.to_string())?;
+        return output::print(&format!("{json}\n"));
     }
-    write!(io::stderr(), "{}", table::complaints(report))?;
-    write!(out, "{}", table::text(report))
+    let complaints = table::complaints(report);
+    if let Some(complaints) = complaints.strip_suffix('\n') {
+        output::note(complaints);
+    }
+    output::print(&table::text(report))
 }
 
 /// Reads the configuration and every file it names; with `connect` also tries everything it points to, which

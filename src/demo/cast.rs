@@ -8,7 +8,6 @@ use super::DemoArgs;
 use super::leg::Leg;
 use crate::app::Weir;
 use crate::config::{Log, LogFormat, Scheme, Source, Tls, Trust, Url, Verify, parse};
-use crate::lab::load::LoadHandle;
 use crate::lab::sink::tcp;
 use crate::lab::thread::{Room, room};
 use crate::lab::{Events, Judge, Load, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes};
@@ -21,12 +20,13 @@ pub(super) const GROUPS: [(&str, &str, usize); 2] =
 
 /// Everybody.
 pub(super) struct Cast {
+    /// First, as fields are dropped in order: whoever is under way gets an answer from those who still live.
+    gateways: Option<Room<LoadReport>>,
     pub(super) judge: Judge,
     /// By group, then by endpoint.
     pub(super) managers: Vec<Vec<Sink>>,
     pub(super) weir: Weir,
     pub(super) leg: Leg,
-    gateways: Option<(LoadHandle, Room<LoadReport>)>,
     _managers_room: Room<()>,
 }
 
@@ -70,16 +70,14 @@ impl Cast {
             rate: Some(args.rate).filter(|rate| *rate > 0.0),
             ..LoadOptions::new(dialer, url(Scheme::Tcp, data)).judged_by(&self.judge)
         };
-        let (handle, known) = mpsc::sync_channel(1);
-        let room = room("gateways", move |_leave| async move {
+        let room = room("gateways", move |leave| async move {
             let load = Load::start(options);
-            // The other end waits for it below.
-            let _ = handle.send(load.handle());
+            // Asked to end, or the room is dropped.
+            let _ = leave.await;
+            load.stop();
             load.finish().await
         });
-        let room = room.map_err(|e| e.to_string())?;
-        let handle = known.recv().map_err(|_| "the gateways have failed")?;
-        self.gateways = Some((handle, room));
+        self.gateways = Some(room.map_err(|e| e.to_string())?);
         self.leg
             .subscribe(at.decisions.ok_or("weir has no port for decisions")?)?;
         Ok(())
@@ -87,9 +85,7 @@ impl Cast {
 
     /// No new events; waits for the answers to those under way.
     pub(super) fn close_gateways(&mut self) -> Option<LoadReport> {
-        let (handle, room) = self.gateways.take()?;
-        handle.stop();
-        room.leave()
+        self.gateways.take()?.leave()
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use self::cast::Cast;
 use crate::lab::WeirCounts;
+use crate::output::{self, Failure};
 use crate::status::Snapshot;
 
 /// Arguments of `weir demo`.
@@ -44,32 +45,30 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// How long queues may take to run empty at the end.
 const REST: Duration = Duration::from_secs(30);
 
-/// Runs the demo; exit code 1 when anything is lost, either way.
+/// Runs the demo; exit code 1 when anything is lost, either way. It ends when nobody reads what it says.
 #[must_use]
 pub fn run(args: &DemoArgs) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     let played = runtime
-        .map_err(|e| e.to_string())
+        .map_err(|e| Failure::Said(e.to_string()))
         .and_then(|runtime| runtime.block_on(play(args)));
     match played {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => ExitCode::from(failure.end()),
     }
 }
 
 /// Whether nothing was lost, and everything happened that should have.
-async fn play(args: &DemoArgs) -> Result<bool, String> {
+async fn play(args: &DemoArgs) -> Result<bool, Failure> {
     let mut cast = Cast::assemble(args)?;
-    report::introduce(args, &cast);
+    output::print(&report::introduce(args, &cast))?;
     let bar = bar(args.duration);
     let start = Instant::now();
     cast.open_gateways(args)?;
     let witnesses = {
-        let script = script::play(args, &cast, &bar, start);
+        let said = script::Said::beside(&bar);
+        let script = script::play(args, &cast, &said, start);
         tokio::pin!(script);
         let mut played = None;
         while start.elapsed() < args.duration || played.is_none() {
@@ -77,12 +76,17 @@ async fn play(args: &DemoArgs) -> Result<bool, String> {
                 // The script first: it is what the drawing is about.
                 biased;
                 done = &mut script, if played.is_none() => played = Some(done),
+                failure = said.failed() => {
+                    bar.finish_and_clear();
+                    return Err(failure);
+                }
                 () = sleep(DRAW_EVERY) => draw(&bar, start, &cast).await,
             }
         }
         played.unwrap_or_default()
     };
-    let load = cast.close_gateways().ok_or("the gateways have failed")?;
+    let load = cast.close_gateways();
+    let load = load.ok_or_else(|| "the gateways have failed".to_owned())?;
     bar.set_message("delivering what is queued");
     let last = rest(&cast).await;
     bar.finish_and_clear();
@@ -96,7 +100,7 @@ async fn play(args: &DemoArgs) -> Result<bool, String> {
         decisions: cast.leg.finish(&cast.weir).await,
         heartbeats: cast.leg.heartbeats(),
     };
-    report::conclude(&outcome, &last, &load);
+    output::print(&report::conclude(&outcome, &last, &load))?;
     Ok(outcome.ok())
 }
 

@@ -1,5 +1,6 @@
-//! What the demo prints.
+//! What the demo says.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::DemoArgs;
@@ -8,10 +9,13 @@ use crate::lab::{LoadReport, Verdict, decisions};
 use crate::status::Snapshot;
 
 /// Who takes part.
-pub(super) fn introduce(args: &DemoArgs, cast: &Cast) {
+pub(super) fn introduce(args: &DemoArgs, cast: &Cast) -> String {
+    // Writing to a String cannot fail, here and below.
+    let mut out = String::new();
     let at = cast.weir.addresses();
     let shown = |a: Option<std::net::SocketAddr>| a.map_or_else(String::new, |a| a.to_string());
-    println!(
+    let _ = writeln!(
+        out,
         "{} gateways ──▶ weir (events {}, login with TLS {}) ──▶ every group:",
         args.gateways,
         shown(at.tcp),
@@ -19,20 +23,24 @@ pub(super) fn introduce(args: &DemoArgs, cast: &Cast) {
     );
     for ((name, policy, _), managers) in GROUPS.iter().zip(&cast.managers) {
         let list: Vec<String> = managers.iter().map(|m| m.data_address().to_string()).collect();
-        println!(
+        let _ = writeln!(
+            out,
             "    {name:<8} {policy} of Traffic Managers {}",
             list.join(" and ")
         );
     }
-    println!(
+    let _ = writeln!(
+        out,
         "broker {} ──▶ weir (decisions {}) ──▶ a gateway",
         cast.leg.broker_url(),
         shown(at.decisions)
     );
-    println!(
+    let _ = writeln!(
+        out,
         "look at it meanwhile: http://{}/  (also /metrics, /status)",
         shown(at.admin)
     );
+    out
 }
 
 /// What the judges found.
@@ -54,15 +62,18 @@ impl Outcome {
 }
 
 /// The tables and the verdicts.
-pub(super) fn conclude(outcome: &Outcome, last: &Snapshot, load: &LoadReport) {
+pub(super) fn conclude(outcome: &Outcome, last: &Snapshot, load: &LoadReport) -> String {
+    let mut out = String::new();
     let verdict = &outcome.events;
     let seconds = load.elapsed.as_secs_f64();
-    println!(
+    let _ = writeln!(
+        out,
         "\n{:<8} {:>9} {:>9} {:>8} {:>10} {:>5} {:>10} {:>9} {:>9}",
         "group", "accepted", "delivered", "dropped", "duplicated", "lost", "events/s", "p50", "p99"
     );
     for (group, judged) in last.groups.iter().zip(&verdict.groups) {
-        println!(
+        let _ = writeln!(
+            out,
             "{:<8} {:>9} {:>9} {:>8} {:>10} {:>5} {:>10.0} {:>9} {:>9}",
             group.name,
             group.events.accepted,
@@ -75,31 +86,41 @@ pub(super) fn conclude(outcome: &Outcome, last: &Snapshot, load: &LoadReport) {
             micros(judged.latency_p99_us),
         );
     }
-    println!("p50 and p99: from the gateway's write to the Traffic Manager's read, outages included\n");
-    println!(
+    let _ = writeln!(
+        out,
+        "p50 and p99: from the gateway's write to the Traffic Manager's read, outages included\n"
+    );
+    let _ = writeln!(
+        out,
         "gateways: {} events answered ok in {seconds:.1} s, reply p50 {:.1?}, p99 {:.1?}",
         load.counts.events_acked,
         load.latency.p50(),
         load.latency.p99()
     );
-    println!("{verdict}");
+    let _ = writeln!(out, "{verdict}");
     if outcome.events_ok() {
-        println!("the oracle says: every accepted event was delivered to every group, nothing was lost");
+        let _ = writeln!(
+            out,
+            "the oracle says: every accepted event was delivered to every group, nothing was lost"
+        );
     } else {
-        println!("the oracle says: NOT everything was delivered");
+        let _ = writeln!(out, "the oracle says: NOT everything was delivered");
     }
-    println!("\n{}", outcome.decisions);
-    println!(
+    let _ = writeln!(out, "\n{}", outcome.decisions);
+    let _ = writeln!(
+        out,
         "missed: published while no gateway was subscribed; weir sent the broker {} heartbeats",
         outcome.heartbeats
     );
-    println!(
+    let _ = writeln!(
+        out,
         "the judge of decisions says: {}",
         match outcome.decisions.violations().is_empty() {
             true => "every decision that was sent arrived, once and in order",
             false => "NOT everything arrived as it should",
         }
     );
+    out
 }
 
 fn micros(us: u64) -> String {

@@ -1,14 +1,17 @@
 //! What goes wrong, and when: a Traffic Manager of each group dies and comes back, a session expires, and the
 //! broker of decisions is away for a while.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::DemoArgs;
 use super::cast::Cast;
 use crate::lab::Close;
+use crate::output::{self, Failure};
 use crate::status::Snapshot;
 
 /// How long a change may take to show.
@@ -17,15 +20,47 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// What had to happen, with how often it did.
 pub(super) type Witnesses = Vec<(&'static str, u64)>;
 
+/// What the script has said, or that nobody reads it.
+pub(super) struct Said<'a> {
+    bar: &'a ProgressBar,
+    failed: RefCell<Option<Failure>>,
+    has_failed: Notify,
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn beside(bar: &'a ProgressBar) -> Self {
+        Self {
+            bar,
+            failed: RefCell::default(),
+            has_failed: Notify::new(),
+        }
+    }
+
+    fn say(&self, line: &str) {
+        // Where there is no terminal there is no bar, and a bar that is hidden prints nothing.
+        if let Err(failure) = self.bar.suspend(|| output::print(line)) {
+            self.failed.replace(Some(failure));
+            self.has_failed.notify_one();
+        }
+    }
+
+    /// Ends when nobody reads any more.
+    pub(super) async fn failed(&self) -> Failure {
+        loop {
+            self.has_failed.notified().await;
+            if let Some(failure) = self.failed.take() {
+                return failure;
+            }
+        }
+    }
+}
+
 /// Plays the middle third; returns when everything is well again.
-pub(super) async fn play(args: &DemoArgs, cast: &Cast, bar: &ProgressBar, start: Instant) -> Witnesses {
+pub(super) async fn play(args: &DemoArgs, cast: &Cast, said: &Said<'_>, start: Instant) -> Witnesses {
     if args.calm {
         return Vec::new();
     }
-    let say = |what: &str| {
-        // Where there is no terminal there is no bar, and a bar that is hidden prints nothing.
-        bar.suspend(|| println!("{:>5.1}s  {what}", start.elapsed().as_secs_f64()));
-    };
+    let say = |what: &str| said.say(&format!("{:>5.1}s  {what}\n", start.elapsed().as_secs_f64()));
     let leg = cast.leg.play(args, &cast.weir, &say, start);
     let (mut seen, of_leg) = tokio::join!(managers(args, cast, &say, start), leg);
     seen.extend(of_leg);

@@ -1,14 +1,17 @@
 //! The arguments of `weir load`, `weir sink` and `weir soak`, and how they become options.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::event::Sizes;
 use crate::config::{Scheme, Tls, Trust, Url, Verify};
 use crate::net::ClientTls;
+use crate::output::{self, Failure};
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -18,6 +21,19 @@ pub enum ReportFormat {
     Text,
     /// One JSON object on standard output; nothing else goes there.
     Json,
+}
+
+impl ReportFormat {
+    /// Prints what a command has to report.
+    ///
+    /// # Errors
+    /// Nobody reads it, or there is no room.
+    pub(super) fn print(self, report: &(impl fmt::Display + Serialize)) -> Result<(), Failure> {
+        output::print(&match self {
+            ReportFormat::Text => format!("{report}\n"),
+            ReportFormat::Json => serde_json::to_string(report).map_err(|e| e.to_string())? + "\n",
+        })
+    }
 }
 
 /// `weir load`: many gateways at once, each as WSO2's agent.

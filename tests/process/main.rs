@@ -12,5 +12,6 @@ mod renewal;
 mod service;
 mod soaking;
 mod starting;
+mod stdout;
 #[path = "../support/mod.rs"]
 mod support;

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("lifecycle", &[]),
     ("status", &[]),
+    ("output", &[]),
     // What an event says, where somebody wants to see it.
     ("tap", &["wire"]),
     // Doors, and what is shown.
@@ -63,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "control",
             "lifecycle",
             "metrics",
+            "output",
             "status",
             "tap",
             "telemetry",
@@ -72,14 +74,26 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // `weir check` logs in as a link does, greets brokers as the return leg does, and asks a weir that runs here.
     (
         "check",
-        &["admin", "app", "config", "decisions", "egress", "net", "wire"],
+        &[
+            "admin",
+            "app",
+            "config",
+            "decisions",
+            "egress",
+            "net",
+            "output",
+            "wire",
+        ],
     ),
     ("cli", &["admin", "config", "demo", "lab", "telemetry"]),
     // The demo is a user of weir and of the laboratory.
-    ("demo", &["app", "config", "lab", "net", "status", "telemetry"]),
+    (
+        "demo",
+        &["app", "config", "lab", "net", "output", "status", "telemetry"],
+    ),
     // The laboratory judges the relay, so it may use all of it.
     ("lab", EVERYTHING),
-    ("main", &["admin", "app", "check", "cli", "demo", "lab"]),
+    ("main", &["admin", "app", "check", "cli", "demo", "lab", "output"]),
 ];
 
 /// The room a file belongs to: the folder or file below `src`.

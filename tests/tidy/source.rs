@@ -58,6 +58,23 @@ fn metrics_go_through_held_handles() {
 }
 
 #[test]
+fn commands_print_through_output() {
+    let macros = ["println!(", "print!(", "dbg!("];
+    let mut wrong = Vec::new();
+    for file in files("src", &[".rs"]).iter().filter(|f| !f.is_test()) {
+        for (n, line) in file.code() {
+            if macros.iter().any(|name| line.contains(name)) {
+                wrong.push(format!("{}:{n}: {}", file.path, line.trim()));
+            }
+        }
+    }
+    none(
+        &wrong,
+        "these macros panic when nobody reads or there is no room: use output::print and output::note",
+    );
+}
+
+#[test]
 fn the_map_of_the_crate_is_prose_and_modules_and_nothing_else() {
     let lib = files("src", &["lib.rs"]);
     let map = lib.iter().find(|f| f.path == "src/lib.rs").unwrap();

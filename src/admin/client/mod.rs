@@ -1,7 +1,7 @@
 //! The commands that talk to a running weir through its admin port, and print for people what it says.
 //!
 //! Exit codes: 0 done; 1 weir was not reached, or could not do it; 2 it refused what was asked (no such
-//! endpoint, an invalid configuration, no token).
+//! endpoint, an invalid configuration, no token); 141 nobody reads stdout any more.
 
 pub mod args;
 pub mod http;
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::output;
 use args::{AdminArgs, AdminCommand, Switch};
 use http::{Reply, Target};
 
@@ -21,12 +22,14 @@ use http::{Reply, Target};
 pub fn run(command: &AdminCommand) -> ExitCode {
     let outcome = match command {
         AdminCommand::Tap(args) => tap::run(args, &mut io::stdout().lock(), &mut io::stderr().lock()),
-        _ => perform(command).map(|text| print!("{text}")),
+        _ => perform(command).and_then(|text| output::print(&text).map_err(|e| unwritten(&e))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("weir: {}", problem.message.trim_end());
+            if !problem.message.is_empty() {
+                output::note(format_args!("weir: {}", problem.message.trim_end()));
+            }
             ExitCode::from(problem.code)
         }
     }
@@ -35,7 +38,7 @@ pub fn run(command: &AdminCommand) -> ExitCode {
 /// Why a command did not succeed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What happened and what to do, for people; safe for a terminal.
+    /// What happened and what to do, for people; safe for a terminal. Empty: nobody is there to read it.
     pub message: String,
     /// The exit code.
     pub code: u8,
@@ -107,6 +110,14 @@ fn failed(message: &str, code: u8) -> Problem {
         message: tables::safe(message),
         code,
     }
+}
+
+fn unwritten(failure: &output::Failure) -> Problem {
+    let message = match failure.is_closed() {
+        true => String::new(),
+        false => failure.to_string(),
+    };
+    failed(&message, failure.code())
 }
 
 fn unreached(admin: &AdminArgs, e: &io::Error) -> Problem {

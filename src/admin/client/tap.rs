@@ -1,12 +1,13 @@
 //! `weir tap`: asks for passing events and passes them on as they come.
 
-use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use serde_json::Value;
 
 use super::args::TapArgs;
 use super::http::{self, Target};
-use super::{Problem, failed, refused, tables, unreached};
+use super::{Problem, failed, refused, tables, unreached, unwritten};
+use crate::output::print_to;
 use crate::tap::Wish;
 
 /// Longest line taken; an event of the longest copy is shorter, however much of it has to be escaped.
@@ -42,10 +43,7 @@ pub fn run(args: &TapArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Result
         }
         let line = tables::safe(&String::from_utf8_lossy(&line));
         if !line.starts_with(r#"{"tap":"#) {
-            match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-                Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                written => written.map_err(|e| failed(&format!("cannot write: {e}"), 1))?,
-            }
+            print_to(out, &line).map_err(|e| unwritten(&e))?;
             continue;
         }
         let report: Value = serde_json::from_str(&line).unwrap_or_default();

@@ -7,10 +7,11 @@ use serde::Serialize;
 use tokio::time::{Instant, interval_at, sleep};
 
 use super::{Load, LoadCounts, LoadOptions, LoadReport};
-use crate::lab::args::{LoadArgs, ReportFormat};
+use crate::lab::args::LoadArgs;
 use crate::lab::event::Events;
 use crate::lab::{micros, per_second, signalled};
 use crate::net::{Dialer, SocketOptions};
+use crate::output::{Failure, note};
 
 /// What is printed in the end.
 #[derive(Debug, Clone, Serialize)]
@@ -37,14 +38,14 @@ pub struct Report {
 ///
 /// # Errors
 /// The trusted certificates cannot be read, or not one event was answered ok.
-pub async fn run(args: LoadArgs) -> Result<Report, String> {
-    run_telling(args, &mut |line| eprintln!("{line}")).await
+pub async fn run(args: LoadArgs) -> Result<Report, Failure> {
+    run_telling(args, &mut |line| note(line)).await
 }
 
 pub(in crate::lab) async fn run_telling(
     args: LoadArgs,
     tell: &mut dyn FnMut(&str),
-) -> Result<Report, String> {
+) -> Result<Report, Failure> {
     let dialer = Dialer::new(args.client_tls()?, SocketOptions::default());
     // Events are dated now: newer Traffic Managers drop old ones.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -113,13 +114,10 @@ pub(in crate::lab) async fn run_telling(
             }
         }
     };
-    match args.report {
-        ReportFormat::Text => println!("{report}"),
-        ReportFormat::Json => println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?),
-    }
+    args.report.print(&report)?;
     if report.counts.events_acked == 0 {
         let why = report.last_error.as_deref().unwrap_or("nothing was sent");
-        return Err(format!("no event was answered ok by {}: {why}", args.target));
+        return Err(format!("no event was answered ok by {}: {why}", args.target).into());
     }
     Ok(report)
 }

@@ -39,10 +39,10 @@ impl Trace {
         }
         self.notes += 1;
         if self.aloud {
-            eprintln!(
+            crate::output::note(format_args!(
                 "{:>12.3} ms  {what} {whom} {more}",
                 std::time::Duration::from_micros(now).as_secs_f64() * 1e3
-            );
+            ));
         }
     }
 

@@ -8,9 +8,10 @@ use tokio::time::{Instant, interval_at};
 
 use super::{Answer, Behaviour, Counts, Sink, SinkOptions, tcp};
 use crate::config::{Tls, Trust, Verify};
-use crate::lab::args::{ReportFormat, SinkArgs};
+use crate::lab::args::SinkArgs;
 use crate::lab::{micros, per_second, signalled};
 use crate::net::{Acceptor, ServerTls};
+use crate::output::{Failure, note};
 
 /// What is printed in the end.
 #[derive(Debug, Clone, Serialize)]
@@ -36,12 +37,12 @@ pub struct Report {
 ///
 /// # Errors
 /// A port cannot be opened.
-pub async fn run(args: SinkArgs) -> Result<Report, String> {
+pub async fn run(args: SinkArgs) -> Result<Report, Failure> {
     serve(args, |_| {}).await
 }
 
 /// The same; `opened` is shown the sink when its ports are open.
-pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) -> Result<Report, String> {
+pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) -> Result<Report, Failure> {
     let auth = match args.auth_listen {
         None => None,
         Some(address) => {
@@ -51,11 +52,11 @@ pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) ->
                 verify: Verify::Full,
             };
             let tls = ServerTls::load(&own).map_err(|e| e.to_string())?;
-            eprintln!(
+            note(format_args!(
                 "the TLS port shows a self-signed certificate, another one at each start; to accept it: verify = \"pin\" and \
                  pins = [\"{}\"] under [tls]",
                 tls.certificate().pin()
-            );
+            ));
             Some((tcp(address), Acceptor::new(&tls, false)))
         }
     };
@@ -76,9 +77,9 @@ pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) ->
     })
     .map_err(|e| e.to_string())?;
     let start = Instant::now();
-    eprintln!("listening on {}", sink.data_address());
+    note(format_args!("listening on {}", sink.data_address()));
     if let Some(address) = sink.auth_address() {
-        eprintln!("listening on {address} (TLS)");
+        note(format_args!("listening on {address} (TLS)"));
     }
     opened(&sink);
     let second = Duration::from_secs(1);
@@ -101,7 +102,7 @@ pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) ->
             _ = ticks.tick() => {
                 let now = sink.counts();
                 let (events, frames) = (now.events - last, now.frames - last_frames);
-                eprintln!("{events:>10} events/s  {frames:>9} frames/s  {:>5} connections", sink.open_connections());
+                note(format_args!("{events:>10} events/s  {frames:>9} frames/s  {:>5} connections", sink.open_connections()));
                 (last, last_frames) = (now.events, now.frames);
             }
         }
@@ -118,10 +119,7 @@ pub(in crate::lab) async fn serve(args: SinkArgs, opened: impl FnOnce(&Sink)) ->
         delivery_p99_us: times.map(|t| micros(t.p99())),
         delivery_max_us: times.map(|t| micros(t.max())),
     };
-    match args.report {
-        ReportFormat::Text => println!("{report}"),
-        ReportFormat::Json => println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?),
-    }
+    args.report.print(&report)?;
     Ok(report)
 }
 

@@ -18,11 +18,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use self::report::{Look, Report};
 use self::trouble::{Troubles, Way};
 use self::weir::Weir;
-use super::args::{ReportFormat, SoakArgs};
+use super::args::SoakArgs;
 use super::event::{Events, Sizes};
 use super::{Judge, Load, LoadOptions, Oracle, Proxy, Sink, SinkOptions, signalled};
 use crate::config::{Scheme, Url};
 use crate::net::{ClientTls, Dialer, SocketOptions};
+use crate::output::{Failure, note};
 
 /// Name, policy, Traffic Managers. Nothing ever happens to the first.
 const GROUPS: [(&str, &str, usize); 3] = [
@@ -41,16 +42,13 @@ const FRESH: u32 = 1_000_000;
 ///
 /// # Errors
 /// Weir could not be started, or did not pass.
-pub async fn run(args: SoakArgs) -> Result<Report, String> {
+pub async fn run(args: SoakArgs) -> Result<Report, Failure> {
     let report = soak(&args).await?;
-    match args.report {
-        ReportFormat::Text => println!("{report}"),
-        ReportFormat::Json => println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?),
-    }
+    args.report.print(&report)?;
     if report.ok() {
         Ok(report)
     } else {
-        Err("the soak has failed; see the report".into())
+        Err(Failure::Said("the soak has failed; see the report".into()))
     }
 }
 
@@ -90,11 +88,11 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
     };
     let load = Load::start(options);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!(
+    note(format_args!(
         "soak with --seed {seed} for {:?}; weir's log: {}",
         args.duration,
         weir.log().display()
-    );
+    ));
     let mut troubles = Troubles::new(seed, front, ways);
     let start = Instant::now();
     let looks = endure(args.duration, &weir, &mut troubles, &load, start).await?;
@@ -157,7 +155,7 @@ async fn endure(
         }
         let look = weir.look(&status, load.counts().events_acked, start.elapsed())?;
         if looks.len().is_multiple_of(10) {
-            eprintln!("{look}");
+            note(look);
         }
         looks.push(look);
         troubles.next(start.elapsed()).await;
