@@ -3,11 +3,12 @@
 //! Admin port, signals and reload live on a thread of their own and hold a [`Control`]; each worker owns
 //! the receiving end of one [`Command`] channel and answers between two turns of its loop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::status::Snapshot;
@@ -114,7 +115,11 @@ pub struct LastReload {
 #[derive(Debug, Clone)]
 pub struct Control {
     workers: Vec<mpsc::Sender<Command>>,
+    /// Each worker's last snapshot, and when it was given.
+    last: Arc<[Mutex<Last>]>,
 }
+
+type Last = Option<(Instant, Snapshot)>;
 
 /// Messages waiting at one worker before the sender waits.
 const COMMANDS_WAITING_MAX: usize = 64;
@@ -123,20 +128,41 @@ impl Control {
     /// Doors to `workers` workers: the handle and each worker's receiving end.
     #[must_use]
     pub fn new(workers: usize) -> (Self, Vec<mpsc::Receiver<Command>>) {
+        let last = (0..workers).map(|_| Mutex::default()).collect();
         let (workers, ends) = (0..workers).map(|_| mpsc::channel(COMMANDS_WAITING_MAX)).unzip();
-        (Self { workers }, ends)
+        (Self { workers, last }, ends)
     }
 
     /// The workers' snapshots, added up. A worker that has ended is left out.
     pub async fn snapshot(&self) -> Snapshot {
-        let mut sum: Option<Snapshot> = None;
-        for answer in self.ask(Command::Snapshot).await {
-            match &mut sum {
-                Some(sum) => sum.add(&answer),
-                None => sum = Some(answer),
+        sum(self.snapshots().await.iter().flatten())
+    }
+
+    /// The same; `None` when a worker has ended. Waits for a worker that is stuck.
+    pub async fn look(&self) -> Option<Snapshot> {
+        let snapshots = self.snapshots().await;
+        snapshots
+            .iter()
+            .all(Option::is_some)
+            .then(|| sum(snapshots.iter().flatten()))
+    }
+
+    /// The last snapshot that a worker gave to anybody, and when.
+    #[must_use]
+    pub fn last(&self, worker: usize) -> Option<(Instant, Snapshot)> {
+        let last = self.last.get(worker)?;
+        last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn snapshots(&self) -> Vec<Option<Snapshot>> {
+        let snapshots = self.ask(Command::Snapshot).await;
+        let now = Instant::now();
+        for (snapshot, last) in snapshots.iter().zip(&*self.last) {
+            if let Some(snapshot) = snapshot {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, snapshot.clone()));
             }
         }
-        sum.unwrap_or_default()
+        snapshots
     }
 
     /// Puts a new configuration in force on every worker.
@@ -154,7 +180,7 @@ impl Control {
                 found,
             })
             .await;
-        answers.contains(&true)
+        answers.contains(&Some(true))
     }
 
     /// Opens a tap on every worker; it ends when its receiving end is dropped.
@@ -162,21 +188,27 @@ impl Control {
         self.ask(|open| Command::Tap(feed.clone(), open)).await;
     }
 
-    /// Asks every worker the same thing and collects the answers of those that live.
-    async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+    /// Asks every worker the same thing and collects the answers, in the workers' order; `None`: it has ended.
+    async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<Option<T>> {
         let mut answers = Vec::with_capacity(self.workers.len());
         let mut waiting = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
             let (tx, rx) = oneshot::channel();
-            if worker.send(command(tx)).await.is_ok() {
-                waiting.push(rx);
-            }
+            // The answer of one that has ended is an error below: its command is dropped.
+            let _ = worker.send(command(tx)).await;
+            waiting.push(rx);
         }
         for rx in waiting {
-            if let Ok(answer) = rx.await {
-                answers.push(answer);
-            }
+            answers.push(rx.await.ok());
         }
         answers
     }
+}
+
+fn sum<'a>(mut snapshots: impl Iterator<Item = &'a Snapshot>) -> Snapshot {
+    let mut sum = snapshots.next().cloned().unwrap_or_default();
+    for snapshot in snapshots {
+        sum.add(snapshot);
+    }
+    sum
 }

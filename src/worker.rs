@@ -13,7 +13,7 @@ use crate::control::Command;
 use crate::egress::{Context, Group, ObserverSource};
 use crate::ingress::token::Tokens;
 use crate::ingress::{Gate, Settings, listen};
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Lifecycle, Phase, Vital};
 use crate::net::{Acceptor, Dialer, Listener};
 use crate::relay::{Fanout, Limits, Reason};
 use crate::status::{self, Snapshot};
@@ -39,6 +39,8 @@ pub struct Parts {
     pub unix_ms: fn() -> i64,
     /// Seed of all jitter.
     pub seed: u64,
+    /// Stopped when a listener, a group or a link ends that should not.
+    pub lifecycle: Lifecycle,
 }
 
 /// A running worker.
@@ -70,7 +72,9 @@ impl Worker {
             eager: Rc::new(Cell::new(false)),
             random: Rc::new(RefCell::new(fastrand::Rng::with_seed(parts.seed))),
             observers: parts.observers,
+            lifecycle: parts.lifecycle,
         };
+        let lifecycle = context.lifecycle.clone();
         let worker = Rc::new(Self {
             fanout,
             gate: Rc::clone(&gate),
@@ -81,10 +85,12 @@ impl Worker {
         });
         worker.apply(config);
         if let Some(listener) = parts.tcp {
-            tokio::task::spawn_local(listen(Rc::clone(&gate), listener, None));
+            let vital = lifecycle.vital("the plain listener");
+            tokio::task::spawn_local(hold(vital, listen(Rc::clone(&gate), listener, None)));
         }
         if let Some((listener, acceptor)) = parts.tls {
-            tokio::task::spawn_local(listen(gate, listener, Some(acceptor)));
+            let vital = lifecycle.vital("the TLS listener");
+            tokio::task::spawn_local(hold(vital, listen(gate, listener, Some(acceptor))));
         }
         worker
     }
@@ -228,6 +234,7 @@ impl Worker {
     fn remove(self: &Rc<Self>, group: Rc<Group>, drain_timeout: Duration) {
         self.removed.borrow_mut().push(Rc::clone(&group));
         let worker = Rc::clone(self);
+        let vital = self.context.lifecycle.vital("a removed group's drain");
         tokio::task::spawn_local(async move {
             let empty = async {
                 while !group.queue().is_empty() {
@@ -254,8 +261,15 @@ impl Worker {
                 tracing::info!(group = group.name(), "group removed, everything delivered");
             }
             worker.removed.borrow_mut().retain(|g| !Rc::ptr_eq(g, &group));
+            vital.done();
         });
     }
+}
+
+/// Runs a task that must not end before weir does.
+async fn hold(vital: Vital, task: impl Future<Output = ()>) {
+    task.await;
+    drop(vital);
 }
 
 /// What is left to say of a group that is gone: its counts. It is no trouble any more.

@@ -72,6 +72,7 @@ impl World {
             observers: Rc::new(move |group, endpoint| metrics.link(group, endpoint)),
             unix_ms: || NOW_MS,
             seed,
+            lifecycle: weir::lifecycle::Lifecycle::new(),
         });
         Self {
             network,

@@ -124,13 +124,14 @@ async fn not_found() -> Response {
 
 /// One look at everything, or an answer that says a worker is stuck.
 async fn look(handles: &Handles) -> Result<Look, (StatusCode, &'static str)> {
-    match timeout(LOOK_TIMEOUT, handles.control.snapshot()).await {
-        Ok(snapshot) => Ok(Look {
+    match timeout(LOOK_TIMEOUT, handles.control.look()).await {
+        Ok(Some(snapshot)) => Ok(Look {
             snapshot,
             facts: handles.facts.borrow().clone(),
             phase: handles.lifecycle.phase(),
         }),
-        Err(_) => Err((
+        // Silent, or it has ended.
+        Ok(None) | Err(_) => Err((
             StatusCode::SERVICE_UNAVAILABLE,
             "a worker has not answered for two seconds\n",
         )),

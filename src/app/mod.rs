@@ -7,17 +7,18 @@
 mod files;
 mod limits;
 mod notify;
+mod panics;
 mod reload;
 mod run;
 mod threads;
 
 use std::net::SocketAddr;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admin;
 use crate::config::Config;
@@ -80,12 +81,15 @@ pub struct Weir {
     certificates: Option<Certificates>,
     decisions: Option<DecisionsHandle>,
     tokens: Arc<Tokens>,
-    workers: Mutex<Vec<JoinHandle<Snapshot>>>,
+    workers: Mutex<Vec<threads::Running>>,
     reloads: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
 }
 
 /// Wishes to reload that wait; more are refused by the admin port.
 const RELOADS_WAITING_MAX: usize = 8;
+
+/// How long the end waits for workers that do not answer, all together.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -214,22 +218,19 @@ impl Weir {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether a worker has ended though nobody asked it to.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lifecycle.phase() != Phase::Stopped && workers.iter().any(JoinHandle::is_finished)
-    }
-
     /// Stops taking from gateways and waits until everything accepted has ended, at most `drain_timeout`;
-    /// whether it was done in time.
+    /// whether it was done in time, and every worker has said so.
     pub async fn drain(&self) -> bool {
         let timeout = self.config.borrow().drain_timeout;
         // Of its own: an operator's drain before this one may have used up its time long ago.
         let deadline = Instant::now() + timeout;
         self.lifecycle.drain(Instant::now(), timeout);
         while matches!(self.lifecycle.phase(), Phase::Draining { .. }) {
-            let snapshot = self.control.snapshot().await;
+            // A worker that is stuck must not make the drain longer.
+            let Ok(look) = timeout_at(deadline, self.control.look()).await else {
+                return false;
+            };
+            let Some(snapshot) = look else { return false };
             if snapshot
                 .groups
                 .iter()
@@ -246,19 +247,51 @@ impl Weir {
     }
 
     /// Ends every task, resets the gateways' connections (they send again elsewhere), counts what is left
-    /// as dropped, and gives the last look at the numbers.
+    /// as dropped, and gives the last look at the numbers. A worker that has crashed, or does not end within
+    /// five seconds, cannot count: the log says what it held when it was last seen, and weir has failed.
     #[must_use]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "blocks a thread: no runtime's clock here"
+    )]
     pub fn stop(&self) -> Snapshot {
         self.lifecycle.stop();
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = std::time::Instant::now() + STOP_TIMEOUT;
         let mut sum = Snapshot::default();
-        for worker in workers {
-            match worker.join() {
+        for (i, worker) in workers.iter().enumerate() {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match worker.last.recv_timeout(left) {
                 Ok(last) => sum.add(&last),
-                Err(_) => tracing::error!("a worker had crashed; what it held is lost"),
+                Err(why) => {
+                    self.uncounted(i, why);
+                    self.lifecycle.fail();
+                }
             }
         }
         sum
+    }
+
+    /// What is known of a worker that gave no last numbers.
+    fn uncounted(&self, worker: usize, why: RecvTimeoutError) {
+        let what = match why {
+            RecvTimeoutError::Timeout => "does not end",
+            RecvTimeoutError::Disconnected => "has crashed",
+        };
+        let Some((at, last)) = self.control.last(worker) else {
+            tracing::error!(worker, "a worker {what}; what it held is lost and was never seen");
+            return;
+        };
+        for group in &last.groups {
+            tracing::error!(
+                worker,
+                group = group.name,
+                queued = group.events.queued,
+                inflight = group.events.inflight,
+                seen_ago = ?Instant::now().saturating_duration_since(at),
+                "a worker {what}; what it held is lost, as of the last look"
+            );
+        }
     }
 }
 

@@ -22,6 +22,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// systemd ignores messages over 4096 bytes.
 const STATUS_MAX_BYTES: usize = 1024;
 
+/// Between two looks at the workers where no watchdog asks for more.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// Longest wait for the workers, as `/livez` waits.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -74,19 +77,21 @@ impl Notify {
         ));
     }
 
-    /// A sign of life every third of what the watchdog waits, as long as all workers answer. Ends at once where
-    /// there is no watchdog.
+    /// A look at the workers every few seconds. A sign of life to the watchdog, every third of what it waits, as long
+    /// as all of them answer.
     pub(super) async fn keep_alive(self, control: Control) {
-        let Some(patience) = self.watchdog else { return };
-        let mut beat = interval((patience / 3).max(Duration::from_millis(1)));
+        let every = self.watchdog.map_or(LOOK_EVERY, |patience| patience / 3);
+        let mut beat = interval(every.max(Duration::from_millis(1)));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
-            match timeout(LOOK_TIMEOUT, control.snapshot()).await {
-                Ok(_) => self.send("WATCHDOG=1\n".to_owned()),
-                Err(_) => {
-                    tracing::warn!("a worker does not answer; the service manager's watchdog is not fed")
+            match timeout(LOOK_TIMEOUT, control.look()).await {
+                Ok(Some(_)) if self.watchdog.is_some() => self.send("WATCHDOG=1\n".to_owned()),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) if self.watchdog.is_some() => {
+                    tracing::warn!("a worker does not answer; the service manager's watchdog is not fed");
                 }
+                Ok(None) | Err(_) => tracing::warn!("a worker does not answer"),
             }
         }
     }
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watchdog_is_fed_while_the_workers_answer_and_starves_when_one_does_not() {
+    async fn the_watchdog_is_fed_while_the_workers_answer_and_starves_when_one_hangs_or_has_ended() {
         let name = format!("weir-notify-watchdog-{}", std::process::id());
         let (manager, notify) = pair(name.as_bytes());
         manager.set_nonblocking(true).unwrap();
@@ -196,12 +201,19 @@ mod tests {
             }
         });
         assert!(
-            timeout(Duration::from_secs(75), watched.keep_alive(control))
-                .await
-                .is_err()
+            timeout(
+                Duration::from_secs(75),
+                watched.clone().keep_alive(control.clone())
+            )
+            .await
+            .is_err()
         );
         // Fewer than the kernel queues for a socket that nobody reads.
         assert_eq!(fed(), 8, "at once, and every ten seconds");
         worker.abort();
+        let _ = worker.await;
+        let dead = watched.keep_alive(control);
+        assert!(timeout(Duration::from_secs(75), dead).await.is_err());
+        assert_eq!(fed(), 0, "a worker that has ended is not one that answers");
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::task::spawn_blocking;
+
 use super::{Weir, note_certificate, warn};
 use crate::config::Change;
 use crate::config::Config;
@@ -66,17 +68,18 @@ impl Weir {
         let change = Change::between(&old, &new);
         let effective = Arc::new(keep_what_needs_a_restart(&old, new));
         let mut problems = Vec::new();
-        let client = ClientTls::load(&effective.tls)
-            .map_err(|e| problems.push(locate(&e)))
-            .ok();
         // A self-signed certificate is made once: made anew, no gateway would trust it any more.
         let remade = effective.tls.identity.is_some() || old.tls.identity.is_some();
-        let server = match &self.certificates {
-            Some(_) if remade => ServerTls::load(&effective.tls)
-                .map_err(|e| problems.push(locate(&e)))
-                .ok(),
-            _ => None,
-        };
+        let remade = remade && self.certificates.is_some();
+        // Files, and passwords that take their time: elsewhere than on the thread that serves signals.
+        let read = Arc::clone(&effective);
+        let loaded = spawn_blocking(move || {
+            let server = remade.then(|| ServerTls::load(&read.tls)).transpose();
+            (ClientTls::load(&read.tls), server)
+        });
+        let (client, server) = loaded.await.map_err(|e| vec![e.to_string()])?;
+        let client = client.map_err(|e| problems.push(locate(&e))).ok();
+        let server = server.map_err(|e| problems.push(locate(&e))).ok().flatten();
         if problems.is_empty()
             && let Err(e) = self.try_the_rest(&old, &effective)
         {

@@ -12,11 +12,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::files::{Contents, Seen};
 use super::notify::Notify;
-use super::{Files, StartError, Weir};
+use super::{Files, StartError, Weir, panics};
 use crate::config::Config;
 use crate::config::{Problem, Problems, Warning};
 use crate::control::{ReloadReport, ReloadRequest};
 use crate::net::TlsError;
+use crate::output;
 use crate::status::Snapshot;
 use crate::telemetry;
 
@@ -37,17 +38,18 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
     let (config, warnings) = match load(files, adjust) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            output::note(problems);
             return ExitCode::from(MISCONFIGURED);
         }
     };
     let log = match telemetry::init(&config.log) {
         Ok(log) => log,
         Err(e) => {
-            eprintln!("error: log: {e}");
+            output::note(format_args!("error: log: {e}"));
             return ExitCode::from(MISCONFIGURED);
         }
     };
+    panics::end_the_process(&log);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -111,26 +113,29 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
             .clone()
             .keep_alive(supervisor.weir.control().clone()),
     );
-    let ended = runtime.block_on(supervisor.run(signals));
+    runtime.block_on(supervisor.run(signals));
     let last = supervisor.weir.stop();
-    end(conclude(ended, &last))
+    // Without waiting: a file that is being read may be on a file system that hangs.
+    runtime.shutdown_background();
+    end(conclude(supervisor.weir.lifecycle().has_failed(), &last))
 }
 
 fn load(files: &Files, adjust: &dyn Fn(&mut Config)) -> Result<(Config, Vec<String>), Problems> {
-    let (mut config, warnings) = files.load()?;
+    Ok(adjusted(files.load()?, adjust))
+}
+
+fn adjusted(loaded: (Config, Vec<Warning>), adjust: &dyn Fn(&mut Config)) -> (Config, Vec<String>) {
+    let (mut config, warnings) = loaded;
     adjust(&mut config);
-    Ok((config, warnings.iter().map(Warning::to_string).collect()))
+    (config, warnings.iter().map(Warning::to_string).collect())
 }
 
-/// How it came to an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    Drained,
-    AtOnce,
-    Crashed,
+/// Reads files on another thread than the one that serves signals: a file system may hang. `None`: weir is ending.
+async fn elsewhere<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(read).await.ok()
 }
 
-fn conclude(ended: Ended, last: &Snapshot) -> u8 {
+fn conclude(failed: bool, last: &Snapshot) -> u8 {
     let mut left = 0;
     for group in &last.groups {
         let dropped = group.events.dropped.drain_timeout + group.events.dropped.lost;
@@ -144,11 +149,7 @@ fn conclude(ended: Ended, last: &Snapshot) -> u8 {
         left += dropped;
     }
     tracing::info!(not_delivered = left, "weir has ended");
-    if left > 0 || ended == Ended::Crashed {
-        FAILED
-    } else {
-        0
-    }
+    if left > 0 || failed { FAILED } else { 0 }
 }
 
 struct Signals {
@@ -180,41 +181,48 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    async fn run(&mut self, signals: Signals) -> Ended {
+    /// Returns when weir is drained, is to end at once, or has failed.
+    async fn run(&mut self, signals: Signals) {
         let Signals {
             mut term,
             mut int,
             mut hup,
         } = signals;
         let mut requests = self.weir.reload_requests();
+        let stopped = self.weir.lifecycle().stop_token();
+        let why = tokio::select! {
+            // Signals first: an end must not wait behind reloads, whatever those wait for.
+            biased;
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+            // Nobody else stops it while this runs.
+            () = stopped.cancelled() => return,
+            () = self.follow(&mut hup, &mut requests) => return,
+        };
+        // Whoever asks for a reload from now on is told that weir is stopping.
+        drop(requests);
+        self.drain(why, &mut term, &mut int).await;
+    }
+
+    /// Reloads whenever somebody asks for it or a file has changed.
+    async fn follow(&mut self, hup: &mut Signal, requests: &mut Option<mpsc::Receiver<ReloadRequest>>) {
         let mut look = interval(LOOK_AT_FILES_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // Signals first: an end must not wait behind reloads.
+                // Who asks first: then the look at the files finds nothing new.
                 biased;
-                _ = term.recv() => {
-                    // Whoever asks for a reload from now on is told that weir is stopping.
-                    drop(requests);
-                    return self.drain("SIGTERM", &mut term, &mut int).await;
-                }
-                _ = int.recv() => {
-                    drop(requests);
-                    return self.drain("SIGINT", &mut term, &mut int).await;
-                }
                 _ = hup.recv() => {
                     let _ = self.reload().await;
                 }
-                Some(request) = next(&mut requests) => {
+                Some(request) = next(requests) => {
                     // Whoever asked may have gone meanwhile.
                     let _ = request.answer.send(self.reload().await);
                 }
                 _ = look.tick() => {
-                    if self.weir.has_failed() {
-                        tracing::error!("a worker has crashed: ending, so that weir is started anew");
-                        return Ended::Crashed;
-                    }
-                    if self.seen.has_changed_to(self.files.contents(&self.watched)) {
+                    let (files, watched) = (self.files.clone(), self.watched.clone());
+                    let Some(now) = elsewhere(move || files.contents(&watched)).await else { continue };
+                    if self.seen.has_changed_to(now) {
                         tracing::info!("a configuration file has changed");
                         let _ = self.reload().await;
                     }
@@ -225,14 +233,21 @@ impl Supervisor<'_> {
 
     async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
         self.notify.reloading();
-        let before = self.files.contents(&self.watched);
-        let loaded = load(self.files, self.adjust);
-        if let Ok((config, _)) = &loaded {
-            self.watched = config.clone();
-        }
-        self.seen = Seen::of(before, self.files.contents(&self.watched));
+        let (files, watched) = (self.files.clone(), self.watched.clone());
+        let read = elsewhere(move || {
+            let before = files.contents(&watched);
+            let loaded = files.load();
+            let watched = loaded.as_ref().map_or(watched, |(config, _)| config.clone());
+            let after = files.contents(&watched);
+            (loaded, watched, Seen::of(before, after))
+        });
+        let Some((loaded, watched, seen)) = read.await else {
+            return Err(vec!["weir is stopping".to_owned()]);
+        };
+        (self.watched, self.seen) = (watched, seen);
         let outcome = match loaded {
-            Ok((config, warnings)) => {
+            Ok(loaded) => {
+                let (config, warnings) = adjusted(loaded, self.adjust);
                 let files = self.files;
                 let locate = |e: &TlsError| files.locate(e);
                 self.weir.apply_located(config, warnings, &locate).await
@@ -267,20 +282,19 @@ impl Supervisor<'_> {
         format!("at {}; to groups {}", listening.join(", "), groups.join(", "))
     }
 
-    async fn drain(&self, why: &str, term: &mut Signal, int: &mut Signal) -> Ended {
+    async fn drain(&self, why: &str, term: &mut Signal, int: &mut Signal) {
         tracing::info!(signal = why, "draining; a second signal ends at once");
         let longest = self.weir.config.borrow().drain_timeout + AFTER_DRAIN;
         self.notify.stopping("draining", longest);
         tokio::select! {
             // The second signal first: it is meant.
             biased;
-            _ = term.recv() => Ended::AtOnce,
-            _ = int.recv() => Ended::AtOnce,
+            _ = term.recv() => {}
+            _ = int.recv() => {}
             in_time = self.weir.drain() => {
-                if !in_time {
+                if !in_time && !self.weir.lifecycle().has_failed() {
                     tracing::warn!("drain_timeout is over");
                 }
-                Ended::Drained
             }
         }
     }

@@ -4,10 +4,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -78,8 +78,14 @@ pub(super) struct Plan {
     pub(super) lifecycle: Lifecycle,
 }
 
-/// Starts one thread per command channel; each returns the last look at its worker.
-pub(super) fn spawn(plan: Plan) -> Result<Vec<JoinHandle<Snapshot>>, String> {
+/// A worker's thread, seen from outside.
+pub(super) struct Running {
+    /// Gets the last look at the worker when it ends, or is disconnected when it crashes.
+    pub(super) last: Receiver<Snapshot>,
+}
+
+/// Starts one thread per command channel.
+pub(super) fn spawn(plan: Plan) -> Result<Vec<Running>, String> {
     let mut tcp = plan.sockets.tcp.into_iter();
     let mut tls = plan.sockets.tls.into_iter();
     let mut threads = Vec::with_capacity(plan.commands.len());
@@ -95,10 +101,12 @@ pub(super) fn spawn(plan: Plan) -> Result<Vec<JoinHandle<Snapshot>>, String> {
             metrics: plan.metrics.clone(),
             lifecycle: plan.lifecycle.clone(),
         };
+        let (tell, last) = sync_channel(1);
         let spawned = std::thread::Builder::new()
             .name(format!("weir-worker-{i}"))
-            .spawn(move || thread.run());
-        threads.push(spawned.map_err(|e| format!("cannot start a worker thread: {e}"))?);
+            .spawn(move || thread.run(&tell));
+        spawned.map_err(|e| format!("cannot start a worker thread: {e}"))?;
+        threads.push(Running { last });
     }
     Ok(threads)
 }
@@ -112,20 +120,30 @@ pub(super) fn decisions(
     network: Network,
     life: &Lifecycle,
 ) -> Result<DecisionsHandle, String> {
-    let (started, result) = std::sync::mpsc::sync_channel(1);
+    let (started, result) = sync_channel(1);
     let life = life.clone();
     let work = move || {
+        // Never alone: a weir whose return leg is gone must not say that it is ready.
+        let vital = life.vital("the return leg");
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(e) => return drop(started.send(Err(e))),
+            Err(e) => {
+                vital.done();
+                return drop(started.send(Err(e)));
+            }
         };
         runtime.block_on(async {
             let handle = crate::decisions::start(config, network, &life);
             let ended = handle.as_ref().ok().cloned();
             // The other end waits for it below.
             let _ = started.send(handle);
-            if let Some(handle) = ended {
-                handle.finished().await;
+            match ended {
+                // Not at a drain's deadline: the operator may take the drain back.
+                Some(handle) => {
+                    life.stop_token().cancelled().await;
+                    handle.finished().await;
+                }
+                None => vital.done(),
             }
         });
         runtime.shutdown_background();
@@ -155,7 +173,8 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self) -> Snapshot {
+    fn run(self, last: &SyncSender<Snapshot>) {
+        let _vital = self.lifecycle.vital("a worker");
         let runtime = match Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
@@ -163,7 +182,7 @@ impl Thread {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!(%error, "a worker cannot start");
-                return Snapshot::default();
+                return;
             }
         };
         let phase = self.lifecycle.watch();
@@ -173,7 +192,13 @@ impl Thread {
             worker.run(commands, phase).await;
             Ok::<_, io::Error>(worker)
         });
-        finish(runtime, started)
+        // Ends all tasks: links give back what is unanswered, gateways' connections are reset. Then it is counted.
+        runtime.shutdown_background();
+        match started {
+            // Whoever starts weir may not wait for its end.
+            Ok(worker) => drop(last.send(worker.finish())),
+            Err(error) => tracing::error!(%error, "a worker cannot start"),
+        }
     }
 
     fn parts(self) -> io::Result<(Parts, mpsc::Receiver<Command>)> {
@@ -192,20 +217,9 @@ impl Thread {
             observers: Rc::new(move |group, endpoint| metrics.link(group, endpoint)),
             unix_ms,
             seed: fastrand::u64(..),
+            lifecycle: self.lifecycle,
         };
         Ok((parts, self.commands))
-    }
-}
-
-/// Ends all tasks (links give back what is unanswered, gateways' connections are reset), then counts.
-fn finish(runtime: LocalRuntime, started: io::Result<Rc<Worker>>) -> Snapshot {
-    runtime.shutdown_background();
-    match started {
-        Ok(worker) => worker.finish(),
-        Err(error) => {
-            tracing::error!(%error, "a worker cannot start");
-            Snapshot::default()
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::room::Room;
 use super::session;
 use crate::config::Decisions;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Phase, Vital};
 use crate::net::{Acceptor, Listener, SocketOptions, bind, out_of_descriptors};
 
 /// How long accepting rests when the process is out of descriptors.
@@ -58,6 +58,7 @@ pub(super) fn serve(
     wanted: SocketAddr,
     listener: Listener,
     acceptor: Option<Acceptor>,
+    vital: Vital,
 ) -> io::Result<Door> {
     let bound = listener.local_addr()?;
     room.say_loopback_once(bound);
@@ -70,8 +71,8 @@ pub(super) fn serve(
     tokio::spawn(async move {
         tokio::select! {
             biased; // A closed door lets nobody in.
-            () = closed.cancelled() => {}
-            () = run(room, bound, listener, acceptor) => {}
+            () = closed.cancelled() => vital.done(),
+            () = run(room, bound, listener, acceptor) => drop(vital),
         }
     });
     Ok(door)

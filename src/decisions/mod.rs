@@ -77,6 +77,7 @@ struct Inner {
     acceptor: Option<Acceptor>,
     doors: Mutex<Doors>,
     runtime: tokio::runtime::Handle,
+    life: Lifecycle,
 }
 
 /// The open ports.
@@ -104,10 +105,13 @@ pub fn start(config: Decisions, network: Network, life: &Lifecycle) -> io::Resul
         acceptor,
         doors: Mutex::default(),
         runtime,
+        life: life.clone(),
     };
     inner.open_doors(&config)?;
     let (room, stop) = (Arc::clone(&inner.room), life.stop_token());
+    let vital = life.vital("the return leg's failback");
     tokio::spawn(async move {
+        let _vital = vital;
         tokio::select! {
             biased; // The end of weir first.
             () = stop.cancelled() => {}
@@ -195,8 +199,10 @@ impl Inner {
         );
         let bound_tcp = tcp.map(|addr| listener::open(addr, config)).transpose()?;
         let bound_tls = tls.map(|addr| listener::open(addr, config)).transpose()?;
-        let serve =
-            |listener, wanted, acceptor| listener::serve(Arc::clone(&self.room), wanted, listener, acceptor);
+        let serve = |listener, wanted, acceptor| {
+            let vital = self.life.vital("a listener of the return leg");
+            listener::serve(Arc::clone(&self.room), wanted, listener, acceptor, vital)
+        };
         let fresh_tcp = tcp
             .zip(bound_tcp)
             .map(|(addr, l)| serve(l, addr, None))

@@ -11,6 +11,7 @@ use super::link;
 use super::policy::choose;
 use super::state::Link;
 use crate::config::{self, Policy, Secret};
+use crate::lifecycle::Lifecycle;
 use crate::metrics::LinkObservers;
 use crate::net::Dialer;
 use crate::relay::{GroupQueue, Reason};
@@ -30,6 +31,8 @@ pub struct Context {
     pub random: Rc<RefCell<fastrand::Rng>>,
     /// Where each endpoint's histograms come from.
     pub observers: ObserverSource,
+    /// Stopped when a task of a group ends that should not.
+    pub lifecycle: Lifecycle,
 }
 
 /// One url group on one worker.
@@ -78,7 +81,12 @@ impl Group {
         for endpoint in &group.endpoints {
             shared.add(endpoint.clone());
         }
-        tokio::task::spawn_local(supervise(Rc::clone(&shared)));
+        let (group, name) = (Rc::clone(&shared), &shared.name);
+        let vital = shared.context.lifecycle.vital(format!("group {name}"));
+        tokio::task::spawn_local(async move {
+            supervise(group).await;
+            vital.done();
+        });
         Self { shared }
     }
 
@@ -189,7 +197,15 @@ impl Shared {
         let observers = (self.context.observers)(&self.name, &endpoint.name);
         let link = Link::new(id, &self.name, endpoint, observers, Rc::clone(&self.changed));
         self.links.borrow_mut().push(Rc::clone(&link));
-        tokio::task::spawn_local(link::run(link, Rc::clone(self)));
+        let (group, name) = (Rc::clone(self), &link.endpoint.name);
+        let vital = self
+            .context
+            .lifecycle
+            .vital(format!("the link to {name} of group {}", self.name));
+        tokio::task::spawn_local(async move {
+            link::run(link, group).await;
+            vital.done();
+        });
     }
 }
 

@@ -139,6 +139,13 @@ fn a_worker_that_is_stuck_fails_liveness_and_says_so() {
 }
 
 #[test]
+fn a_worker_that_has_ended_fails_liveness_at_once() {
+    let (weir, ends) = Weir::stuck();
+    drop(ends);
+    assert_eq!(weir.get("/livez").status, 503);
+}
+
+#[test]
 fn the_page_is_one_document_and_may_load_nothing_else() {
     let weir = Weir::start(Some("token"));
     let page = weir.get("/");

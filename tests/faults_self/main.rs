@@ -4,6 +4,7 @@
 
 mod ack;
 mod age;
+mod broken;
 #[path = "../net_support/mod.rs"]
 mod certificates;
 #[path = "../faults_support/mod.rs"]

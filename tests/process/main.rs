@@ -1,6 +1,7 @@
 //! The built binary: started, stopped, killed, frozen, starved and reloaded, judged by the oracle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod crashing;
 mod ending;
 mod killing;
 mod limits;

@@ -44,6 +44,7 @@ impl World {
                 observers: Rc::new(|_, _| LinkObservers::none()),
                 unix_ms,
                 seed: self.plan.seed ^ self.incarnations.get() << 32,
+                lifecycle: life.clone(),
             };
             let (tell, worker) = oneshot::channel();
             // A set of its own: dropped with all its tasks in it, as a process is.

@@ -11,6 +11,7 @@ pub mod log;
 pub mod machine;
 pub mod peer;
 pub mod process;
+pub mod sabotage;
 pub mod stage;
 mod status;
 mod weir_log;

@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::lab::args::{LoadArgs, SinkArgs};
+use crate::output::Failure;
 
 #[derive(Parser)]
 enum Cli {
@@ -91,7 +92,7 @@ async fn a_load_that_reaches_nobody_says_why() {
 }
 
 /// What a load says while it runs, and how it ends.
-async fn told(arguments: &[&str]) -> (Vec<String>, Result<load::Report, String>) {
+async fn told(arguments: &[&str]) -> (Vec<String>, Result<load::Report, Failure>) {
     let Cli::Load(load) = Cli::parse_from([&["weir", "load"], arguments].concat()) else {
         panic!()
     };
