@@ -96,7 +96,7 @@ impl Decoder {
 #[allow(clippy::as_conversions, clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
-    use crate::wire::request::{encode_login, encode_logout, encode_publish_header};
+    use crate::wire::request::{Front, encode_login, encode_logout, encode_publish_header, front};
     use proptest::prelude::*;
 
     const DECODER: Decoder = Decoder {
@@ -158,6 +158,63 @@ mod tests {
             bytes.extend_from_slice(&body);
             let whole = matches!(DECODER.decode(&bytes), Ok(Decoded::Frame { length, .. }) if length == bytes.len());
             prop_assert!(whole);
+        }
+    }
+
+    const SESSION_MAX: usize = 8;
+
+    /// A whole frame's front, held against its decoding; and the front of every cut against the whole.
+    fn fronts_agree(bytes: &[u8]) {
+        let Ok(Decoded::Frame { request, length }) = DECODER.decode(bytes) else {
+            return;
+        };
+        let whole = front(bytes, SESSION_MAX);
+        let first = |session: &[u8]| session[..session.len().min(SESSION_MAX + 1)].to_vec();
+        match (whole, request) {
+            (Front::Open, Ok(Request::Login { .. }))
+            | (Front::Open, Err((request::LOGIN, Malformed::NotUtf8)))
+            | (Front::Open, Err((_, Malformed::BodyTooShort))) => {}
+            (Front::Malformed(kind, malformed), Err(error)) => assert_eq!((kind, malformed), error),
+            (Front::Logout(id), Ok(Request::Logout { session })) => assert_eq!(id, first(session)),
+            (Front::Publish(id), Ok(Request::Publish { session, .. })) => assert_eq!(id, first(session)),
+            // The session is sound, what follows it is not.
+            (Front::Publish(_), Err((request::PUBLISH, _))) => {}
+            other => panic!("{other:?}"),
+        }
+        // 5 bytes of header, 4 of a length, and the longest session.
+        let enough = 9 + SESSION_MAX + 1;
+        for cut in 0..length {
+            match front(&bytes[..cut], SESSION_MAX) {
+                Front::Open if cut < enough => {}
+                early => assert_eq!(early, whole, "cut at {cut}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_front_of_a_frame_tells_early_what_the_whole_tells_late(
+            kind in 0_u8..3, first in prop_oneof![-2_i32..20, any::<i32>()], second in prop_oneof![-2_i32..20, any::<i32>()],
+            rest in prop::collection::vec(any::<u8>(), 0..40), cut in 0_usize..12) {
+            let mut body = first.to_be_bytes().to_vec();
+            body.extend_from_slice(&second.to_be_bytes());
+            body.extend_from_slice(&rest);
+            body.truncate(body.len().saturating_sub(cut));
+            let mut bytes = vec![kind];
+            crate::wire::put_length(&mut bytes, body.len());
+            bytes.extend_from_slice(&body);
+            fronts_agree(&bytes);
+        }
+
+        #[test]
+        fn the_front_of_a_sound_frame_shows_its_session(session in prop::collection::vec(any::<u8>(), 0..20), user in "[a-z]{1,20}") {
+            fronts_agree(&publish(&session, &[vec![7; 30]]));
+            let mut bytes = Vec::new();
+            encode_logout(&mut bytes, &session);
+            fronts_agree(&bytes);
+            bytes.clear();
+            encode_login(&mut bytes, &user, &user);
+            fronts_agree(&bytes);
         }
     }
 

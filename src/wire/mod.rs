@@ -20,7 +20,7 @@ pub mod request;
 pub use batch::{Batch, Event};
 pub use decoder::{Decoded, Decoder, FrameError};
 pub use reply::{Reply, ReplyError};
-pub use request::{Malformed, Request};
+pub use request::{Front, Malformed, Request, front};
 
 /// Splits a Java `int` off the front; `None` when there are fewer than four bytes.
 fn take_i32(bytes: &[u8]) -> Option<(i32, &[u8])> {

@@ -90,20 +90,28 @@ pub const CREDENTIAL_MAX_BYTES: usize = 1024;
 pub(super) fn login(body: &[u8]) -> Result<Request<'_>, Malformed> {
     let (user, rest) = take_i32(body).ok_or(Malformed::BodyTooShort)?;
     let (password, rest) = take_i32(rest).ok_or(Malformed::BodyTooShort)?;
-    let (user, rest) = field(user, rest)?;
-    let (password, rest) = field(password, rest)?;
-    if !rest.is_empty() {
-        return Err(Malformed::BytesLeftOver);
-    }
-    let credential = |bytes: &'_ [u8]| (1..=CREDENTIAL_MAX_BYTES).contains(&bytes.len());
-    if !credential(user) || !credential(password) {
-        return Err(Malformed::CredentialLength);
-    }
+    let user = credentials(user, password, rest.len())?;
+    let (user, password) = rest.split_at_checked(user).ok_or(Malformed::LengthPastBody)?;
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8);
     Ok(Request::Login {
         user: text(user)?,
         password: text(password)?,
     })
+}
+
+/// The length of the user name, when both lengths are sound and `left` is their sum.
+fn credentials(user: i32, password: i32, left: usize) -> Result<usize, Malformed> {
+    let user = fits(user, left)?;
+    let left = left.saturating_sub(user);
+    let password = fits(password, left)?;
+    if password < left {
+        return Err(Malformed::BytesLeftOver);
+    }
+    let sound = |bytes: usize| (1..=CREDENTIAL_MAX_BYTES).contains(&bytes);
+    if !sound(user) || !sound(password) {
+        return Err(Malformed::CredentialLength);
+    }
+    Ok(user)
 }
 
 /// The body of a logout.
@@ -129,8 +137,63 @@ pub(super) fn publish(body: &[u8], event_max_bytes: usize) -> Result<Request<'_>
 }
 
 fn field(length: i32, rest: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
-    let length = usize::try_from(length).map_err(|_| Malformed::NegativeLength)?;
+    let length = fits(length, rest.len())?;
     rest.split_at_checked(length).ok_or(Malformed::LengthPastBody)
+}
+
+/// A length of a field that fits in what is left of the body.
+fn fits(length: i32, left: usize) -> Result<usize, Malformed> {
+    let length = usize::try_from(length).map_err(|_| Malformed::NegativeLength)?;
+    if length > left {
+        return Err(Malformed::LengthPastBody);
+    }
+    Ok(length)
+}
+
+/// What the first bytes of a frame tell about it while the rest is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front<'a> {
+    /// Nothing against it so far.
+    Open,
+    /// The body is malformed, whatever follows.
+    Malformed(u8, Malformed),
+    /// A logout of this session; of an id that is too long, one byte more than the longest allowed.
+    Logout(&'a [u8]),
+    /// A publish with this session; of an id that is too long, one byte more than the longest allowed.
+    Publish(&'a [u8]),
+}
+
+/// Judges the front of a frame whose header [`Decoder::decode`](super::Decoder::decode) has let pass.
+#[must_use]
+pub fn front(buffer: &[u8], session_max_bytes: usize) -> Front<'_> {
+    judge(buffer, session_max_bytes).unwrap_or(Front::Open)
+}
+
+/// `None` while too few bytes are there.
+fn judge(buffer: &[u8], session_max_bytes: usize) -> Option<Front<'_>> {
+    let (&kind, rest) = buffer.split_first()?;
+    let (length, rest) = take_i32(rest)?;
+    let length = usize::try_from(length).ok()?;
+    let body = rest.get(..length).unwrap_or(rest);
+    let (first, body) = take_i32(body)?;
+    if kind == LOGIN {
+        let (password, _) = take_i32(body)?;
+        let malformed = credentials(first, password, length.saturating_sub(8)).err()?;
+        return Some(Front::Malformed(kind, malformed));
+    }
+    let left = length.saturating_sub(4);
+    let bytes = match fits(first, left) {
+        Ok(bytes) if kind == LOGOUT && bytes < left => {
+            return Some(Front::Malformed(kind, Malformed::BytesLeftOver));
+        }
+        Ok(bytes) => bytes,
+        Err(malformed) => return Some(Front::Malformed(kind, malformed)),
+    };
+    let session = body.get(..bytes.min(session_max_bytes.saturating_add(1)))?;
+    Some(match kind {
+        LOGOUT => Front::Logout(session),
+        _ => Front::Publish(session),
+    })
 }
 
 /// Appends a login frame.
