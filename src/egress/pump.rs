@@ -31,6 +31,10 @@ const LAZY_READ: Duration = Duration::from_millis(5);
 /// Between noticing that a reply is late and judging the peer for it: the runtime looks at the socket.
 pub(super) const LAST_LOOK: Duration = Duration::from_millis(10);
 
+/// A new connection sends a heartbeat after this much silence at the latest: where a weir is the receiver, it
+/// resets one that shows no session within `listen.first_frame_timeout`.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(20);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -54,6 +58,7 @@ pub(super) struct Pump {
     unflushed: bool,
     pub(super) last_read: Instant,
     last_write: Instant,
+    began: Instant,
     /// A reply is late: the peer is judged at this time.
     pub(super) last_look: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
@@ -75,6 +80,7 @@ impl Pump {
             unflushed: false,
             last_read: now,
             last_write: now,
+            began: now,
             last_look: None,
             alarm: Box::pin(sleep_until(now)),
         }
@@ -282,7 +288,13 @@ impl Pump {
     fn heartbeat_due(&self) -> Option<Instant> {
         let beat = self.settings.heartbeat?;
         let silent = self.pipeline.len() == 0 && !self.is_held();
-        silent.then(|| self.last_write.max(self.last_read) + beat.delay)
+        let since = self.last_write.max(self.last_read);
+        let delay = if since > self.began {
+            beat.delay
+        } else {
+            beat.delay.min(FIRST_HEARTBEAT)
+        };
+        silent.then(|| since + delay)
     }
 
     /// How long the reply to a frame may take.
