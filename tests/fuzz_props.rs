@@ -10,6 +10,8 @@ mod support;
 mod conversation;
 #[path = "fuzz/outside.rs"]
 mod outside;
+#[path = "fuzz/silence.rs"]
+mod silence;
 
 use std::future::Future;
 use std::rc::Rc;

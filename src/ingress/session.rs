@@ -47,7 +47,8 @@ pub(super) struct Session {
     pub(super) blocked_since: Option<Instant>,
     /// The frame at the front has waited long enough: answer it with the gentle no.
     pub(super) refuse_front: bool,
-    last_read: Instant,
+    /// The last byte, or the end of weir's last wait: from then on the peer is silent.
+    silent_since: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -77,7 +78,7 @@ impl Session {
             resume: false,
             blocked_since: None,
             refuse_front: false,
-            last_read: Instant::now(),
+            silent_since: Instant::now(),
             alarm: None,
         }
     }
@@ -124,6 +125,8 @@ impl Session {
                 }
             }
             self.resume = true;
+            // It was weir that let the peer wait.
+            self.silent_since = Instant::now();
         }
     }
 
@@ -133,6 +136,7 @@ impl Session {
             let now = Instant::now();
             let refused = self.replies.settle(cx.waker(), now);
             if refused != (0, 0, 0) {
+                self.silent_since = now;
                 let mut stats = self.gate.stats();
                 stats.publishes_ok_total += refused.0;
                 stats.events_ok_total += refused.1;
@@ -222,7 +226,7 @@ impl Session {
 
     fn received(&mut self, bytes: usize, now: Instant) {
         self.gate.stats().received_bytes_total += bytes as u64;
-        self.last_read = now;
+        self.silent_since = now;
     }
 
     fn consume_partial(&mut self, mut held: BytesMut, now: Instant) -> Option<Stop> {
@@ -244,7 +248,7 @@ impl Session {
         };
         let silent_until = silence
             .filter(|_| !self.replies.is_waiting() && !self.gate.is_draining())
-            .map(|d| self.last_read + d);
+            .map(|d| self.silent_since + d);
         if silent_until.is_some_and(|at| at <= now) {
             return Poll::Ready(Turn::Idle);
         }
