@@ -33,6 +33,10 @@ pub struct Ingress {
     pub reset_bad_input_total: u64,
     /// Ended: reset by weir after `idle_timeout`.
     pub reset_idle_total: u64,
+    /// Ended: reset by weir after `first_frame_timeout` without a login or a valid session.
+    pub reset_no_session_total: u64,
+    /// Ended: reset by weir because their address had `max_connections_per_address` already.
+    pub reset_per_address_total: u64,
     /// Ended: reset by weir at the end of a drain or a stop.
     pub reset_drain_total: u64,
     /// Ended: TLS handshakes that failed or ran out of time.
@@ -50,6 +54,10 @@ pub struct Ingress {
     /// Publish frames answered with the gentle no (`SessionTimeoutException`) because a queue gave no room,
     /// or with `ack = "delivered"` no delivery, before `reply_timeout`.
     pub publishes_refused_total: u64,
+    /// Those of them that found no room in `partial_max_bytes`.
+    pub partial_refused_total: u64,
+    /// Bytes that partial frames have claimed now.
+    pub partial_bytes: u64,
     /// Frames answered with an error because the session was unknown or expired.
     pub session_errors_total: u64,
     /// Frames answered with an error because the body was malformed.
@@ -273,7 +281,7 @@ impl Ingress {
         }
     }
 
-    fn all_mut(&mut self) -> [&mut u64; 24] {
+    fn all_mut(&mut self) -> [&mut u64; 28] {
         [
             &mut self.connections_tcp,
             &mut self.connections_tls,
@@ -282,6 +290,8 @@ impl Ingress {
             &mut self.closed_mid_frame_total,
             &mut self.reset_bad_input_total,
             &mut self.reset_idle_total,
+            &mut self.reset_no_session_total,
+            &mut self.reset_per_address_total,
             &mut self.reset_drain_total,
             &mut self.handshake_failed_total,
             &mut self.accept_paused_total,
@@ -290,6 +300,8 @@ impl Ingress {
             &mut self.publishes_ok_total,
             &mut self.events_ok_total,
             &mut self.publishes_refused_total,
+            &mut self.partial_refused_total,
+            &mut self.partial_bytes,
             &mut self.session_errors_total,
             &mut self.malformed_total,
             &mut self.logins_ok_total,

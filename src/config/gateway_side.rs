@@ -9,7 +9,9 @@ use argon2::password_hash::phc::PasswordHash;
 use super::given::Given;
 use super::problem::Bad;
 use super::raw::Section;
-use super::values::{address, count, duration, duration_or_never, flag, path, secret, size, text, word};
+use super::values::{
+    address, count, duration, duration_or_never, flag, is_never, path, secret, size, text, word,
+};
 use super::{Admin, Auth, Ingress, Log, LogFormat, Password, Secret, TapMode, User};
 
 /// Larger frames a Traffic Manager would answer ok and drop; events travel upstream in frames.
@@ -26,6 +28,11 @@ pub(super) fn listen(s: &Section<'_>) -> Ingress {
         tcp: s.read("tcp", any(9611), address),
         tls: s.read("tls", any(9711), address),
         connections_max: s.read("max_connections", 10_000, |g| count(g, 1, 1_000_000)),
+        connections_per_address_max: s.read("max_connections_per_address", None, |g| match is_never(g) {
+            true => Ok(None),
+            false => count(g, 1, 1_000_000).map(Some),
+        }),
+        partial_max_bytes: s.read("partial_max_bytes", 64 << 20, |g| size(g, 1 << 20, 1 << 40)),
         frame_max_bytes: s.read("frame_max_bytes", 16 << 20, |g| size(g, 1 << 10, 256 << 20)),
         event_max_bytes: s.read("event_max_bytes", 1 << 20, |g| size(g, 256, UPSTREAM_MAX_BYTES)),
         handshake_timeout: s.read("handshake_timeout", 10 * SECOND, |g| {
@@ -36,6 +43,9 @@ pub(super) fn listen(s: &Section<'_>) -> Ingress {
         }),
         idle_timeout: s.read("idle_timeout", Some(16 * 3600 * SECOND), |g| {
             duration_or_never(g, SECOND)
+        }),
+        first_frame_timeout: s.read("first_frame_timeout", Some(30 * SECOND), |g| {
+            duration_or_never(g, 100 * MILLISECOND)
         }),
         reply_timeout: s.read("reply_timeout", 25 * SECOND, |g| {
             duration(g, 100 * MILLISECOND, 25 * SECOND).map_err(|bad| Bad {

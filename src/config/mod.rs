@@ -93,6 +93,10 @@ pub struct Ingress {
     pub tls: Option<SocketAddr>,
     /// Open gateway connections per process; further ones wait in the kernel's accept queue.
     pub connections_max: usize,
+    /// The same from one address; `None` = no limit of its own.
+    pub connections_per_address_max: Option<usize>,
+    /// Memory for frames that have not arrived whole.
+    pub partial_max_bytes: usize,
     /// Largest frame, header excluded, in bytes.
     pub frame_max_bytes: usize,
     /// Largest event in bytes.
@@ -103,6 +107,8 @@ pub struct Ingress {
     pub frame_timeout: Duration,
     /// A connection without a byte for this long is reset; `None` = never.
     pub idle_timeout: Option<Duration>,
+    /// A connection without a login or a valid session for this long is reset; `None` = never.
+    pub first_frame_timeout: Option<Duration>,
     /// Longest wait before a publish is answered, at most 25 s: the agent gives up at 30 s.
     pub reply_timeout: Duration,
 }

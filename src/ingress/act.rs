@@ -3,14 +3,18 @@
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::auth::{Check, check, verify_hash};
+use super::budget::FREE_BYTES;
 use super::listener::warn;
 use super::replies::gentle_no;
-use super::session::Session;
+use super::session::{Memory, Session};
 use crate::config::Ack;
 use crate::relay::{Full, Receipt};
 use crate::wire::reply::{AUTHENTICATION, Reply, SESSION_TIMEOUT, UNDEFINED_EVENT_TYPE};
-use crate::wire::request::LOGIN;
-use crate::wire::{Batch, Decoded, FrameError, Malformed, Request};
+use crate::wire::request::{LOGIN, PUBLISH};
+use crate::wire::{Batch, Decoded, FrameError, Front, Malformed, Request, front};
+
+/// No session id that weir issues is longer.
+const SESSION_MAX_BYTES: usize = 128;
 
 /// Why a session does not simply go on with the next frame.
 pub(super) enum Stop {
@@ -22,9 +26,26 @@ pub(super) enum Stop {
     Lost(FrameError),
 }
 
+/// A frame whose bytes are thrown away as they arrive; it is answered when all of them have come.
+pub(super) struct Skip {
+    /// Bytes that are still to come.
+    left: usize,
+    why: Skipped,
+}
+
+enum Skipped {
+    /// The session is unknown or expired: its id as it is shown.
+    Expired(String),
+    Malformed(u8, Malformed),
+    /// A logout of a session that cannot be.
+    Logout,
+    /// There was no memory for it in time.
+    Refused,
+}
+
 /// The session id this connection has used last, checked.
 pub(super) struct Known {
-    token: Vec<u8>,
+    token: Box<[u8]>,
     valid_until: Instant,
     /// [`super::token::Tokens::revocations`] when it was checked.
     revocations: u64,
@@ -45,7 +66,9 @@ impl Session {
             let (request, length) = match settings.decoder.decode(rest) {
                 Ok(Decoded::Frame { request, length }) => (request, length),
                 Ok(Decoded::Incomplete { needed }) => {
-                    self.needed = needed;
+                    if self.judge_front(rest, needed, now) {
+                        used = bytes.len();
+                    }
                     break None;
                 }
                 Err(error) => {
@@ -72,8 +95,15 @@ impl Session {
                     });
                 }
                 Ok(Request::Logout { session }) => self.logout(session),
-                Err((kind, malformed)) => self.malformed(kind, malformed),
+                Err((kind, malformed)) => match front(rest, SESSION_MAX_BYTES) {
+                    // As for a sound one, the session comes first.
+                    Front::Publish(session) if kind == PUBLISH && !self.is_known(session, now) => {
+                        self.expired(shown(session));
+                    }
+                    _ => self.malformed(kind, malformed),
+                },
             }
+            self.next_front();
             used += length;
             frames += 1;
             if stop.is_some() {
@@ -87,16 +117,112 @@ impl Session {
         (used, stop)
     }
 
+    /// Looks at a frame of which only the front is there, before memory is kept for it. True when nothing of
+    /// it needs to be kept.
+    fn judge_front(&mut self, bytes: &[u8], needed: usize, now: Instant) -> bool {
+        self.needed = needed;
+        if self.judged || bytes.is_empty() {
+            return false;
+        }
+        let why = match front(bytes, SESSION_MAX_BYTES) {
+            Front::Publish(session) if self.is_known(session, now) => {
+                self.judged = true;
+                if needed > FREE_BYTES {
+                    self.claim(needed, bytes.len(), now);
+                }
+                return false;
+            }
+            Front::Publish(session) => Skipped::Expired(shown(session)),
+            Front::Malformed(kind, malformed) => Skipped::Malformed(kind, malformed),
+            Front::Logout(session) if session.len() > SESSION_MAX_BYTES => Skipped::Logout,
+            Front::Open | Front::Logout(_) => {
+                // A front of this length can be judged, and a login or logout that is sound is shorter.
+                self.needed = needed.min(FREE_BYTES);
+                return false;
+            }
+        };
+        self.skip_rest(needed.saturating_sub(bytes.len()), why);
+        true
+    }
+
+    fn claim(&mut self, bytes: usize, kept: usize, now: Instant) {
+        // What was kept so far may be the front of this frame, and is part of its claim.
+        self.memory = Memory::Free;
+        self.memory = match self.gate.budget().claim(bytes, kept) {
+            Ok(claim) => Memory::Claimed(claim),
+            Err(wait) => {
+                self.blocked_since.get_or_insert(now);
+                Memory::Wanted(wait)
+            }
+        };
+    }
+
+    /// The frame at the front has waited for memory for too long: it is read without being kept, and answered
+    /// with the gentle no.
+    pub(super) fn refuse_partial(&mut self, kept: usize) {
+        let left = self.needed.saturating_sub(kept);
+        self.next_front();
+        self.memory = Memory::Free;
+        self.skip_rest(left, Skipped::Refused);
+    }
+
+    fn skip_rest(&mut self, left: usize, why: Skipped) {
+        self.skip = Some(Box::new(Skip { left, why }));
+    }
+
+    /// How many of `bytes` bytes more the next read may take for the frame that is thrown away.
+    pub(super) fn skips(&self) -> usize {
+        self.skip.as_ref().map_or(0, |skip| skip.left)
+    }
+
+    /// Throws the next bytes away as far as they belong to such a frame, and answers it at its end. Returns how
+    /// many did.
+    pub(super) fn skip(&mut self, bytes: usize) -> usize {
+        let Some(skip) = &mut self.skip else { return 0 };
+        let skipped = bytes.min(skip.left);
+        skip.left -= skipped;
+        if skip.left > 0 {
+            return skipped;
+        }
+        let why = self.skip.take().map(|skip| skip.why);
+        self.gate.stats().frames_total += 1;
+        match why {
+            Some(Skipped::Expired(id)) => self.expired(id),
+            Some(Skipped::Malformed(kind, malformed)) => self.malformed(kind, malformed),
+            Some(Skipped::Logout) => self.logged_out(),
+            Some(Skipped::Refused) => {
+                self.gate.stats().partial_refused_total += 1;
+                self.refused();
+            }
+            None => {}
+        }
+        skipped
+    }
+
+    /// The frame at the front is another one now.
+    fn next_front(&mut self) {
+        self.judged = false;
+        self.blocked_since = None;
+        self.refuse_front = false;
+    }
+
+    fn expired(&mut self, id: String) {
+        self.gate.stats().session_errors_total += 1;
+        self.replies.send(&Reply::Error {
+            class: SESSION_TIMEOUT,
+            message: format!("{id} expired"),
+        });
+    }
+
+    fn refused(&mut self) {
+        self.gate.stats().publishes_refused_total += 1;
+        self.replies.send(&gentle_no());
+    }
+
     /// Events that were taken and answered ok (0: answered otherwise, or to be answered later).
     fn publish(&mut self, session: &[u8], batch: Batch<'_>, now: Instant) -> Result<usize, Full> {
         if !self.is_known(session, now) {
-            self.gate.stats().session_errors_total += 1;
-            // ASCII only: the agent counts characters and reads bytes.
-            let id: String = session.escape_ascii().take(64).map(char::from).collect();
-            self.replies.send(&Reply::Error {
-                class: SESSION_TIMEOUT,
-                message: format!("{id} expired"),
-            });
+            self.expired(shown(session));
             return Ok(0);
         }
         if batch.events() == 0 {
@@ -109,13 +235,10 @@ impl Session {
             if !self.refuse_front {
                 return Err(full);
             }
-            self.waited();
-            self.gate.stats().publishes_refused_total += 1;
-            self.replies.send(&gentle_no());
+            self.refused();
             return Ok(0);
         }
         self.gate.taps.pass(batch, now);
-        self.waited();
         match receipt {
             None => {
                 self.replies.ok();
@@ -130,17 +253,11 @@ impl Session {
         }
     }
 
-    /// The frame at the front is another one now.
-    fn waited(&mut self) {
-        self.blocked_since = None;
-        self.refuse_front = false;
-    }
-
     /// Checked once, then compared: a signature costs more than a frame.
     fn is_known(&mut self, session: &[u8], now: Instant) -> bool {
         let revocations = self.gate.tokens.revocations();
         if let Some(known) = &self.known
-            && known.token == session
+            && *known.token == *session
             && known.revocations == revocations
         {
             return now < known.valid_until;
@@ -154,7 +271,7 @@ impl Session {
         let left_ms = u64::try_from(valid.expires_ms.saturating_sub(now_ms)).unwrap_or(0);
         let left = std::time::Duration::from_millis(left_ms).min(settings.session_ttl);
         self.known = Some(Known {
-            token: session.to_vec(),
+            token: session.into(),
             valid_until: now + left,
             revocations,
         });
@@ -166,6 +283,10 @@ impl Session {
         if self.is_known(session, Instant::now()) {
             self.gate.tokens.revoke(session, self.gate.unix_ms());
         }
+        self.logged_out();
+    }
+
+    fn logged_out(&mut self) {
         self.gate.stats().logouts_total += 1;
         self.replies.ok();
     }
@@ -273,5 +394,22 @@ impl Session {
         let waited = now.duration_since(began).as_nanos();
         stats.blocked_nanos_total += u64::try_from(waited).unwrap_or(u64::MAX);
         self.refuse_front = now >= give_up;
+    }
+}
+
+/// A session id as it is shown to its gateway. ASCII only: the agent counts characters and reads bytes.
+fn shown(session: &[u8]) -> String {
+    session.escape_ascii().take(64).map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingress::token::Tokens;
+
+    #[test]
+    fn a_session_id_that_weir_issues_is_never_too_long() {
+        let id = Tokens::new(None).unwrap().issue("admin", i64::MAX).unwrap();
+        assert!(id.len() <= SESSION_MAX_BYTES);
     }
 }

@@ -1,7 +1,9 @@
 //! What all gateway sessions of a worker share: the way into the relay, limits, users, counters, and one
 //! read buffer, lent to whoever reads.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::slowdown::Slowdown;
 use super::token::Tokens;
 use crate::config::{Ack, Config, User};
@@ -27,6 +30,9 @@ const HASHES_AT_ONCE: usize = 2;
 /// Between two warnings about bad peers; what is left out is counted in the next.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
+/// Places must have been free for so long before the log says again that all are taken.
+const FULL_AGAIN: Duration = Duration::from_secs(60);
+
 /// What the configuration says about gateways.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -42,8 +48,14 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// TLS handshake deadline.
     pub handshake_timeout: Duration,
+    /// Longest time without a login or a valid session; `None` = never.
+    pub first_frame_timeout: Option<Duration>,
     /// Open connections of this worker.
     pub connections_max: usize,
+    /// The same from one address; `None` = no limit.
+    pub connections_per_address_max: Option<usize>,
+    /// Memory for partial frames.
+    pub partial_max_bytes: usize,
     /// Who may log in.
     pub users: Vec<User>,
     /// Life of a session.
@@ -57,6 +69,7 @@ impl Settings {
     #[must_use]
     pub fn share(config: &Config) -> Self {
         let ingress = &config.ingress;
+        let workers = config.workers.max(1);
         Self {
             decoder: Decoder {
                 frame_max_bytes: ingress.frame_max_bytes,
@@ -67,7 +80,10 @@ impl Settings {
             frame_timeout: ingress.frame_timeout,
             idle_timeout: ingress.idle_timeout,
             handshake_timeout: ingress.handshake_timeout,
-            connections_max: ingress.connections_max.div_ceil(config.workers.max(1)).max(1),
+            first_frame_timeout: ingress.first_frame_timeout,
+            connections_max: ingress.connections_max.div_ceil(workers).max(1),
+            connections_per_address_max: ingress.connections_per_address_max.map(|n| n.div_ceil(workers)),
+            partial_max_bytes: ingress.partial_max_bytes / workers,
             users: config.auth.users.clone(),
             session_ttl: config.auth.session_ttl,
             allow_plaintext_login: config.auth.allow_plaintext_login,
@@ -84,6 +100,7 @@ pub struct Gate {
     pub(super) slowdown: RefCell<Slowdown>,
     pub(super) hashing: Semaphore,
     pub(super) scratch: RefCell<Box<[u8]>>,
+    budget: RefCell<Budget>,
     settings: RefCell<Rc<Settings>>,
     stats: RefCell<status::Ingress>,
     unix_ms: fn() -> i64,
@@ -93,6 +110,10 @@ pub struct Gate {
     /// Sessions that had something to read while draining.
     parked: RefCell<Vec<Waker>>,
     pub(super) connection_closed: Notify,
+    /// Open connections by address.
+    by_address: RefCell<HashMap<IpAddr, usize>>,
+    /// When all places were last seen taken.
+    full_at: Cell<Option<Instant>>,
     warned: Cell<Option<Instant>>,
     unwarned: Cell<u64>,
 }
@@ -108,6 +129,7 @@ impl Gate {
             slowdown: RefCell::default(),
             hashing: Semaphore::new(HASHES_AT_ONCE),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            budget: RefCell::new(Budget::new(settings.partial_max_bytes)),
             settings: RefCell::new(Rc::new(settings)),
             stats: RefCell::default(),
             unix_ms,
@@ -115,6 +137,8 @@ impl Gate {
             sends_away: Cell::new(false),
             parked: RefCell::default(),
             connection_closed: Notify::new(),
+            by_address: RefCell::default(),
+            full_at: Cell::new(None),
             warned: Cell::new(None),
             unwarned: Cell::new(0),
         })
@@ -122,6 +146,10 @@ impl Gate {
 
     /// New limits and users, in force with every session's next frame.
     pub fn set_settings(&self, settings: Settings) {
+        // Claims on the old budget stay with it.
+        if settings.partial_max_bytes != self.settings().partial_max_bytes {
+            self.budget.replace(Budget::new(settings.partial_max_bytes));
+        }
         self.settings.replace(Rc::new(settings));
         self.connection_closed.notify_waiters();
     }
@@ -163,7 +191,16 @@ impl Gate {
     /// The gateways' side of a snapshot.
     #[must_use]
     pub fn status(&self) -> status::Ingress {
-        *self.stats.borrow()
+        let partial_bytes = self.budget.borrow().held_bytes() as u64;
+        status::Ingress {
+            partial_bytes,
+            ..*self.stats.borrow()
+        }
+    }
+
+    /// Memory for partial frames.
+    pub(super) fn budget(&self) -> Ref<'_, Budget> {
+        self.budget.borrow()
     }
 
     pub(super) fn stats(&self) -> RefMut<'_, status::Ingress> {
@@ -197,6 +234,41 @@ impl Gate {
     pub(super) fn open_connections(&self) -> u64 {
         let stats = self.stats.borrow();
         stats.connections_tcp + stats.connections_tls
+    }
+
+    pub(super) fn has_place(&self) -> bool {
+        self.open_connections() < self.settings.borrow().connections_max as u64
+    }
+
+    /// All places are taken: whether it is time to say so, because they were not for a while.
+    pub(super) fn sees_full(&self, now: Instant) -> bool {
+        let before = self.full_at.replace(Some(now));
+        before.is_none_or(|at| now.duration_since(at) >= FULL_AGAIN)
+    }
+
+    /// Whether an address may have one more connection.
+    pub(super) fn has_place_for(&self, address: IpAddr) -> bool {
+        let Some(max) = self.settings.borrow().connections_per_address_max else {
+            return true;
+        };
+        self.by_address
+            .borrow()
+            .get(&address)
+            .is_none_or(|open| *open < max)
+    }
+
+    pub(super) fn count_address(&self, address: IpAddr) {
+        *self.by_address.borrow_mut().entry(address).or_insert(0) += 1;
+    }
+
+    pub(super) fn uncount_address(&self, address: IpAddr) {
+        let mut by_address = self.by_address.borrow_mut();
+        if let Some(open) = by_address.get_mut(&address) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                by_address.remove(&address);
+            }
+        }
     }
 
     /// Tells the log of a bad peer, but not of each of thousands: how many were left out since the last

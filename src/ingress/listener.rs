@@ -2,11 +2,11 @@
 //! waiting for anybody's TLS handshake.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::gate::Gate;
 use super::session::Session;
@@ -52,11 +52,31 @@ pub async fn listen(gate: Rc<Gate>, mut listener: Listener, tls: Option<Acceptor
     }
 }
 
+/// How long all places may be taken before the log says so: a probe takes one for an instant.
+const FULL_FOR: Duration = Duration::from_secs(1);
+
 /// Until one more connection is allowed.
 async fn room(gate: &Gate) {
-    while gate.open_connections() >= gate.settings().connections_max as u64 {
-        gate.connection_closed.notified().await;
+    if gate.has_place() {
+        return;
     }
+    let place = async {
+        while !gate.has_place() {
+            gate.connection_closed.notified().await;
+        }
+    };
+    tokio::pin!(place);
+    if timeout(FULL_FOR, &mut place).await.is_ok() {
+        return;
+    }
+    if gate.sees_full(Instant::now()) {
+        tracing::warn!(
+            connections = gate.open_connections(),
+            "all gateway connections are in use, further ones wait (raise listen.max_connections, or see who holds them)"
+        );
+    }
+    place.await;
+    gate.sees_full(Instant::now());
 }
 
 fn accepted(gate: &Rc<Gate>, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
@@ -66,10 +86,25 @@ fn accepted(gate: &Rc<Gate>, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) 
         raw.abort();
         return;
     }
-    let open = Open::new(gate, tls.is_some());
+    if !gate.has_place_for(address(peer)) {
+        gate.stats().reset_per_address_total += 1;
+        warn(
+            gate,
+            Some(peer),
+            "connection reset: its address has listen.max_connections_per_address already",
+        );
+        raw.abort();
+        return;
+    }
+    let open = Open::new(gate, peer, tls.is_some());
     tokio::task::spawn_local(async move {
-        open.live(raw, peer, tls).await;
+        open.live(raw, tls).await;
     });
+}
+
+/// An IPv4 address is the same one on an IPv6 socket.
+fn address(peer: SocketAddr) -> IpAddr {
+    peer.ip().to_canonical()
 }
 
 /// A line about a bad peer, if it is time for one.
@@ -85,21 +120,24 @@ pub(super) fn warn(gate: &Gate, peer: Option<SocketAddr>, what: &str) {
 /// Counts a connection as long as it lives.
 struct Open {
     gate: Rc<Gate>,
+    peer: SocketAddr,
     tls: bool,
 }
 
 impl Open {
-    fn new(gate: &Rc<Gate>, tls: bool) -> Self {
+    fn new(gate: &Rc<Gate>, peer: SocketAddr, tls: bool) -> Self {
         let open = Self {
             gate: Rc::clone(gate),
+            peer,
             tls,
         };
         open.count(|n| *n += 1);
+        gate.count_address(address(peer));
         open
     }
 
-    async fn live(&self, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
-        let gate = &self.gate;
+    async fn live(&self, raw: Raw, tls: Option<Acceptor>) {
+        let (gate, peer) = (&self.gate, self.peer);
         let stream = match tls {
             None => Stream::Plain(raw),
             // Apart: a connection's task keeps room for the largest thing it ever waits for.
@@ -131,6 +169,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.count(|n| *n -= 1);
+        self.gate.uncount_address(address(self.peer));
         // All listeners look: the one that is woken may be the one nobody connects to.
         self.gate.connection_closed.notify_waiters();
     }
@@ -140,11 +179,11 @@ impl Drop for Open {
 mod tests {
     use super::*;
 
-    async fn life(open: Open, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
-        open.live(raw, peer, tls).await;
+    async fn life(open: Open, raw: Raw, tls: Option<Acceptor>) {
+        open.live(raw, tls).await;
     }
 
-    fn bytes<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    fn bytes<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -5,6 +5,7 @@
 
 mod act;
 pub mod auth;
+mod budget;
 mod gate;
 mod listener;
 mod replies;

@@ -29,6 +29,8 @@ pub(super) struct Replies {
     bytes: Vec<u8>,
     sent: usize,
     unflushed: bool,
+    /// Some login was answered with a session.
+    logged_in: bool,
     waiting: VecDeque<Waiting>,
 }
 
@@ -53,6 +55,7 @@ impl Replies {
 
     /// Any other answer.
     pub(super) fn send(&mut self, reply: &Reply<'_>) {
+        self.logged_in |= matches!(reply, Reply::LoginOk { .. });
         if self.waiting.is_empty() {
             reply.encode(&mut self.bytes);
         } else {
@@ -111,6 +114,10 @@ impl Replies {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn has_logged_in(&self) -> bool {
+        self.logged_in
     }
 
     pub(super) fn is_waiting(&self) -> bool {

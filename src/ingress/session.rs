@@ -1,8 +1,8 @@
 //! One gateway connection from its first byte to its last: read → act → reply, in order.
 //!
 //! A connection is never ended with FIN while its gateway may still publish on it: it is answered, or
-//! reset (docs/PROTOCOL.md). It keeps memory only for a partial frame; whole frames are handled in the
-//! buffer that all sessions share.
+//! reset (docs/PROTOCOL.md). It keeps memory only for a partial frame with a valid session, out of a budget that all
+//! sessions share; whole frames are handled in a buffer that they share.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -10,11 +10,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::act::{Known, Stop};
+use super::act::{Known, Skip, Stop};
+use super::budget::{Claim, FREE_BYTES, Wait};
 use super::gate::Gate;
 use super::listener::warn;
 use super::replies::Replies;
@@ -47,10 +48,30 @@ pub(super) struct Session {
     pub(super) blocked_since: Option<Instant>,
     /// The frame at the front has waited long enough: answer it with the gentle no.
     pub(super) refuse_front: bool,
+    /// The incomplete frame at the front has shown a valid session.
+    pub(super) judged: bool,
+    /// The bytes that come next belong to a frame that is not kept.
+    pub(super) skip: Option<Box<Skip>>,
+    /// What [`Session::partial`] may hold.
+    pub(super) memory: Memory,
     /// The last byte, or the end of weir's last wait: from then on the peer is silent.
     silent_since: Instant,
+    /// Since when there has been neither a login nor a valid session.
+    unproven_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
+
+/// The right to keep a partial frame.
+pub(super) enum Memory {
+    /// [`FREE_BYTES`] at most.
+    Free,
+    Claimed(Claim),
+    /// None yet: nothing is read meanwhile.
+    Wanted(Wait),
+}
+
+/// Until when the next byte must have come, and the first login or valid session.
+type Deadlines = (Option<Instant>, Option<Instant>);
 
 /// Why the turn ended.
 enum Turn {
@@ -59,6 +80,8 @@ enum Turn {
     Gone,
     /// Silent for too long.
     Idle,
+    /// Neither a login nor a valid session for too long.
+    Unproven,
     /// A drain has lasted long enough.
     Away,
     /// There may be more to read, but it is the others' turn.
@@ -67,6 +90,7 @@ enum Turn {
 
 impl Session {
     pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr) -> Self {
+        let now = Instant::now();
         Self {
             gate,
             peer,
@@ -78,7 +102,11 @@ impl Session {
             resume: false,
             blocked_since: None,
             refuse_front: false,
-            silent_since: Instant::now(),
+            judged: false,
+            skip: None,
+            memory: Memory::Free,
+            silent_since: now,
+            unproven_since: Some(now),
             alarm: None,
         }
     }
@@ -104,7 +132,7 @@ impl Session {
                 }
                 Turn::Gone => {
                     let mut stats = self.gate.stats();
-                    if self.partial.is_empty() {
+                    if self.partial.is_empty() && self.skip.is_none() {
                         stats.closed_by_peer_total += 1;
                     } else {
                         stats.closed_mid_frame_total += 1;
@@ -113,6 +141,10 @@ impl Session {
                 }
                 Turn::Idle => {
                     self.gate.stats().reset_idle_total += 1;
+                    return;
+                }
+                Turn::Unproven => {
+                    self.gate.stats().reset_no_session_total += 1;
                     return;
                 }
                 Turn::Away => {
@@ -154,8 +186,14 @@ impl Session {
             if self.replies.waiting_are_many() {
                 return self.rest(cx, now);
             }
+            if let Memory::Wanted(_) = self.memory
+                && !self.poll_memory(cx, now)
+            {
+                return self.rest(cx, now);
+            }
             if reads == READS_AT_ONCE {
-                return Poll::Ready(Turn::Enough);
+                let overdue = Self::overdue(now, self.deadlines());
+                return Poll::Ready(overdue.unwrap_or(Turn::Enough));
             }
             reads += 1;
             let stop = if std::mem::take(&mut self.resume) {
@@ -191,14 +229,16 @@ impl Session {
 
     /// Reads once and handles what is whole. `Err` at the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Option<Stop>, ()>> {
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Err(()));
-        };
         if !self.partial.is_empty() {
+            let Some(stream) = &mut self.stream else {
+                return Poll::Ready(Err(()));
+            };
             let mut held = std::mem::take(&mut self.partial);
             let missing = self.needed.saturating_sub(held.len());
             held.reserve(missing.min(held.len().max(GROW_MAX_BYTES)) + SLACK_BYTES);
-            let read = tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut held);
+            // An allocation may be larger than what was asked for.
+            let mut room = (&mut held).limit(missing + SLACK_BYTES);
+            let read = tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut room);
             let Poll::Ready(read) = read else {
                 self.partial = held;
                 return Poll::Pending;
@@ -212,15 +252,28 @@ impl Session {
         }
         let gate = Rc::clone(&self.gate);
         let mut scratch = gate.scratch.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut scratch);
+        // What is left of a read must be kept: little of a peer that has shown no session, and little while
+        // there is no room for more. What is skipped is not kept.
+        let most = match self.known.is_some() && !gate.budget().is_tight(scratch.len()) {
+            true => scratch.len(),
+            false => scratch.len().min(self.skips() + FREE_BYTES),
+        };
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(()));
+        };
+        let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
         if ready!(Pin::new(stream).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
             return Poll::Ready(Err(()));
         }
         let bytes = buffer.filled();
         self.received(bytes.len(), now);
+        let bytes = bytes.get(self.skip(bytes.len())..).unwrap_or_default();
         let (used, stop) = self.consume(bytes, now);
-        self.partial
-            .extend_from_slice(bytes.get(used..).unwrap_or_default());
+        let rest = bytes.get(used..).unwrap_or_default();
+        if !rest.is_empty() {
+            self.partial.extend_from_slice(rest);
+            self.keep();
+        }
         Poll::Ready(Ok(stop))
     }
 
@@ -231,28 +284,109 @@ impl Session {
 
     fn consume_partial(&mut self, mut held: BytesMut, now: Instant) -> Option<Stop> {
         let (used, stop) = self.consume(&held, now);
+        let allocated = held.capacity();
         held.advance(used);
-        if !held.is_empty() {
-            self.partial = held;
+        if held.is_empty() {
+            self.memory = Memory::Free;
+            return stop;
         }
+        // A little of the next frame must not pin what the last one needed.
+        if used > 0 && held.len() < allocated / 4 {
+            held = BytesMut::from(&held[..]);
+        }
+        self.partial = held;
+        self.keep();
         stop
     }
 
-    /// Nothing to do but wait: for a byte, a reply, or the end of patience.
-    fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Turn> {
+    /// What was read and cannot be handled now takes part in the budget, too.
+    fn keep(&mut self) {
+        let bytes = self.partial.len();
+        match &self.memory {
+            Memory::Wanted(_) => {}
+            Memory::Claimed(claim) if self.judged || claim.num_permits() >= bytes => {}
+            _ if bytes > FREE_BYTES => {
+                let claim = self.gate.budget().claim(bytes, 0);
+                self.memory = claim.map_or(Memory::Free, Memory::Claimed);
+            }
+            _ => self.memory = Memory::Free,
+        }
+    }
+
+    /// Whether reading may go on: there is room for the frame at the front, or it was refused.
+    fn poll_memory(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Memory::Wanted(wait) = &mut self.memory else {
+            return true;
+        };
+        match wait.as_mut().poll(cx) {
+            Poll::Ready(Ok(claim)) => self.memory = Memory::Claimed(claim),
+            _ if self.refused_at().is_some_and(|at| at > now) => return false,
+            _ => {
+                let kept = std::mem::take(&mut self.partial);
+                self.refuse_partial(kept.len());
+            }
+        }
+        self.silent_since = now;
+        true
+    }
+
+    /// When the frame at the front has waited long enough for memory.
+    fn refused_at(&self) -> Option<Instant> {
+        match self.memory {
+            Memory::Wanted(_) => self
+                .blocked_since
+                .map(|at| at + self.gate.settings().reply_timeout),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer has kept weir waiting for too long.
+    fn overdue(now: Instant, (silent_until, unproven_until): Deadlines) -> Option<Turn> {
+        if unproven_until.is_some_and(|at| at <= now) {
+            Some(Turn::Unproven)
+        } else if silent_until.is_some_and(|at| at <= now) {
+            Some(Turn::Idle)
+        } else {
+            None
+        }
+    }
+
+    /// None while it is weir that lets the peer wait.
+    fn deadlines(&mut self) -> Deadlines {
+        if self.known.is_some() || self.replies.has_logged_in() {
+            self.unproven_since = None;
+        }
+        let waits = self.replies.is_waiting() || matches!(self.memory, Memory::Wanted(_));
+        if waits || self.gate.is_draining() {
+            return (None, None);
+        }
         let settings = self.gate.settings();
-        let silence = if self.partial.is_empty() || self.resume {
+        let between_frames = self.partial.is_empty() && self.skip.is_none() || self.resume;
+        let silence = if between_frames {
             settings.idle_timeout
         } else {
             Some(settings.frame_timeout)
         };
-        let silent_until = silence
-            .filter(|_| !self.replies.is_waiting() && !self.gate.is_draining())
-            .map(|d| self.silent_since + d);
-        if silent_until.is_some_and(|at| at <= now) {
-            return Poll::Ready(Turn::Idle);
+        let unproven_until = self.unproven_since.zip(settings.first_frame_timeout);
+        (
+            silence.map(|d| self.silent_since + d),
+            unproven_until.map(|(since, d)| since + d),
+        )
+    }
+
+    /// Nothing to do but wait: for a byte, a reply, or the end of patience.
+    fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Turn> {
+        let (silent_until, unproven_until) = self.deadlines();
+        if let Some(turn) = Self::overdue(now, (silent_until, unproven_until)) {
+            return Poll::Ready(turn);
         }
-        let Some(due) = silent_until.into_iter().chain(self.replies.due()).min() else {
+        let due = [
+            silent_until,
+            unproven_until,
+            self.refused_at(),
+            self.replies.due(),
+        ];
+        let Some(due) = due.into_iter().flatten().min() else {
             return Poll::Pending;
         };
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));

@@ -84,10 +84,14 @@ fn session_user_and_password_lengths_are_checked_one_by_one() {
                 framed(2, &[&int(64), &int(0)]),
                 dropped(PAST),
             ),
-            ("publish: no count", framed(2, &[&int(1), b"s"]), dropped(SHORT)),
+            (
+                "publish: no count",
+                framed(2, &[&int(64), &session]),
+                dropped(SHORT),
+            ),
             (
                 "publish: half a count",
-                framed(2, &[&int(1), b"s", &[0, 0]]),
+                framed(2, &[&int(64), &session, &[0, 0]]),
                 dropped(SHORT),
             ),
         ];

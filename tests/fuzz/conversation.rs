@@ -122,10 +122,14 @@ fn logged_out(body: &[u8]) -> Option<&[u8]> {
     r.0.is_empty().then_some(session)
 }
 
-fn published(body: &[u8]) -> Option<(&[u8], u64)> {
+/// The session of a publish, and the number of its events unless they are malformed.
+fn published(body: &[u8]) -> Option<(&[u8], Option<u64>)> {
     let mut r = Reader(body);
     let length = r.int()?;
-    let session = r.bytes(length)?;
+    Some((r.bytes(length)?, events(r)))
+}
+
+fn events(mut r: Reader<'_>) -> Option<u64> {
     let count = u64::try_from(r.int()?).ok()?;
     for _ in 0..count {
         let length = r.int()?;
@@ -133,7 +137,7 @@ fn published(body: &[u8]) -> Option<(&[u8], u64)> {
             return None;
         }
     }
-    r.0.is_empty().then_some((session, count))
+    r.0.is_empty().then_some(count)
 }
 
 fn expect(mut input: &[u8], session: &[u8]) -> Expected {
@@ -162,12 +166,12 @@ fn expect(mut input: &[u8], session: &[u8]) -> Expected {
                     None => UNDEFINED_EVENT_TYPE,
                 },
                 _ => match published(body) {
-                    None => UNDEFINED_EVENT_TYPE,
-                    Some((id, count)) if id == session && logged_in => {
+                    Some((id, _)) if id != session || !logged_in => SESSION_TIMEOUT,
+                    Some((_, Some(count))) => {
                         expected.events += count;
                         "ok"
                     }
-                    Some(_) => SESSION_TIMEOUT,
+                    _ => UNDEFINED_EVENT_TYPE,
                 },
             });
         } else {

@@ -169,3 +169,74 @@ fn a_place_that_becomes_free_serves_the_port_that_is_waited_for() {
         }
     });
 }
+
+#[test]
+fn an_address_that_has_all_its_connections_gets_no_more_and_the_others_do() {
+    story(async {
+        let bed = Bed::start(Plan {
+            listen: "max_connections_per_address = 6",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let load = bed.healthy().await;
+        bed.until("the healthy ones hold four", |s| s.ingress.connections_tcp == 4)
+            .await;
+        let mut peers = [Peer::tcp(&bed).await, Peer::tcp(&bed).await];
+        for peer in &mut peers {
+            peer.login().await;
+        }
+        for n in 1..4 {
+            assert_eq!(Peer::tcp(&bed).await.end().await, RESET);
+            assert_eq!(bed.snapshot().await.ingress.reset_per_address_total, n);
+        }
+        let mut other = Peer::tcp_from(&bed, [127, 0, 0, 2]).await;
+        let session = other.login().await;
+        let frame = bed.issue(&session, SCRIPTED, 0, 1);
+        assert_eq!(other.ask(&frame).await, Answer::Ok);
+        bed.acked(SCRIPTED, 0, 1);
+        let [first, _second] = peers;
+        first.close().await;
+        bed.until("its place is free", |s| s.ingress.connections_tcp == 6)
+            .await;
+        Peer::tcp(&bed).await.login().await;
+        let resets = bed.snapshot().await.ingress.reset_per_address_total;
+        bed.unharmed(load, ("resets", resets)).await;
+    });
+}
+
+#[test]
+fn a_thousand_gateways_in_mid_frame_are_all_served_within_the_memory_for_partial_frames() {
+    story(async {
+        const GATEWAYS: u64 = 1000;
+        const EVENTS: u64 = 200;
+        let bed = Bed::start(Plan::groups(&["one"])).await;
+        let session = Peer::tcp(&bed).await.login().await;
+        let mut peers = Vec::new();
+        for n in 0..GATEWAYS {
+            let origin = SCRIPTED + u32::try_from(n).unwrap();
+            let frame = bed.issue(&session, origin, 0, EVENTS);
+            let mut peer = Peer::tcp(&bed).await;
+            peer.send(&frame[..frame.len() / 2]).await.unwrap();
+            peers.push((peer, origin, frame));
+        }
+        let claimed = bed.snapshot().await.ingress.partial_bytes;
+        let whole: u64 = peers.iter().map(|(_, _, frame)| frame.len() as u64).sum();
+        assert!(whole > 64 << 20, "more than there is room for: {whole}");
+        assert!((32 << 20..=64 << 20).contains(&claimed), "{claimed}");
+        let began = tokio::time::Instant::now();
+        for (peer, _, frame) in &mut peers {
+            peer.send(&frame[frame.len() / 2..]).await.unwrap();
+        }
+        for (peer, origin, _) in &mut peers {
+            assert_eq!(peer.answer().await, Answer::Ok);
+            bed.acked(*origin, 0, EVENTS);
+        }
+        println!(
+            "{GATEWAYS} halves of {whole} bytes: answered after {:?}",
+            began.elapsed()
+        );
+        let i = bed.snapshot().await.ingress;
+        assert_eq!((i.partial_bytes, i.partial_refused_total), (0, 0));
+        bed.assert_clean(GATEWAYS * EVENTS).await;
+    });
+}

@@ -88,12 +88,15 @@ fn an_unknown_session_is_asked_to_log_in_and_its_events_are_not_taken() {
                 "its length is right, whatever the session was"
             );
         }
+        // What follows the session is not looked at: 1 byte of session, half a count.
+        let answer = peer.ask(&[2, 0, 0, 0, 7, 0, 0, 0, 1, b'x', 0, 0]).await;
+        assert_eq!(error(&answer), ("SessionTimeoutException", "x expired"));
         let session = peer.login().await;
         let frame = bed.issue(&session, SCRIPTED, 0, 1);
         assert_eq!(peer.ask(&frame).await, Answer::Ok, "the connection goes on");
         bed.acked(SCRIPTED, 0, 1);
         let refused = bed.snapshot().await.ingress.session_errors_total;
-        assert_eq!(refused, unknown.len() as u64);
+        assert_eq!(refused, unknown.len() as u64 + 1);
         bed.unharmed(load, ("refused", refused)).await;
     });
 }

@@ -36,6 +36,13 @@ impl Peer {
         Self::over(tcp)
     }
 
+    /// On the plain port, from another address of this machine.
+    pub async fn tcp_from(bed: &Bed, address: [u8; 4]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((address, 0))).unwrap();
+        Self::over(socket.connect(bed.weir.addresses().tcp.unwrap()).await.unwrap())
+    }
+
     /// On the plain port, with a receive buffer of a few KB.
     pub async fn narrow(bed: &Bed) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
