@@ -70,6 +70,8 @@ pub struct Ingress {
     pub logins_failed_total: u64,
     /// Logins refused: plain listener without `allow_plaintext_login`.
     pub logins_plaintext_refused_total: u64,
+    /// Logins refused: too many waited for an argon2 hash.
+    pub logins_busy_total: u64,
     /// Logouts.
     pub logouts_total: u64,
     /// Nanoseconds that gateway connections spent waiting for room in a queue.
@@ -228,7 +230,7 @@ pub struct Endpoint {
 }
 
 /// Classes of a link's failure, in the order of [`Endpoint::failures_total`].
-pub const FAILURES: [&str; 10] = [
+pub const FAILURES: [&str; 11] = [
     "dns",
     "refused",
     "timeout",
@@ -238,6 +240,7 @@ pub const FAILURES: [&str; 10] = [
     "closed",
     "session",
     "rejected",
+    "loop",
     "other",
 ];
 
@@ -281,7 +284,7 @@ impl Ingress {
         }
     }
 
-    fn all_mut(&mut self) -> [&mut u64; 28] {
+    fn all_mut(&mut self) -> [&mut u64; 29] {
         [
             &mut self.connections_tcp,
             &mut self.connections_tls,
@@ -307,6 +310,7 @@ impl Ingress {
             &mut self.logins_ok_total,
             &mut self.logins_failed_total,
             &mut self.logins_plaintext_refused_total,
+            &mut self.logins_busy_total,
             &mut self.logouts_total,
             &mut self.blocked_nanos_total,
             &mut self.blocked_now,

@@ -12,7 +12,7 @@ use crate::config::{self, Ack, Config};
 use crate::control::Command;
 use crate::egress::{Context, Group, ObserverSource};
 use crate::ingress::token::Tokens;
-use crate::ingress::{Gate, Settings, listen};
+use crate::ingress::{Gate, Hashing, Settings, listen};
 use crate::lifecycle::{Lifecycle, Phase, Vital};
 use crate::net::{Acceptor, Dialer, Listener};
 use crate::relay::{Fanout, Limits, Reason};
@@ -33,6 +33,8 @@ pub struct Parts {
     pub dialer: Dialer,
     /// Session tokens, shared by all workers.
     pub tokens: Arc<Tokens>,
+    /// Hashes of passwords, shared by all workers.
+    pub hashing: Hashing,
     /// Histograms.
     pub observers: ObserverSource,
     /// The wall clock, in milliseconds since the epoch.
@@ -65,6 +67,7 @@ impl Worker {
             Settings::share(&config),
             fanout.clone(),
             parts.tokens,
+            parts.hashing,
             parts.unix_ms,
         );
         let context = Context {

@@ -22,6 +22,7 @@ use support::{Plan, config, toml, url_group};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::sleep;
 use weir::config::{Scheme, Url};
+use weir::ingress::Hashing;
 use weir::ingress::token::Tokens;
 use weir::lab::network::Network;
 use weir::lab::{Events, Judge, Oracle, Sink, SinkOptions, Sizes};
@@ -71,6 +72,7 @@ impl World {
             tls: None,
             dialer: dialer(&network),
             tokens: Arc::new(Tokens::new(Some("the secret of this test")).unwrap()),
+            hashing: Hashing::default(),
             observers: Rc::new(move |group, endpoint| metrics.link(group, endpoint)),
             unix_ms: || NOW_MS,
             seed,

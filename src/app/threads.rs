@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::control::Command;
 use crate::decisions::{DecisionsHandle, Network};
+use crate::ingress::Hashing;
 use crate::ingress::token::Tokens;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -89,6 +90,7 @@ pub(super) fn spawn(plan: Plan) -> Result<Vec<Running>, String> {
     let mut tcp = plan.sockets.tcp.into_iter();
     let mut tls = plan.sockets.tls.into_iter();
     let mut threads = Vec::with_capacity(plan.commands.len());
+    let hashing = Hashing::default();
     for (i, commands) in plan.commands.into_iter().enumerate() {
         let thread = Thread {
             commands,
@@ -98,6 +100,7 @@ pub(super) fn spawn(plan: Plan) -> Result<Vec<Running>, String> {
             client_tls: plan.client_tls.clone(),
             options: plan.options,
             tokens: Arc::clone(&plan.tokens),
+            hashing: hashing.clone(),
             metrics: plan.metrics.clone(),
             lifecycle: plan.lifecycle.clone(),
         };
@@ -168,6 +171,7 @@ struct Thread {
     client_tls: ClientTls,
     options: SocketOptions,
     tokens: Arc<Tokens>,
+    hashing: Hashing,
     metrics: Metrics,
     lifecycle: Lifecycle,
 }
@@ -214,6 +218,7 @@ impl Thread {
             },
             dialer: Dialer::new(self.client_tls, options),
             tokens: self.tokens,
+            hashing: self.hashing,
             observers: Rc::new(move |group, endpoint| metrics.link(group, endpoint)),
             unix_ms,
             seed: fastrand::u64(..),

@@ -1,6 +1,5 @@
 //! `[listen]` and `[auth]`: where gateways connect and who may log in. Also `[admin]` and `[log]`.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -107,10 +106,25 @@ pub(super) fn auth(s: &Section<'_>, fallback: Option<&(String, Secret)>) -> Auth
             "use the TLS port for logins, as WSO2 gateways do by default",
         );
     }
-    let mut names = BTreeSet::new();
-    let mut users = Vec::new();
+    let mut users: Vec<User> = Vec::new();
     for table in &tables {
-        users.extend(user(table, &mut names));
+        let Some(user) = user(table) else {
+            continue;
+        };
+        if users.contains(&user) {
+            table.problem(
+                "name",
+                "this user is named twice",
+                "keep one of the [[auth.user]] tables",
+            );
+        } else if users.iter().any(|other| other.name == user.name) {
+            table.warning(
+                "name",
+                "this user has more than one password, and each of them is good",
+                "remove the old one when all gateways have the new one",
+            );
+        }
+        users.push(user);
     }
     if tables.is_empty() {
         users.extend(fallback.map(|(name, password)| User {
@@ -126,7 +140,7 @@ pub(super) fn auth(s: &Section<'_>, fallback: Option<&(String, Secret)>) -> Auth
     }
 }
 
-fn user(s: &Section<'_>, names: &mut BTreeSet<String>) -> Option<User> {
+fn user(s: &Section<'_>) -> Option<User> {
     let name = s.maybe("name", text);
     let clear = s.maybe("password", secret);
     let hashed = s.maybe("password_argon2", argon2);
@@ -147,16 +161,11 @@ fn user(s: &Section<'_>, names: &mut BTreeSet<String>) -> Option<User> {
         (false, false) => s.problem("password", "is missing", "set password or password_argon2"),
         _ => {}
     }
-    let name = name?;
-    if !names.insert(name.clone()) {
-        s.problem(
-            "name",
-            "this user is named twice",
-            "keep one of the [[auth.user]] tables",
-        );
-    }
     let password = hashed.map(Password::Argon2).or(clear.map(Password::Clear))?;
-    Some(User { name, password })
+    Some(User {
+        name: name?,
+        password,
+    })
 }
 
 /// A PHC string that can be checked against: algorithm, version, cost, salt and hash.

@@ -2,11 +2,13 @@
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::auth::{Check, check, verify_hash};
+use super::auth::Attempt;
 use super::budget::FREE_BYTES;
+use super::hashing::Busy;
 use super::listener::warn;
 use super::replies::gentle_no;
 use super::session::{Memory, Session};
+use super::slowdown::source;
 use crate::config::Ack;
 use crate::relay::{Full, Receipt};
 use crate::wire::reply::{AUTHENTICATION, Reply, SESSION_TIMEOUT, UNDEFINED_EVENT_TYPE};
@@ -264,8 +266,7 @@ impl Session {
         }
         let settings = self.gate.settings();
         let now_ms = self.gate.unix_ms();
-        let users = settings.users.iter().map(|u| u.name.as_str());
-        let Some(valid) = self.gate.tokens.check(session, users, now_ms) else {
+        let Some(valid) = self.gate.tokens.check(session, &settings.users, now_ms) else {
             return false;
         };
         let left_ms = u64::try_from(valid.expires_ms.saturating_sub(now_ms)).unwrap_or(0);
@@ -280,8 +281,17 @@ impl Session {
 
     /// A logout of an unknown session is answered ok, as a Traffic Manager does.
     fn logout(&mut self, session: &[u8]) {
-        if self.is_known(session, Instant::now()) {
-            self.gate.tokens.revoke(session, self.gate.unix_ms());
+        let (settings, now_ms) = (self.gate.settings(), self.gate.unix_ms());
+        if let Some(valid) = self.gate.tokens.check(session, &settings.users, now_ms)
+            && let Some(user) = self.gate.tokens.revoke(session, valid.user, now_ms)
+        {
+            warn(
+                &self.gate,
+                Some(self.peer),
+                &format!(
+                    "too many logouts to remember: older sessions of user {user:?} have to log in again"
+                ),
+            );
         }
         self.logged_out();
     }
@@ -329,22 +339,31 @@ impl Session {
                 .send(&refuse("login over plain TCP is refused, use the TLS port"));
             return;
         }
-        let ip = self.peer.ip();
-        let delay = gate.slowdown.borrow().delay(ip, Instant::now());
+        let from = source(self.peer.ip());
+        let delay = gate.slowdown.borrow().delay(from, Instant::now());
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        let good = match check(&settings.users, &user, &password) {
-            Check::Decided(good) => good,
-            Check::Hash(phc) => {
-                let _turn = gate.hashing.acquire().await;
-                tokio::task::spawn_blocking(move || verify_hash(&phc, &password))
-                    .await
-                    .unwrap_or(false)
+        let attempt = Attempt::new(&settings.users, &user, password);
+        let decided = match attempt.decided() {
+            Ok(decided) => Ok(decided),
+            Err(attempt) => gate.hashing.settle(from, attempt).await,
+        };
+        let good = match decided {
+            Ok(user) => user.and_then(|i| settings.users.get(i)),
+            Err(Busy) => {
+                gate.stats().logins_busy_total += 1;
+                warn(
+                    &gate,
+                    Some(self.peer),
+                    "login refused: too many logins wait for their argon2 hash",
+                );
+                self.replies.send(&refuse("too many logins at once, try again"));
+                return;
             }
         };
-        if !good {
-            gate.slowdown.borrow_mut().failed(ip, Instant::now());
+        let Some(good) = good else {
+            gate.slowdown.borrow_mut().failed(from, Instant::now());
             gate.stats().logins_failed_total += 1;
             let shown: String = user.chars().take(64).collect();
             warn(
@@ -354,9 +373,10 @@ impl Session {
             );
             self.replies.send(&refuse("wrong userName or password"));
             return;
-        }
+        };
         let ttl_ms = i64::try_from(settings.session_ttl.as_millis()).unwrap_or(i64::MAX);
-        match gate.tokens.issue(&user, gate.unix_ms().saturating_add(ttl_ms)) {
+        let now_ms = gate.unix_ms();
+        match gate.tokens.issue(good, now_ms, now_ms.saturating_add(ttl_ms)) {
             Ok(token) => {
                 gate.stats().logins_ok_total += 1;
                 self.replies.send(&Reply::LoginOk {

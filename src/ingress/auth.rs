@@ -1,80 +1,165 @@
 //! Who may log in: passwords in clear or as argon2 hashes, compared in constant time.
 
-use argon2::Argon2;
-use argon2::password_hash::PasswordVerifier;
+use std::collections::BTreeMap;
+
 use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time;
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 
-use crate::config::{Password, User};
+use crate::config::{Password, Secret, User};
 
-/// The outcome of a cheap look at a login.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// Decided.
-    Decided(bool),
-    /// The password must be held against this argon2 hash, which takes tens of milliseconds: not on a
-    /// worker's thread.
-    Hash(String),
+/// A login that has been held against the passwords in clear. It is decided when there is nothing to hash.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Place of the user whose password in clear this is.
+    clear: Option<usize>,
+    hashes: Vec<Hash>,
+    password: Secret,
 }
 
-/// Looks a user up. An unknown user costs what a known one costs: a comparison, or a hash where any user
-/// has one.
-#[must_use]
-pub fn check(users: &[User], name: &str, password: &str) -> Check {
-    let mut decided = false;
-    let mut hash = None;
-    let mut decoy = None;
-    for user in users {
-        let named = equal(user.name.as_bytes(), name.as_bytes());
-        match &user.password {
-            Password::Clear(clear) => {
-                decided |= equal(clear.expose().as_bytes(), password.as_bytes()) & named
+/// A hash to compute.
+#[derive(Debug, Clone)]
+struct Hash {
+    phc: String,
+    /// Place of the user who has logged in if it matches; `None`: it only takes time.
+    user: Option<usize>,
+}
+
+impl Attempt {
+    /// Looks a user up. Where anybody has a hash, every login costs the same hashes, whatever its name and password:
+    /// one for each set of cost parameters in use (more where a user has several passwords of one).
+    #[must_use]
+    pub fn new(users: &[User], name: &str, password: String) -> Self {
+        let mut clear = None;
+        for (i, user) in users.iter().enumerate() {
+            let named = equal(user.name.as_bytes(), name.as_bytes());
+            if let Password::Clear(known) = &user.password
+                && equal(known.expose().as_bytes(), password.as_bytes()) & named
+            {
+                clear = Some(i);
             }
-            Password::Argon2(phc) if named => hash = Some(phc.clone()),
-            Password::Argon2(phc) => decoy = Some(phc.clone()),
+        }
+        Self {
+            clear,
+            hashes: hashes(users, name),
+            password: Secret::new(password),
         }
     }
-    let known_in_clear = users
-        .iter()
-        .any(|u| u.name == name && matches!(u.password, Password::Clear(_)));
-    match (hash, decoy) {
-        (Some(phc), _) if !decided => Check::Hash(phc),
-        (None, Some(phc)) if !decided && !known_in_clear => Check::Hash(unmatchable(&phc)),
-        _ => Check::Decided(decided),
+
+    /// Whether the password is right, if that can be said without computing a hash: the user's place, or `None` for a
+    /// wrong one.
+    ///
+    /// # Errors
+    /// There are hashes to compute; gives the attempt back.
+    pub fn decided(self) -> Result<Option<usize>, Self> {
+        if self.hashes.is_empty() {
+            Ok(self.clear)
+        } else {
+            Err(self)
+        }
+    }
+
+    /// What [`user`](Attempt::user) needs, in blocks of 1 KiB.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        let blocks = self.hashes.iter().filter_map(|hash| params(&hash.phc));
+        blocks.map(|params| params.block_count()).max().unwrap_or(0)
+    }
+
+    /// Computes all the hashes, which is slow on purpose: the place of the user who has logged in.
+    #[must_use]
+    pub fn user(&self, memory: &mut [Block]) -> Option<usize> {
+        let mut user = self.clear;
+        for hash in &self.hashes {
+            if matches(&hash.phc, self.password.expose(), memory) {
+                user = user.or(hash.user);
+            }
+        }
+        user
     }
 }
 
-/// Holds a password against an argon2 hash. Slow on purpose.
-#[must_use]
-pub fn verify_hash(phc: &str, password: &str) -> bool {
-    PasswordHash::new(phc).is_ok_and(|hash| {
-        Argon2::default()
-            .verify_password(password.as_bytes(), &hash)
-            .is_ok()
-    })
+/// The user's own hashes, and others in the place of those that somebody else has more of.
+fn hashes(users: &[User], name: &str) -> Vec<Hash> {
+    let mut by_cost: BTreeMap<&str, BTreeMap<&str, Vec<Hash>>> = BTreeMap::new();
+    for (i, user) in users.iter().enumerate() {
+        if let Password::Argon2(phc) = &user.password {
+            // Behind the cost parameters come salt and hash.
+            let cost = phc.rsplitn(3, '$').nth(2).unwrap_or_default();
+            let hash = Hash {
+                phc: phc.clone(),
+                user: (user.name == name).then_some(i),
+            };
+            by_cost
+                .entry(cost)
+                .or_default()
+                .entry(&user.name)
+                .or_default()
+                .push(hash);
+        }
+    }
+    let mut all = Vec::new();
+    for mut by_name in by_cost.into_values() {
+        let mut own = by_name.remove(name).unwrap_or_default();
+        // Whoever has the most of this cost: nobody's login takes more or fewer.
+        let most = by_name.into_values().max_by_key(Vec::len).unwrap_or_default();
+        own.extend(most.into_iter().skip(own.len()));
+        all.append(&mut own);
+    }
+    all
+}
+
+fn params(phc: &str) -> Option<Params> {
+    Params::try_from(&PasswordHash::new(phc).ok()?).ok()
+}
+
+/// Holds a password against an argon2 hash.
+fn matches(phc: &str, password: &str, memory: &mut [Block]) -> bool {
+    computed(phc, password, memory)
+        .is_some_and(|(ours, known)| constant_time::verify_slices_are_equal(&ours, &known).is_ok())
+}
+
+/// The hash of `password`, and the one it is to be.
+fn computed(phc: &str, password: &str, memory: &mut [Block]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let hash = PasswordHash::new(phc).ok()?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map(Version::try_from).transpose().ok()?;
+    let argon2 = Argon2::new(
+        algorithm,
+        version.unwrap_or_default(),
+        Params::try_from(&hash).ok()?,
+    );
+    let (salt, known) = (hash.salt?, hash.hash?);
+    let mut ours = vec![0; known.as_bytes().len()];
+    argon2
+        .hash_password_into_with_memory(password.as_bytes(), &salt, &mut ours, memory)
+        .ok()?;
+    Some((ours, known.as_bytes().to_vec()))
+}
+
+/// What stands for a user's password, or for the hash of it, in a session: another password, another session.
+pub(super) fn credential(user: &User) -> Digest {
+    let mut context = Context::new(&SHA256);
+    let (kind, text) = match &user.password {
+        Password::Clear(clear) => ("clear:", clear.expose()),
+        Password::Argon2(phc) => ("argon2:", phc.as_str()),
+    };
+    context.update(kind.as_bytes());
+    context.update(text.as_bytes());
+    context.finish()
 }
 
 /// In constant time, whatever the lengths.
 #[must_use]
-pub fn equal(a: &[u8], b: &[u8]) -> bool {
+fn equal(a: &[u8], b: &[u8]) -> bool {
     let (a, b) = (digest(&SHA256, a), digest(&SHA256, b));
     constant_time::verify_slices_are_equal(a.as_ref(), b.as_ref()).is_ok()
-}
-
-/// A hash that costs the same and that nothing matches: the last characters are turned.
-fn unmatchable(phc: &str) -> String {
-    let turn = |c: char| if c == 'A' { 'B' } else { 'A' };
-    match phc.rsplit_once('$') {
-        Some((head, hash)) => format!("{head}${}", hash.chars().map(turn).collect::<String>()),
-        None => phc.to_owned(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
     use argon2::password_hash::PasswordHasher;
 
     fn clear(name: &str, password: &str) -> User {
@@ -84,8 +169,9 @@ mod tests {
         }
     }
 
-    fn hashed(name: &str, password: &str) -> User {
-        let phc = Argon2::default()
+    fn hashed_at(name: &str, password: &str, (memory, passes): (u32, u32)) -> User {
+        let params = Params::new(memory, passes, 1, None).unwrap();
+        let phc = Argon2::from(params)
             .hash_password_with_salt(password.as_bytes(), b"a salt of 16 byt")
             .unwrap();
         User {
@@ -94,11 +180,15 @@ mod tests {
         }
     }
 
-    fn login(users: &[User], name: &str, password: &str) -> bool {
-        match check(users, name, password) {
-            Check::Decided(yes) => yes,
-            Check::Hash(phc) => verify_hash(&phc, password),
-        }
+    fn hashed(name: &str, password: &str) -> User {
+        hashed_at(name, password, (64, 1))
+    }
+
+    fn login(users: &[User], name: &str, password: &str) -> Option<usize> {
+        let attempt = Attempt::new(users, name, password.to_owned());
+        attempt
+            .decided()
+            .unwrap_or_else(|attempt| attempt.user(&mut vec![Block::new(); attempt.blocks()]))
     }
 
     #[test]
@@ -108,30 +198,72 @@ mod tests {
             clear("other", "word"),
             hashed("strong", "hash me"),
         ];
-        assert!(login(&users, "admin", "secret"));
-        assert!(login(&users, "strong", "hash me"));
+        assert_eq!(login(&users, "admin", "secret"), Some(0));
+        assert_eq!(login(&users, "strong", "hash me"), Some(2));
         for (name, password) in [
             ("admin", "word"),
             ("admin", ""),
+            ("admin", "hash me"),
             ("admi", "secret"),
             ("strong", "hash m"),
             ("nobody", "hash me"),
             ("", ""),
         ] {
-            assert!(!login(&users, name, password), "{name} {password}");
+            assert_eq!(login(&users, name, password), None, "{name} {password}");
         }
     }
 
     #[test]
-    fn an_unknown_user_costs_a_hash_where_somebody_has_one() {
-        let users = [clear("admin", "secret"), hashed("strong", "hash me")];
-        assert!(matches!(check(&users, "nobody", "x"), Check::Hash(_)));
-        assert!(matches!(check(&users[..1], "nobody", "x"), Check::Decided(false)));
+    fn every_login_costs_the_same_hashes_whatever_its_name_and_password() {
+        let users = [
+            clear("clear", "word"),
+            hashed_at("cheap", "word", (64, 1)),
+            hashed_at("costly", "word", (128, 3)),
+            hashed_at("rotated", "old", (128, 3)),
+            hashed_at("rotated", "new", (128, 3)),
+        ];
+        let cost = |name: &str, password: &str| {
+            let attempt = Attempt::new(&users, name, password.to_owned());
+            let params = attempt.hashes.iter().map(|hash| params(&hash.phc).unwrap());
+            params.map(|p| (p.m_cost(), p.t_cost())).collect::<Vec<_>>()
+        };
+        for name in ["clear", "cheap", "costly", "rotated", "nobody", ""] {
+            for password in ["word", "old", "new", "wrong"] {
+                assert_eq!(
+                    cost(name, password),
+                    [(128, 3), (128, 3), (64, 1)],
+                    "{name} {password}"
+                );
+            }
+        }
+        let in_clear = Attempt::new(&users[..1], "nobody", "x".to_owned());
+        assert_eq!(in_clear.decided().unwrap(), None, "nobody has a hash");
     }
 
     #[test]
     fn two_passwords_of_one_user_both_count_while_one_is_rotated() {
         let users = [clear("admin", "old"), clear("admin", "new")];
-        assert!(login(&users, "admin", "old") && login(&users, "admin", "new"));
+        assert_eq!(login(&users, "admin", "old"), Some(0));
+        assert_eq!(login(&users, "admin", "new"), Some(1));
+        let users = [
+            clear("admin", "old"),
+            hashed("admin", "new"),
+            hashed("admin", "newer"),
+        ];
+        let places = ["old", "new", "newer"].map(|password| login(&users, "admin", password));
+        assert_eq!(places, [Some(0), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_hash_computed_in_a_used_buffer_is_the_same() {
+        let users = [hashed_at("large", "one", (256, 1)), hashed("small", "two")];
+        let mut memory = vec![Block::new(); 256];
+        for _ in 0..2 {
+            for (name, password, user) in [("large", "one", 0), ("small", "two", 1)] {
+                let attempt = Attempt::new(&users, name, password.to_owned());
+                assert_eq!(attempt.blocks(), 256);
+                assert_eq!(attempt.user(&mut memory), Some(user));
+            }
+        }
     }
 }

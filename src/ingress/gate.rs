@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::budget::Budget;
+use super::hashing::Hashing;
 use super::slowdown::Slowdown;
 use super::token::Tokens;
 use crate::config::{Ack, Config, User};
@@ -23,9 +24,6 @@ use crate::wire::Decoder;
 
 /// One read takes at most this much; smaller costs system calls, larger costs cache.
 const SCRATCH_BYTES: usize = 256 * 1024;
-
-/// Password hashes checked at the same time by one worker; the rest wait.
-const HASHES_AT_ONCE: usize = 2;
 
 /// Between two warnings about bad peers; what is left out is counted in the next.
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -98,7 +96,7 @@ pub struct Gate {
     pub(super) taps: Taps,
     pub(super) tokens: Arc<Tokens>,
     pub(super) slowdown: RefCell<Slowdown>,
-    pub(super) hashing: Semaphore,
+    pub(super) hashing: Hashing,
     pub(super) scratch: RefCell<Box<[u8]>>,
     budget: RefCell<Budget>,
     settings: RefCell<Rc<Settings>>,
@@ -121,13 +119,19 @@ pub struct Gate {
 impl Gate {
     /// Opens the way from gateways into `fanout`.
     #[must_use]
-    pub fn new(settings: Settings, fanout: Fanout, tokens: Arc<Tokens>, unix_ms: fn() -> i64) -> Rc<Self> {
+    pub fn new(
+        settings: Settings,
+        fanout: Fanout,
+        tokens: Arc<Tokens>,
+        hashing: Hashing,
+        unix_ms: fn() -> i64,
+    ) -> Rc<Self> {
         Rc::new(Self {
             fanout,
             taps: Taps::default(),
             tokens,
             slowdown: RefCell::default(),
-            hashing: Semaphore::new(HASHES_AT_ONCE),
+            hashing,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             budget: RefCell::new(Budget::new(settings.partial_max_bytes)),
             settings: RefCell::new(Rc::new(settings)),
@@ -175,6 +179,15 @@ impl Gate {
         for waker in self.parked.take() {
             waker.wake();
         }
+    }
+
+    /// Whether a publish with this session would be taken here.
+    #[must_use]
+    pub fn accepts(&self, session: &[u8]) -> bool {
+        let settings = self.settings();
+        self.tokens
+            .check(session, &settings.users, self.unix_ms())
+            .is_some()
     }
 
     /// Lets somebody look at the events of every publish from now on.

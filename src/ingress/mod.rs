@@ -1,12 +1,13 @@
 //! Gateways → batches.
 //!
 //! A [`listener`] accepts, each connection is one session task: read, act, reply, in order. [`auth`] knows
-//! who may log in, [`token`] signs sessions. What all sessions of a worker share is the [`Gate`].
+//! who may log in, [`hashing`] computes hashes of passwords, [`token`] signs sessions. What all sessions of a worker share is the [`Gate`].
 
 mod act;
 pub mod auth;
 mod budget;
 mod gate;
+mod hashing;
 mod listener;
 mod replies;
 mod session;
@@ -14,4 +15,5 @@ mod slowdown;
 pub mod token;
 
 pub use gate::{Gate, Settings};
+pub use hashing::Hashing;
 pub use listener::listen;

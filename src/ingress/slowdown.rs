@@ -1,7 +1,7 @@
 //! Failed logins are slowed per peer. Pure: time is an argument.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +16,14 @@ const LONGEST: Duration = Duration::from_secs(8);
 const MEMORY: Duration = Duration::from_secs(60);
 /// Addresses remembered; beyond that the one whose failure is longest ago is forgotten.
 const PEERS_MAX: usize = 4096;
+
+/// What counts as one address: an IPv6 host has as many as it likes, all in one /64.
+pub(super) fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip => ip,
+    }
+}
 
 /// Failed logins by address.
 #[derive(Debug, Default)]
@@ -83,6 +91,15 @@ mod tests {
         assert_eq!(slow.delay(bad, now), LONGEST);
         assert_eq!(slow.delay(good, now), Duration::ZERO);
         assert_eq!(slow.delay(bad, now + MEMORY), Duration::ZERO);
+    }
+
+    #[test]
+    fn all_addresses_of_an_ipv6_network_are_one_and_ipv4_is_the_same_on_either_socket() {
+        let of = |text: &str| source(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1:2:3:4"), of("2001:db8::ffff:0:0:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("::ffff:10.0.0.1"), of("::ffff:10.0.0.2"));
     }
 
     #[test]

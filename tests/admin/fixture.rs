@@ -143,6 +143,7 @@ pub(crate) fn snapshot() -> Snapshot {
             logins_ok_total: n(),
             logins_failed_total: n(),
             logins_plaintext_refused_total: n(),
+            logins_busy_total: n(),
             logouts_total: n(),
             blocked_nanos_total: 2_500_000_000 + n(),
             blocked_now: n(),

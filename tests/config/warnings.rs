@@ -26,6 +26,10 @@ fn dangerous_but_legal_settings_are_warned_about() {
             "[auth]\nallow_plaintext_login = true\n",
             "auth.allow_plaintext_login: gateways may send",
         ),
+        (
+            "[[auth.user]]\nname = \"a\"\npassword = \"old\"\n[[auth.user]]\nname = \"a\"\npassword = \"new\"\n",
+            "auth.user[1].name: this user has more than one password",
+        ),
         ("[admin]\nlisten = \"0.0.0.0:9619\"\n", "admin.listen: everybody"),
         (
             "[decisions]\nlisten = \"127.0.0.1:5672\"\nendpoints = [\"tcp://a:5672\"]\n",

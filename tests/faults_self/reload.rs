@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use weir::config::{Config, Endpoint, Scheme, Secret, Trust, Url, Verify};
+use weir::config::{Config, Endpoint, Password, Scheme, Secret, Trust, Url, User, Verify};
+use weir::lab::gateway::Answer;
 use weir::lab::{Load, LoadOptions, Sink, SinkOptions};
 use weir::net::{Dialer, SocketOptions};
 
 use crate::certificates::{Files, Made, client, leaf, self_signed};
 use crate::faults::{eventually, nothing_missing};
+use crate::support::peer::{Peer, error, login};
 use crate::support::{Bed, Plan, story, url};
 
 fn endpoint(sink: &Sink) -> Endpoint {
@@ -280,5 +282,59 @@ fn a_certificate_is_swapped_under_load_and_counts_for_new_handshakes() {
         )
         .await
         .unwrap();
+    });
+}
+
+#[test]
+fn a_changed_password_ends_the_sessions_of_the_old_one_and_during_a_rotation_both_are_good() {
+    story(async {
+        let bed = Bed::start(Plan {
+            auth: "session_secret = \"the same before and after\"",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let with = |passwords: &[&str]| {
+            let mut config = bed.config.clone();
+            let user = |password: &&str| User {
+                name: "admin".into(),
+                password: Password::Clear(Secret::new(*password)),
+            };
+            config.auth.users = passwords.iter().map(user).collect();
+            config
+        };
+        let mut peer = Peer::tcp(&bed).await;
+        let mut logged_in = async |password: &str| match peer.ask(&login("admin", password)).await {
+            Answer::Session(session) => session,
+            other => panic!("{password}: {other:?}"),
+        };
+        let (mut publisher, mut next) = (Peer::tcp(&bed).await, 0);
+        // On an open connection, which has its sessions checked already.
+        let mut is_good = async |session: &[u8]| {
+            let frame = bed.issue(session, 1, next, 1);
+            let answer = publisher.ask(&frame).await;
+            if answer == Answer::Ok {
+                bed.acked(1, next, 1);
+            } else {
+                assert_eq!(error(&answer).0, "SessionTimeoutException");
+            }
+            next += 1;
+            answer == Answer::Ok
+        };
+        change(&bed, &with(&["old"])).await;
+        let old = logged_in("old").await;
+        assert!(is_good(&old).await);
+        change(&bed, &with(&["old", "new"])).await;
+        let new = logged_in("new").await;
+        assert!(
+            is_good(&old).await && is_good(&new).await,
+            "both while both are configured"
+        );
+        change(&bed, &with(&["new"])).await;
+        assert!(!is_good(&old).await, "its password is gone");
+        assert!(is_good(&new).await, "it costs the others nothing");
+        change(&bed, &with(&["another"])).await;
+        assert!(!is_good(&new).await);
+        let verdict = bed.verdict().await.witness("sessions ended", 2);
+        assert!(verdict.ok(), "{verdict}");
     });
 }

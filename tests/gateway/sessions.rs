@@ -65,7 +65,7 @@ fn an_unknown_session_is_asked_to_log_in_and_its_events_are_not_taken() {
         let load = bed.healthy().await;
         let stranger = Tokens::new(Some("the secret of another weir"))
             .unwrap()
-            .issue("admin", i64::MAX)
+            .issue(&bed.config.auth.users[0], 0, i64::MAX)
             .unwrap();
         let mut peer = Peer::tcp(&bed).await;
         let unknown = [
@@ -109,7 +109,8 @@ fn a_logout_of_a_foreign_session_ends_no_other() {
         let mut peer = Peer::tcp(&bed).await;
         let (mine, again) = (peer.login().await, peer.login().await);
         assert_ne!(mine, again, "each login has a session of its own");
-        let foreign = Tokens::new(None).unwrap().issue("admin", i64::MAX).unwrap();
+        let foreign = Tokens::new(None).unwrap();
+        let foreign = foreign.issue(&bed.config.auth.users[0], 0, i64::MAX).unwrap();
         let mut turned = mine.clone();
         *turned.last_mut().unwrap() ^= 1;
         for session in [foreign.as_bytes(), &turned, b"", b"nobody"] {

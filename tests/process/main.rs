@@ -6,6 +6,7 @@ mod ending;
 mod killing;
 mod limits;
 mod logging;
+mod logins;
 mod memory;
 mod operating;
 mod reload;

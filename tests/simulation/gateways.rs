@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::time::{sleep, timeout};
-use weir::config::{Scheme, Url};
+use weir::config::{Password, Scheme, Secret, Url, User};
 use weir::lab::Judge;
 use weir::lab::gateway::{Gateway, frame, probe};
 use weir::net::Dialer;
@@ -35,13 +35,17 @@ struct Bad {
 
 /// Starts one; it ends by itself within some seconds.
 pub fn bad_day(world: &World, fault: Fault, random: &mut Rng) {
+    let admin = User {
+        name: "admin".into(),
+        password: Password::Clear(Secret::new("admin")),
+    };
     let bad = Bad {
         judge: world.judge.clone(),
         dialer: world.dialer(),
         url: url(crate::plan::WEIR),
         session: world
             .tokens
-            .issue("admin", unix_ms() + 3_600_000)
+            .issue(&admin, unix_ms(), unix_ms() + 3_600_000)
             .unwrap()
             .into_bytes(),
         origin: world.new_origins(1),

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 use weir::control::Control;
+use weir::ingress::Hashing;
 use weir::lifecycle::Lifecycle;
 use weir::metrics::LinkObservers;
 use weir::worker::{Parts, Worker};
@@ -41,6 +42,7 @@ impl World {
                 tls: None,
                 dialer: self.dialer(),
                 tokens: Arc::clone(&self.tokens),
+                hashing: Hashing::default(),
                 observers: Rc::new(|_, _| LinkObservers::none()),
                 unix_ms,
                 seed: self.plan.seed ^ self.incarnations.get() << 32,
