@@ -70,12 +70,14 @@ impl Worker {
             parts.hashing,
             parts.unix_ms,
         );
+        let own = Rc::clone(&gate);
         let context = Context {
             dialer: parts.dialer,
             eager: Rc::new(Cell::new(false)),
             random: Rc::new(RefCell::new(fastrand::Rng::with_seed(parts.seed))),
             observers: parts.observers,
             lifecycle: parts.lifecycle,
+            is_own: Rc::new(move |session| own.accepts(session)),
         };
         let lifecycle = context.lifecycle.clone();
         let worker = Rc::new(Self {

@@ -1,5 +1,6 @@
 //! `--connect`: everything the configuration points to, tried at once.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -7,6 +8,7 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 use super::certificates::{self, Certificate, Shown};
+use super::itself::Own;
 use super::own;
 use super::probe::{Probe, probe};
 use super::report::{Row, Section, Step};
@@ -71,11 +73,10 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
             None => None,
         }
     };
-    let (managers, brokers, mut own) = tokio::join!(
-        traffic_managers(config, &dialer),
-        brokers,
-        own::section(config, keys)
-    );
+    // Before the others: a URL that leads here must not meet a port that is only tried.
+    let (mut own, running) = own::section(config, keys).await;
+    let itself = Arc::new(Own::of(config, running.as_deref()));
+    let (managers, brokers) = tokio::join!(traffic_managers(config, &dialer, &itself), brokers);
 
     let mut shown = Vec::new();
     let mut rows = Vec::new();
@@ -114,13 +115,13 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
 }
 
 /// In the order of the configuration.
-async fn traffic_managers(config: &Config, dialer: &Dialer) -> Vec<Probe> {
+async fn traffic_managers(config: &Config, dialer: &Dialer, itself: &Arc<Own>) -> Vec<Probe> {
     let mut tasks = JoinSet::new();
     for (g, group) in config.groups.iter().enumerate() {
         for (e, endpoint) in group.endpoints.iter().enumerate() {
             let (dialer, group, endpoint) = (dialer.clone(), group.clone(), endpoint.clone());
-            let link = config.link.clone();
-            tasks.spawn(async move { ((g, e), probe(&dialer, &group, &endpoint, &link).await) });
+            let (link, itself) = (config.link.clone(), Arc::clone(itself));
+            tasks.spawn(async move { ((g, e), probe(&dialer, &group, &endpoint, &link, &itself).await) });
         }
     }
     let mut probes = tasks.join_all().await;

@@ -1,13 +1,14 @@
 //! `weir check`: is this configuration valid, what does it mean, and (with `--connect`) does it work from here?
 //!
 //! [`check`] makes a [`Report`]: problems, or the fan-out in facts ([`fanout`]) and words ([`words`]), and what was
-//! tried over the network ([`connect`]): each Traffic Manager ([`probe`]), each broker of the return leg ([`brokers`])
+//! tried over the network ([`connect`]): each Traffic Manager ([`probe`]), whether it is weir ([`itself`]), each broker of the return leg ([`brokers`])
 //! and what weir itself needs of this host ([`own`]). A report knows its exit code and is printed as tables ([`table`]) or as JSON. It never holds a secret.
 
 mod brokers;
 mod certificates;
 mod connect;
 mod fanout;
+mod itself;
 mod own;
 mod probe;
 mod report;

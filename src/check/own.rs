@@ -1,7 +1,7 @@
 //! What weir itself needs of this host: its ports, and its certificate.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::Keys;
 use super::certificates::{DAYS_LEFT_NOTE, days_left};
+use super::itself::reached;
 use super::report::{Row, Section, Step};
 use crate::admin::client::http::{self, Target};
 use crate::config::{Config, Verify};
@@ -17,8 +18,8 @@ use crate::net::{ServerTls, bind};
 /// How long a weir that runs here may take to say so.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The ports.
-pub(super) async fn section(config: &Config, keys: &Keys) -> Section {
+/// The ports, and those of a weir that runs on this host.
+pub(super) async fn section(config: &Config, keys: &Keys) -> (Section, Option<Vec<u16>>) {
     let ports = ports(config);
     // Each socket closes before the next one opens, and before anything can connect for long.
     let tried: Vec<io::Result<()>> = ports.iter().map(|(_, at)| bind(*at, false).map(drop)).collect();
@@ -45,7 +46,7 @@ pub(super) async fn section(config: &Config, keys: &Keys) -> Section {
         );
         section.rows.push(row);
     }
-    section
+    (section, running)
 }
 
 /// Every address weir would listen on, and the key that sets it.
@@ -82,12 +83,11 @@ fn port(key: &'static str, at: SocketAddr, tried: io::Result<()>, running: Optio
 
 /// The ports a weir on this host says it listens on, `None` when none answers at the admin port.
 async fn running_weir(admin: SocketAddr) -> Option<Vec<u16>> {
-    let ip = match admin.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let target = Target::parse(&format!("http://{}", SocketAddr::new(ip, admin.port()))).ok()?;
+    let target = Target::parse(&format!(
+        "http://{}",
+        SocketAddr::new(reached(admin), admin.port())
+    ))
+    .ok()?;
     let ask = tokio::task::spawn_blocking(move || http::call(&target, None, "GET", "/status", ""));
     let reply = timeout(ADMIN_TIMEOUT, ask).await.ok()?.ok()?.ok()?;
     let status: Value = serde_json::from_str(&reply.body).ok()?;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::certificates::Shown;
+use super::itself::{Own, Whose};
 use super::report::{Row, Step, milliseconds};
 use super::side::{Within, listed, open, say_once};
 use super::talk::{end, heartbeat, leave};
 use crate::config::{Endpoint, Group, Link, Url};
-use crate::egress::{Failure, login_over};
+use crate::egress::{Failure, leads_back, login_over};
 use crate::net::{Dialer, resolve};
 
 /// What was found, and the certificates that were shown.
@@ -22,7 +23,13 @@ pub(super) struct Probe {
 }
 
 /// Tries one endpoint of a group.
-pub(super) async fn probe(dialer: &Dialer, group: &Group, endpoint: &Endpoint, link: &Link) -> Probe {
+pub(super) async fn probe(
+    dialer: &Dialer,
+    group: &Group,
+    endpoint: &Endpoint,
+    link: &Link,
+    itself: &Own,
+) -> Probe {
     let (auth, data) = (&endpoint.auth, &endpoint.data);
     let within = Within {
         connect: link.connect_timeout,
@@ -47,13 +54,24 @@ pub(super) async fn probe(dialer: &Dialer, group: &Group, endpoint: &Endpoint, l
 
     say_once(&auth_side, &mut data_side, auth);
 
+    let mut whose = Whose::TrafficManagers;
     let (login, session) = match logged_in {
         None => (Step::skipped("login", "-"), None),
-        Some((Ok(session), took)) => (Step::ok("login", "ok").took(took), Some(session)),
+        Some((Ok(session), took)) => {
+            whose = itself.whose(&session, dialer, link).await;
+            let login = match whose {
+                Whose::Own => {
+                    let failure = leads_back(auth);
+                    Step::failed("login", failure.class, failure.message)
+                }
+                _ => Step::ok("login", "ok"),
+            };
+            (login.took(took), Some(session))
+        }
         Some((Err(failure), took)) => (refused_login(&failure, group).took(took), None),
     };
     let heartbeat = match (&mut data_side.stream, &session) {
-        (Some(stream), Some(session)) => {
+        (Some(stream), Some(session)) if whose != Whose::Own => {
             let began = Instant::now();
             let answered = heartbeat(stream, endpoint, session, link.reply_timeout).await;
             Some((answered, began.elapsed()))
@@ -87,6 +105,11 @@ pub(super) async fn probe(dialer: &Dialer, group: &Group, endpoint: &Endpoint, l
     let mut row = Row::new(Some(&group.name), &endpoint.name, steps);
     row.round_trip_ms = round_trip.map(milliseconds);
     row.notes.extend(left.err());
+    if whose == Whose::AnotherWeirs {
+        row.notes.push(format!(
+            "{auth} is a weir: name a Traffic Manager there, or make sure that its events do not come back to this one"
+        ));
+    }
     let shown = [auth_side.shown, data_side.shown].into_iter().flatten().collect();
     Probe { row, shown }
 }

@@ -47,6 +47,14 @@ pub(super) async fn heartbeat(
     }
 }
 
+/// Whether a publish of zero events with this session is taken; `None` when there is no answer.
+pub(super) async fn takes(stream: &mut Stream, session: &[u8], within: Duration) -> Option<bool> {
+    let mut frame = Vec::new();
+    request::encode_publish_header(&mut frame, session, 0, 0);
+    let answer = timeout(within, ask(stream, &frame)).await.ok()?.ok()?;
+    Some(matches!(answer, Answer::Ok))
+}
+
 enum Answer {
     Ok,
     /// In words.

@@ -20,6 +20,9 @@ use crate::status;
 /// Makes the histograms of an endpoint from the names of its group and itself.
 pub type ObserverSource = Rc<dyn Fn(&str, &str) -> LinkObservers>;
 
+/// Whether a session that a Traffic Manager gave is one of weir's own.
+pub type OwnSession = Rc<dyn Fn(&[u8]) -> bool>;
+
 /// What all groups of a worker share.
 #[derive(Clone)]
 pub struct Context {
@@ -33,6 +36,8 @@ pub struct Context {
     pub observers: ObserverSource,
     /// Stopped when a task of a group ends that should not.
     pub lifecycle: Lifecycle,
+    /// Finds out when a URL leads back to weir.
+    pub is_own: OwnSession,
 }
 
 /// One url group on one worker.
@@ -185,6 +190,10 @@ impl Shared {
 
     pub(super) fn dialer(&self) -> &Dialer {
         &self.context.dialer
+    }
+
+    pub(super) fn is_own(&self, session: &[u8]) -> bool {
+        (self.context.is_own)(session)
     }
 
     pub(super) fn random(&self) -> RefMut<'_, fastrand::Rng> {

@@ -91,6 +91,7 @@ pub(super) async fn log_in(link: Rc<Link>, group: Rc<Shared>) -> Result<Session,
     let settings = group.settings();
     let (username, password) = group.credentials();
     let auth = &link.endpoint.auth;
-    let id = login(group.dialer(), auth, &username, &password, &settings).await?;
+    let is_own = |session: &[u8]| group.is_own(session);
+    let id = login(group.dialer(), auth, &username, &password, &settings, is_own).await?;
     Ok(Session::new(id, Instant::now()))
 }

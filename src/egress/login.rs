@@ -17,18 +17,34 @@ use crate::wire::request;
 /// thread for each of at most 100, and the session outlives it.
 ///
 /// # Errors
-/// With the class: dns, refused, timeout, tls, authentication, protocol, closed.
+/// With the class: dns, refused, timeout, tls, authentication, protocol, closed; loop when `is_own` knows the
+/// session: what answers is weir.
 pub async fn login(
     dialer: &Dialer,
     auth: &config::Url,
     username: &str,
     password: &config::Secret,
     times: &config::Link,
+    is_own: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Failure> {
     let mut stream = dialer
         .dial(auth, times.connect_timeout, times.tls_timeout)
         .await?;
-    login_over(&mut stream, auth, username, password, times.login_timeout).await
+    let session = login_over(&mut stream, auth, username, password, times.login_timeout).await?;
+    match is_own(&session) {
+        true => Err(leads_back(auth)),
+        false => Ok(session),
+    }
+}
+
+/// Events that were sent there would come in again, and go round for ever.
+#[must_use]
+pub fn leads_back(auth: &config::Url) -> Failure {
+    let text = format!(
+        "{auth} answers the login with a session of weir's own: traffic_manager_urls lead back to weir, or to another \
+         weir with the same auth.session_secret and users. Name the Traffic Manager there"
+    );
+    Failure::new("loop", text)
 }
 
 /// [`login`] over a connection that stands, which stays open. `auth` is for messages.

@@ -20,8 +20,8 @@ mod state;
 
 pub use backoff::Backoff;
 pub use frame::next_frame;
-pub use group::{Context, Group, ObserverSource};
-pub use login::{login, login_over};
+pub use group::{Context, Group, ObserverSource, OwnSession};
+pub use login::{leads_back, login, login_over};
 pub use outbox::{Outbox, SLICES_MAX};
 pub use pipeline::Pipeline;
 pub use state::Failure;

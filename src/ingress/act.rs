@@ -425,11 +425,17 @@ fn shown(session: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Password, Secret, User};
     use crate::ingress::token::Tokens;
 
     #[test]
     fn a_session_id_that_weir_issues_is_never_too_long() {
-        let id = Tokens::new(None).unwrap().issue("admin", i64::MAX).unwrap();
+        let user = User {
+            name: "admin".into(),
+            password: Password::Clear(Secret::new("admin")),
+        };
+        let tokens = Tokens::new(None).unwrap();
+        let id = tokens.issue(&user, i64::MAX, i64::MAX).unwrap();
         assert!(id.len() <= SESSION_MAX_BYTES);
     }
 }

@@ -33,32 +33,44 @@ fn a_port_that_another_program_has_is_a_failure() {
         .says(1, &["FAILED: taken", &taken, "another program listens there"]);
 }
 
+/// A loopback address of this process and test alone: weir's ports must be known before they are opened.
+fn own_address(test: u8) -> Ipv4Addr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, a | test, b, c.max(1))
+}
+
+/// Gives weir its usual ports at this address.
+fn settle_at(site: &Site, address: Ipv4Addr) {
+    let mut text = std::fs::read_to_string(site.path("weir.toml")).unwrap();
+    for port in [9611, 9711, 9619] {
+        text = text.replacen("127.0.0.1:0", &format!("{address}:{port}"), 1);
+    }
+    site.write(&text);
+}
+
+/// A weir with this configuration, in this process.
+fn run(site: &Site) -> (Files, Weir) {
+    let files = Files {
+        weir_toml: Some(site.path("weir.toml")),
+        ..Files::default()
+    };
+    let (config, _) = files.load().unwrap();
+    let log = Log {
+        level: "off".into(),
+        format: LogFormat::Text,
+    };
+    let log = telemetry::build(&log, std::io::sink).unwrap().1;
+    let weir = Weir::start(config, Vec::new(), log).unwrap();
+    (files, weir)
+}
+
 #[test]
 fn ports_that_a_running_weir_has_are_a_note() {
     let certificate = self_signed(leaf(&["localhost"]));
     let tm = Tm::start(&certificate, Mute::Nothing);
     let site = Site::new(&certificate, &tm.group("localhost", "tcp"));
-    let files = Files {
-        weir_toml: Some(site.path("weir.toml")),
-        ..Files::default()
-    };
-    // A loopback address of this process alone: the ports must be known before they are opened.
-    let [_, a, b, c] = std::process::id().to_be_bytes();
-    let mut text = std::fs::read_to_string(site.path("weir.toml")).unwrap();
-    for port in [9611, 9711, 9619] {
-        text = text.replacen(
-            "127.0.0.1:0",
-            &format!("127.{}.{b}.{}:{port}", a | 0x40, c.max(1)),
-            1,
-        );
-    }
-    site.write(&text);
-    let (config, _) = files.load().unwrap();
-    let log = telemetry::init(&Log {
-        level: "off".into(),
-        format: LogFormat::Text,
-    });
-    let weir = Weir::start(config, Vec::new(), log.unwrap()).unwrap();
+    settle_at(&site, own_address(0x40));
+    let (files, weir) = run(&site);
     let report = check::check(&files, true);
     assert_eq!(report.exit_code, 0, "{report:#?}");
     let connect = report.connect.unwrap();
@@ -67,6 +79,39 @@ fn ports_that_a_running_weir_has_are_a_note() {
         assert!(ok && text.contains("taken by weir"), "{key}: {text}");
     }
     let _ = weir.stop();
+}
+
+/// A weir whose Traffic Manager is `host`, which is weir, checked while it runs.
+fn check_of_a_circle(address: Ipv4Addr, more: &str) -> check::Report {
+    let [_, a, b, c] = address.octets();
+    // A name to weir, which does not look names up before it runs; an address to the resolver.
+    let host = format!("127.{}", u32::from_be_bytes([0, a, b, c]));
+    let group = format!(
+        "[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://{host}:9611\"]\n\
+         traffic_manager_auth_urls = [\"tcp://{host}:9611\"]\n[auth]\nallow_plaintext_login = true\n{more}\n"
+    );
+    let site = Site::with(&configuration("", &group));
+    settle_at(&site, address);
+    let (files, weir) = run(&site);
+    let report = check::check(&files, true);
+    let _ = weir.stop();
+    report
+}
+
+#[test]
+fn a_host_name_that_leads_back_to_weir_is_a_failure_whatever_its_secret() {
+    for (test, more) in [(0x80, ""), (0xC0, "session_secret = \"0123456789abcdef\"")] {
+        let report = check_of_a_circle(own_address(test), more);
+        assert_eq!(report.exit_code, 1, "{report:#?}");
+        let sections = report.connect.unwrap().sections;
+        let row = &sections[0].rows[0];
+        let login = row.steps.iter().find(|step| step.step == "login").unwrap();
+        let why = login.why.as_deref().unwrap();
+        assert!(
+            login.found == "loop" && why.contains("traffic_manager_urls lead back to weir"),
+            "{login:?}"
+        );
+    }
 }
 
 #[test]
@@ -96,4 +141,21 @@ fn weirs_own_certificate_is_described() {
             "it is self-signed: gateways must have it in their client-truststore.jks",
         ],
     );
+}
+
+#[test]
+fn another_weir_in_the_place_of_a_traffic_manager_is_a_note() {
+    let group = "[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://127.0.0.1:1\"]\n\
+                 [auth]\nallow_plaintext_login = true\n";
+    let (_, far) = run(&Site::with(&configuration("", group)));
+    let to = far.addresses().tcp.unwrap();
+    let group = format!(
+        "[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://{to}\"]\ntraffic_manager_auth_urls = [\"tcp://{to}\"]\n"
+    );
+    let site = Site::with(&configuration("", &group));
+    site.connect().says(
+        0,
+        &[&format!("tcp://{to} is a weir: name a Traffic Manager there")],
+    );
+    let _ = far.stop();
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use weir::config::Secret;
+use weir::config::{Endpoint, Secret};
 use weir::lab::sink::Login;
 use weir::lab::{Close, Load, LoadOptions, Sink, SinkOptions};
 use weir::status::LinkState;
@@ -187,4 +187,91 @@ fn a_traffic_manager_that_restarts_knows_no_session_and_gets_a_new_login() {
         assert_eq!(all_failures(&snapshot, 1), 0);
         assert_eq!(verdict.groups[1].copies, verdict.acked);
     });
+}
+
+/// A name that leads to this weir, as a host name or the address of a balancer would.
+fn endpoint_at(bed: &Bed) -> Endpoint {
+    let to = url(bed.weir.addresses().tcp.unwrap());
+    Endpoint {
+        name: "tm.example.com:9611".into(),
+        data: to.clone(),
+        auth: to,
+    }
+}
+
+async fn turned_away(bed: &Bed, group: usize) -> String {
+    let snapshot = bed
+        .until("its logins are turned away", |s| {
+            // Ten published: with more, some have gone round.
+            assert!(s.groups[group].events.accepted <= 10, "{s:#?}");
+            let endpoint = &s.groups[group].endpoints[0];
+            endpoint.failures_total.iter().sum::<u64>() >= 3
+        })
+        .await;
+    let endpoint = &snapshot.groups[group].endpoints[0];
+    assert_eq!((endpoint.events_sent_total, endpoint.connects_total), (0, 0));
+    endpoint.reason.clone().unwrap()
+}
+
+#[test]
+fn a_weir_whose_traffic_manager_is_itself_sends_itself_nothing_and_says_so() {
+    for auth in ["", "session_secret = \"of the whole tier\""] {
+        story(async {
+            let bed = Bed::start(Plan {
+                auth,
+                ..Plan::groups(&["itself", "other"])
+            })
+            .await;
+            let mut config = bed.config.clone();
+            config.groups[0].endpoints = vec![endpoint_at(&bed)];
+            bed.weir.apply(config, Vec::new()).await.unwrap();
+            let mut gateway = Publisher::connect(&bed, 0).await;
+            gateway.publish_ok(10).await;
+            let reason = turned_away(&bed, 0).await;
+            assert!(
+                reason.starts_with("loop: ") && reason.contains("traffic_manager_urls lead back to weir"),
+                "{reason}"
+            );
+            eventually("the other group has all", || bed.judge.oracle().received(1) == 10).await;
+            // The way out: the right Traffic Manager, and nothing is lost.
+            bed.weir.apply(bed.config.clone(), Vec::new()).await.unwrap();
+            bed.assert_clean(10).await;
+        });
+    }
+}
+
+#[test]
+fn weirs_of_one_tier_do_not_deliver_to_each_other_and_weirs_with_other_secrets_do() {
+    for same in [true, false] {
+        story(async {
+            let near = Bed::start(Plan {
+                auth: "session_secret = \"of this tier here\"",
+                ..Plan::groups(&["next"])
+            })
+            .await;
+            let far = Bed::start(Plan {
+                auth: match same {
+                    true => "session_secret = \"of this tier here\"",
+                    false => "session_secret = \"of the next tier\"",
+                },
+                ..Plan::groups(&["tm"])
+            })
+            .await;
+            let mut config = near.config.clone();
+            config.groups[0].endpoints = vec![endpoint_at(&far)];
+            near.weir.apply(config, Vec::new()).await.unwrap();
+            let mut gateway = Publisher::connect(&near, 0).await;
+            gateway.publish_ok(10).await;
+            if same {
+                let reason = turned_away(&near, 0).await;
+                assert!(reason.starts_with("loop: "), "{reason}");
+                assert_eq!(far.group("tm").await.events.accepted, 0);
+            } else {
+                near.until("a chain of weirs is none of its concern", |s| {
+                    s.groups[0].events.delivered == 10
+                })
+                .await;
+            }
+        });
+    }
 }

@@ -40,6 +40,7 @@ fn a_link_that_panics_stops_its_weir() {
             tls: None,
             dialer: dialer(),
             tokens: Arc::new(Tokens::new(Some("the secret of this test")).unwrap()),
+            hashing: weir::ingress::Hashing::default(),
             observers: Rc::new(|_, _| LinkObservers {
                 frame_events: Histogram::from_arc(Arc::new(Panics)),
                 ..LinkObservers::none()

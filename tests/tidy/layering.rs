@@ -71,7 +71,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("app", EVERYTHING),
-    // `weir check` logs in as a link does, greets brokers as the return leg does, and asks a weir that runs here.
+    // `weir check` logs in as a link does, greets brokers as the return leg does, asks a weir that runs here, and knows
+    // weir's own sessions.
     (
         "check",
         &[
@@ -80,6 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "decisions",
             "egress",
+            "ingress",
             "net",
             "output",
             "wire",
