@@ -89,7 +89,7 @@ impl Pump {
     /// Until the connection ends. Whatever is unanswered then is back in the queue, in order.
     pub(super) async fn run(mut self) -> End {
         let end = poll_fn(|cx| self.poll(cx)).await;
-        self.group.queue.bell().leave(self.link.id);
+        self.group.queue.leave(self.link.id);
         let (end, refused) = match end {
             Stop::Released => (End::Released, false),
             Stop::Failed(failure) => (End::Failed(failure), false),
@@ -214,17 +214,12 @@ impl Pump {
 
     /// Registers for everything that can happen next; true when something already has.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant, lazy: bool) -> Result<bool, Stop> {
-        let bell = self.group.queue.bell();
         let offer = self.group.queue.offer(now, self.linger());
         let takes = self.may_take() && self.outbox.is_empty();
         if takes {
-            bell.wait(self.link.id, cx.waker());
+            self.group.queue.bell().wait(self.link.id, cx.waker());
         } else {
-            bell.leave(self.link.id);
-            if offer != Offer::Nothing {
-                // Whoever was woken for this batch instead of a link that can take it passes it on.
-                bell.ring_one();
-            }
+            self.group.queue.leave(self.link.id);
         }
         self.count_inflight();
         let linger_due = match offer {

@@ -248,7 +248,10 @@ impl Shared {
             let nearly_full = open.arena.len() >= batch_max - batch_max / 8;
             drop(open);
             for group in chosen(groups, targets) {
-                group.core().borrow_mut().reserve(front.events(), bytes.len());
+                group
+                    .core()
+                    .borrow_mut()
+                    .reserve(front.events(), bytes.len(), now);
             }
             if nearly_full {
                 self.seal_for(groups);

@@ -59,6 +59,16 @@ impl GroupQueue {
         &self.links
     }
 
+    /// A link waits no longer, for whatever reason. It may be the one that was woken for what is queued, or the
+    /// only one with a timer for it, so the next link is woken to look.
+    pub fn leave(&self, link: usize) {
+        self.links.leave(link);
+        let queue = self.queue.borrow();
+        if queue.has_sealed() || queue.has_open() {
+            self.links.ring_one();
+        }
+    }
+
     /// Whether a link could take something now. Events linger for company while the group has taken
     /// something within `linger`; a full batch never does.
     #[must_use]
@@ -67,10 +77,11 @@ impl GroupQueue {
         if queue.has_sealed() {
             return Offer::Ready;
         }
-        if !queue.has_open() {
+        let Some(since) = queue.open_since() else {
             return Offer::Nothing;
-        }
-        match self.last_take.get().map(|t| t + linger) {
+        };
+        // What is given back and taken again must not make events that wait already wait longer.
+        match self.last_take.get().map(|t| t.min(since) + linger) {
             Some(due) if due > now => Offer::Lingering(due),
             _ => Offer::Ready,
         }

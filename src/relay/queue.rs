@@ -137,6 +137,8 @@ pub(super) struct Queue {
     loads: VecDeque<Load>,
     /// Events of this group in the open batch.
     open_events: usize,
+    /// When the first of them was accepted.
+    open_since: Instant,
     queued_events: usize,
     inflight_events: usize,
     /// Queued and in flight, the open batch included.
@@ -156,6 +158,7 @@ impl Queue {
             limits,
             loads: VecDeque::new(),
             open_events: 0,
+            open_since: Instant::now(),
             queued_events: 0,
             inflight_events: 0,
             held_bytes: 0,
@@ -221,9 +224,10 @@ impl Queue {
     }
 
     /// A frame goes into the open batch.
-    pub(super) fn reserve(&mut self, events: usize, bytes: usize) {
+    pub(super) fn reserve(&mut self, events: usize, bytes: usize, now: Instant) {
         if self.open_events == 0 {
             self.held_bytes += PARCEL_COST_BYTES;
+            self.open_since = now;
         }
         self.totals.accepted += events as u64;
         self.open_events += events;
@@ -341,12 +345,18 @@ impl Queue {
         self.open_events > 0
     }
 
+    /// Since when the open batch holds events.
+    pub(super) fn open_since(&self) -> Option<Instant> {
+        self.has_open().then_some(self.open_since)
+    }
+
     pub(super) fn front_bytes(&self) -> Option<usize> {
         self.loads.front().map(|l| l.bytes.len())
     }
 
     pub(super) fn oldest_accepted_at(&self) -> Option<Instant> {
-        self.loads.front().map(|l| l.sealed.accepted_at)
+        let sealed = self.loads.front().map(|l| l.sealed.accepted_at);
+        sealed.or(self.open_since())
     }
 
     pub(super) fn is_available(&self) -> bool {

@@ -10,6 +10,7 @@ mod certificates;
 #[path = "../faults_support/mod.rs"]
 mod faults;
 mod full;
+mod linger;
 mod patience;
 mod reload;
 mod removal;

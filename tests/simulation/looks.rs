@@ -1,12 +1,12 @@
 //! What must hold at every look, whatever is going on.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::status::{Events, Overflow, Snapshot};
+use weir::status::{Endpoint, Events, Group, LinkState, Overflow, Snapshot};
 
 use crate::plan::{GUEST, WEIR};
 use crate::world::World;
@@ -18,6 +18,25 @@ const LARGEST_FRAME_BYTES: u64 = 132 << 10;
 /// Likewise, in events.
 const FRAME_EVENTS: u64 = 64;
 
+/// From a timer that fires, or a link that is woken, to the frame it sends.
+const TURN: Duration = Duration::from_millis(20);
+
+/// Whether some link that may take events has been up for longer than `bound` and has nothing unanswered. Which link of a
+/// failover group may take is not told, so all of them must be.
+fn has_free_link(group: &Group, bound: Duration) -> bool {
+    let is_free = |e: &Endpoint| {
+        e.state == LinkState::Up
+            && e.enabled
+            && e.inflight_frames == 0
+            && u128::from(e.since_ms) > bound.as_millis()
+    };
+    if group.policy == "loadbalance" {
+        group.endpoints.iter().any(is_free)
+    } else {
+        !group.endpoints.is_empty() && group.endpoints.iter().all(is_free)
+    }
+}
+
 #[derive(Default)]
 pub struct Looks {
     broken: RefCell<Vec<String>>,
@@ -26,6 +45,8 @@ pub struct Looks {
     looks: Cell<u64>,
     /// At the last look, gateways waited though every group had room.
     idle_room: Cell<bool>,
+    /// Groups in which, at the last look, events waited beside a free link.
+    unserved: RefCell<BTreeSet<String>>,
     /// The group that alone makes gateways wait, by name and incident, and since when it has been seen so.
     blocking: RefCell<Option<(String, u64, Instant)>>,
 }
@@ -78,6 +99,7 @@ impl Looks {
         self.look_at_limits(world, &live);
         self.look_at_patience(world, &live);
         self.look_at_room(world, &live);
+        self.look_at_free_links(world, &live);
         let ok = now.ingress.events_ok_total;
         self.holds(accepted.iter().all(|a| *a >= ok), || {
             format!("{ok} events answered ok, but accepted {accepted:?}")
@@ -124,6 +146,24 @@ impl Looks {
                 now.ingress.blocked_now, now.groups
             )
         });
+    }
+
+    /// No event waits longer than `linger` and a turn while a link of its group could take it. Seen at two looks
+    /// in a row: at one, the link may be about to.
+    fn look_at_free_links(&self, world: &World, now: &Snapshot) {
+        if world.plan.workers > 1 {
+            return;
+        }
+        let bound = world.linger() + TURN;
+        let late = |g: &&Group| u128::from(g.oldest_queued_ms) > bound.as_millis() && has_free_link(g, bound);
+        let unserved: BTreeSet<String> = now.groups.iter().filter(late).map(|g| g.name.clone()).collect();
+        let before = self.unserved.replace(unserved.clone());
+        for name in unserved.intersection(&before) {
+            self.holds(false, || {
+                let group = now.groups.iter().find(|g| g.name == *name);
+                format!("{name}: events wait longer than {bound:?} beside a free link: {group:#?}")
+            });
+        }
     }
 
     /// Nobody waits for one incident of one group longer than its `block_timeout`.

@@ -60,6 +60,8 @@ pub struct Settings {
     pub link: String,
     /// As in `queue`; `None` = never.
     pub block_timeout: Option<Duration>,
+    /// As in `link`.
+    pub linger: Duration,
     /// Promise 2's words: never drops but at the end.
     pub strict: bool,
 }
@@ -199,6 +201,7 @@ impl Settings {
             _ => format!("{{ delay = {}, timeout_factor = 2.0 }}", random.u8(1..10)),
         };
         let backoff = random.u32(5..100);
+        let linger;
         let link = format!(
             "connect_timeout = \"{}ms\"\nlogin_timeout = \"{}ms\"\nreply_timeout = \"{}ms\"\nbackoff_min = \"{backoff}ms\"\n\
              backoff_max = \"{}ms\"\nlinger = \"{}ms\"\nbatch_max_bytes = {}\nwindow_frames = {}\nheartbeat = {heartbeat}\n\
@@ -207,7 +210,10 @@ impl Settings {
             random.u32(200..2000),
             random.u32(300..5000),
             backoff + random.u32(0..1500),
-            pick(random, &[0, 2, 2, 20]),
+            {
+                linger = pick(random, &[0, 2, 20, 200]);
+                linger
+            },
             pick(random, &[1024, 5_000, 20_000, 131_072]),
             pick(random, &[1, 2, 8, 32]),
             random.u32(0..4000),
@@ -227,6 +233,7 @@ impl Settings {
             queue,
             link,
             block_timeout: block_timeout.map(Duration::from_millis),
+            linger: Duration::from_millis(linger),
             strict: block == "never" && unavailable == "never" && !max_age,
         }
     }

@@ -181,6 +181,16 @@ impl World {
             .max_by_key(|t| t.unwrap_or(Duration::MAX))?
     }
 
+    /// The longest `linger` of the run so far.
+    pub fn linger(&self) -> Duration {
+        self.history
+            .borrow()
+            .iter()
+            .map(|s| s.linger)
+            .max()
+            .unwrap_or_default()
+    }
+
     pub fn weir_has_ended(&self) -> bool {
         self.weir.borrow().iter().any(|one| one.task.is_finished())
     }
