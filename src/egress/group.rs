@@ -184,6 +184,32 @@ impl Shared {
         self.context.eager.get()
     }
 
+    /// Whether a link has waited for an answer for `unavailable_after`.
+    pub(super) fn is_silent(&self, link: &Link, now: Instant) -> bool {
+        let oldest = link.oldest_unanswered.get();
+        let limit = self.unavailable_after.get();
+        oldest.zip(limit).is_some_and(|(at, limit)| at + limit <= now)
+    }
+
+    /// With `ack = "delivered"`: links that are silent let go of the answers they hold; where none of those that take
+    /// answers, the group holds none. Returns when to look again.
+    fn look_for_silence(&self, now: Instant) -> Option<Instant> {
+        let limit = self.unavailable_after.get().filter(|_| self.is_eager());
+        let Some(limit) = limit else {
+            self.queue.set_silent(false);
+            return None;
+        };
+        let links = self.links.borrow();
+        let (silent, answering): (Vec<_>, Vec<_>) = links.iter().partition(|l| self.is_silent(l, now));
+        silent.iter().for_each(|l| l.nudge());
+        if !silent.is_empty() && !answering.iter().any(|l| l.may_take()) {
+            self.queue.set_silent(true);
+        }
+        // A frame that is sent later is due later than this.
+        let oldest = answering.iter().filter_map(|l| l.oldest_unanswered.get()).min();
+        Some(oldest.unwrap_or(now) + limit)
+    }
+
     pub(super) fn credentials(&self) -> (String, Secret) {
         self.credentials.borrow().clone()
     }
@@ -276,7 +302,8 @@ async fn supervise(group: Rc<Shared>) {
         }
         let again = choice.again_after.map(|d| now + d);
         let patience = patience_ends.filter(|_| available && !usable);
-        let due = again.into_iter().chain(patience).min();
+        let silence = group.look_for_silence(now);
+        let due = [again, patience, silence].into_iter().flatten().min();
         tokio::select! {
             // The change first: it makes the timer's reason obsolete.
             biased;

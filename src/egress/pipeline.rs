@@ -94,6 +94,13 @@ impl Pipeline {
         rejected
     }
 
+    /// Gateways' answers wait for none of them any longer.
+    pub(super) fn let_go(&mut self) {
+        for frame in &mut self.frames {
+            frame.parcels.iter_mut().for_each(Parcel::let_go);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.frames.len()
     }

@@ -221,7 +221,7 @@ impl Pump {
         } else {
             self.group.queue.leave(self.link.id);
         }
-        self.count_inflight();
+        self.count_inflight(now);
         let linger_due = match offer {
             Offer::Lingering(due) if takes => Some(due),
             _ => None,
@@ -317,10 +317,13 @@ impl Pump {
         &self.group
     }
 
-    fn count_inflight(&self) {
+    fn count_inflight(&mut self, now: Instant) {
         self.link.stats.borrow_mut().inflight_frames = self.pipeline.len() as u64;
         let oldest = self.pipeline.oldest().map(|f| f.sent_at);
         self.link.oldest_unanswered.set(oldest);
+        if self.group.is_silent(&self.link, now) {
+            self.pipeline.let_go();
+        }
     }
 }
 

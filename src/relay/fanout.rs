@@ -194,7 +194,7 @@ impl Shared {
             } else {
                 let mut queue = group.core().borrow_mut();
                 queue.skip(events);
-                if let (Some(receipt), true) = (receipt, queue.is_available()) {
+                if let (Some(receipt), true) = (receipt, queue.holds_answers()) {
                     receipt.hold();
                     receipt.end_one(Verdict::GivenUp);
                 }
@@ -212,6 +212,8 @@ impl Shared {
         receipt: Option<&Rc<Receipt>>,
     ) {
         let batch_max = self.batch_max_bytes.get();
+        // Where no group holds the answer, it need not wait until somebody seals the batch.
+        let receipt = receipt.filter(|_| chosen(groups, targets).any(|g| g.core().borrow().holds_answers()));
         let mut rest = batch;
         while rest.events() > 0 {
             let front;
@@ -278,7 +280,7 @@ impl Shared {
         let receipts = std::mem::take(&mut open.receipts);
         drop(open);
         let holding = chosen(groups, targets)
-            .filter(|g| g.core().borrow().is_available())
+            .filter(|g| g.core().borrow().holds_answers())
             .count();
         let holding = u32::try_from(holding).unwrap_or(u32::MAX);
         let sealed = Sealed::new(bytes, events, accepted_at, oldest_ms, holding, receipts);

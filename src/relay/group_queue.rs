@@ -94,10 +94,7 @@ impl GroupQueue {
             return Some(parcel);
         }
         // Also where everything sealed was over age: nobody is rung again for a batch that is open.
-        let open = self.queue.borrow().has_open();
-        if open && let Some(shared) = self.fanout.upgrade() {
-            shared.seal();
-        }
+        self.seal_open();
         self.take_sealed(usize::MAX, now)
     }
 
@@ -126,8 +123,20 @@ impl GroupQueue {
 
     /// An unavailable group makes nobody wait.
     pub fn set_available(&self, available: bool) {
+        if !available {
+            self.seal_open();
+        }
         self.queue.borrow_mut().set_available(available);
         self.call_for_frames();
+    }
+
+    /// Whether its Traffic Managers have not answered for so long that no gateway's answer waits for them. An answer
+    /// ends it.
+    pub fn set_silent(&self, silent: bool) {
+        if silent {
+            self.seal_open();
+        }
+        self.queue.borrow_mut().set_silent(silent);
     }
 
     /// New limits from a reload.
@@ -138,11 +147,7 @@ impl GroupQueue {
 
     /// Gives up everything that waits.
     pub fn drop_queued(&self, reason: Reason) {
-        if self.queue.borrow().has_open()
-            && let Some(shared) = self.fanout.upgrade()
-        {
-            shared.seal();
-        }
+        self.seal_open();
         self.queue.borrow_mut().drop_queued(reason);
         self.call_for_frames();
     }
@@ -192,6 +197,13 @@ impl GroupQueue {
     pub(super) fn give_back(&self, load: Load) {
         self.queue.borrow_mut().give_back(load);
         self.links.ring_one();
+    }
+
+    fn seal_open(&self) {
+        let open = self.queue.borrow().has_open();
+        if open && let Some(shared) = self.fanout.upgrade() {
+            shared.seal();
+        }
     }
 
     fn call_for_frames(&self) {

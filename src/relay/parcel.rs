@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::group_queue::GroupQueue;
 use super::queue::{Load, Outcome, Reason};
+use super::receipt::Verdict;
 
 /// Ends exactly once: [`delivered`](Parcel::delivered), [`refused`](Parcel::refused) or
 /// [`give_back`](Parcel::give_back). Dropped without a verdict it is counted as lost, and panics in debug
@@ -45,6 +46,13 @@ impl Parcel {
     #[must_use]
     pub fn accepted_at(&self) -> Option<Instant> {
         self.load.as_ref().map(|l| l.sealed.accepted_at)
+    }
+
+    /// Gateways' answers wait for it no longer.
+    pub fn let_go(&mut self) {
+        if let Some(load) = &mut self.load {
+            load.let_go(Verdict::Settled);
+        }
     }
 
     /// The Traffic Manager answered ok.

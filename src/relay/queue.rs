@@ -117,7 +117,8 @@ impl Load {
         self.bytes.len() + PARCEL_COST_BYTES
     }
 
-    fn let_go(&mut self, verdict: Verdict) {
+    /// The receipts wait for this load no longer.
+    pub(super) fn let_go(&mut self, verdict: Verdict) {
         if std::mem::take(&mut self.holding) {
             self.sealed.release(verdict);
         }
@@ -145,6 +146,8 @@ pub(super) struct Queue {
     held_bytes: usize,
     inflight_bytes: usize,
     available: bool,
+    /// It is available, but its Traffic Managers have not answered for `unavailable_after`.
+    silent: bool,
     state: State,
     totals: Events,
     blocked_incidents: u64,
@@ -164,6 +167,7 @@ impl Queue {
             held_bytes: 0,
             inflight_bytes: 0,
             available: true,
+            silent: false,
             state: State::Open,
             totals: Events::default(),
             blocked_incidents: 0,
@@ -247,7 +251,7 @@ impl Queue {
             bytes: sealed.bytes.clone(),
             events: sealed.events,
             refusals: 0,
-            holding: self.available,
+            holding: self.holds_answers(),
             sealed,
         };
         debug_assert_eq!(
@@ -291,7 +295,7 @@ impl Queue {
         self.inflight_bytes -= load.cost_bytes();
         self.queued_events += load.events;
         self.resent_events += load.events as u64;
-        if !self.available {
+        if !self.holds_answers() {
             load.let_go(Verdict::Settled);
         }
         self.loads.push_front(load);
@@ -299,6 +303,9 @@ impl Queue {
 
     /// A load that was out has ended.
     pub(super) fn end(&mut self, load: Load, outcome: Outcome) {
+        if matches!(outcome, Outcome::Delivered | Outcome::Rejected) {
+            self.silent = false;
+        }
         self.inflight_events -= load.events;
         self.inflight_bytes -= load.cost_bytes();
         self.finish(load, outcome);
@@ -312,10 +319,25 @@ impl Queue {
         }
     }
 
-    /// An unavailable group holds nobody: neither gateways nor receipts.
+    /// An unavailable group holds nobody: neither gateways nor receipts. The open batch must be sealed before.
     pub(super) fn set_available(&mut self, available: bool) {
         self.available = available;
-        if !available {
+        self.release_queued();
+    }
+
+    /// A silent group holds no receipts, until one of its loads is answered. The open batch must be sealed before.
+    pub(super) fn set_silent(&mut self, silent: bool) {
+        self.silent = silent;
+        self.release_queued();
+    }
+
+    /// Whether gateways' answers wait for this group.
+    pub(super) fn holds_answers(&self) -> bool {
+        self.available && !self.silent
+    }
+
+    fn release_queued(&mut self) {
+        if !self.holds_answers() {
             for load in &mut self.loads {
                 load.let_go(Verdict::Settled);
             }
@@ -357,10 +379,6 @@ impl Queue {
     pub(super) fn oldest_accepted_at(&self) -> Option<Instant> {
         let sealed = self.loads.front().map(|l| l.sealed.accepted_at);
         sealed.or(self.open_since())
-    }
-
-    pub(super) fn is_available(&self) -> bool {
-        self.available
     }
 
     /// The numbers for /status; the caller adds names and endpoints.

@@ -64,6 +64,144 @@ fn a_group_that_becomes_unavailable_lets_go_of_replies_it_held_back() {
 }
 
 #[test]
+fn when_all_groups_are_unavailable_the_answer_to_a_single_event_waits_for_none() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            queue: "unavailable_after = \"300ms\"",
+            ..Plan::groups(&["one", "two"])
+        })
+        .await;
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        for sinks in &bed.sinks {
+            sinks[0].kill(Close::Rst).await;
+        }
+        bed.until("both links are down", |s| {
+            s.groups.iter().all(|g| g.endpoints[0].links_up == 0)
+        })
+        .await;
+        // The first is in the open batch when they become unavailable, the second comes later.
+        for (frame, what) in [(1, "accepted before"), (2, "accepted after")] {
+            let asked = Instant::now();
+            let answer = gateway.publish(1).await;
+            let waited = asked.elapsed();
+            println!("{what}: {answer:?} after {waited:?}");
+            assert_eq!(answer, Reply::Ok, "{what}, after {waited:?}");
+            assert!(waited < Duration::from_secs(5), "{what}: {waited:?}");
+            let seen = bed.snapshot().await;
+            assert!(
+                seen.groups
+                    .iter()
+                    .all(|g| !g.available && g.events.queued == frame)
+            );
+        }
+        for sinks in &bed.sinks {
+            sinks[0].revive().await;
+        }
+        let verdict = nothing_missing(&bed, "queued", 2).await;
+        assert_eq!(verdict.acked, 2);
+    });
+}
+
+#[test]
+fn a_group_that_is_up_and_silent_holds_answers_for_unavailable_after_and_no_longer() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            queue: "unavailable_after = \"500ms\"",
+            link: "reply_timeout = \"30s\"",
+            ..Plan::groups(&["hangs", "alive"])
+        })
+        .await;
+        let sink = &bed.sinks[0][0];
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        gateway.publish_ok(1).await;
+        sink.set(|b| b.answer(Answer::Stall));
+        let asked = Instant::now();
+        gateway.publish_ok(1).await;
+        let waited = asked.elapsed();
+        println!("the first answer after {waited:?}");
+        assert!(waited >= Duration::from_millis(500), "held: {waited:?}");
+        assert!(waited < Duration::from_secs(5), "and let go: {waited:?}");
+        let asked = Instant::now();
+        gateway.publish_ok(50).await;
+        let waited = asked.elapsed();
+        println!("50 more after {waited:?}");
+        assert!(waited < Duration::from_secs(5), "held again: {waited:?}");
+        let hangs = bed.group("hangs").await;
+        assert_eq!((hangs.available, hangs.endpoints[0].links_up), (true, 1));
+        assert_eq!(bed.group("alive").await.events.delivered, 52);
+        sink.set(|b| b.answer(Answer::Ok));
+        bed.until("it answers", |s| s.groups[0].events.delivered == 52)
+            .await;
+        // An ok means delivered again.
+        sink.set(|b| b.delay = Duration::from_millis(200));
+        gateway.publish_ok(1).await;
+        assert_eq!(bed.group("hangs").await.events.delivered, 53);
+        nothing_missing(&bed, "let go", 51).await;
+    });
+}
+
+#[test]
+fn a_silent_endpoint_lets_go_of_its_window_while_its_neighbour_holds_answers_until_delivery() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            queue: "unavailable_after = \"500ms\"",
+            link: "reply_timeout = \"30s\"\nwindow_frames = 1",
+            groups: vec![("pair", "loadbalance", 2)],
+            ..Plan::default()
+        })
+        .await;
+        for sink in &bed.sinks[0] {
+            sink.set(|b| b.answer(Answer::Stall));
+        }
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        let first = gateway.send(1).await;
+        bed.until("one endpoint has it", |s| s.groups[0].events.inflight == 1)
+            .await;
+        let hung = usize::from(bed.sinks[0][1].counts().events == 1);
+        bed.sinks[0][1 - hung].set(|b| {
+            b.answer(Answer::Ok);
+            b.delay = Duration::from_millis(200);
+        });
+        assert_eq!(gateway.answer(first, 1).await, Reply::Ok);
+        assert_eq!(bed.group("pair").await.events.delivered, 0, "let go");
+        for n in 1..=3 {
+            gateway.publish_ok(1).await;
+            assert_eq!(
+                bed.group("pair").await.events.delivered,
+                n,
+                "an ok means delivered"
+            );
+        }
+        bed.sinks[0][hung].set(|b| b.answer(Answer::Ok));
+        nothing_missing(&bed, "let go", 1).await;
+    });
+}
+
+#[test]
+fn with_unavailable_after_never_a_silent_group_holds_every_answer() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            listen: "reply_timeout = \"1s\"",
+            queue: "unavailable_after = \"never\"",
+            ..Plan::groups(&["hangs", "alive"])
+        })
+        .await;
+        bed.sinks[0][0].set(|b| b.answer(Answer::Stall));
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        for _ in 0..2 {
+            assert!(matches!(gateway.publish(1).await, Reply::Error { .. }));
+        }
+        bed.sinks[0][0].set(|b| b.answer(Answer::Ok));
+        gateway.publish_ok(1).await;
+        nothing_missing(&bed, "held", 2).await;
+    });
+}
+
+#[test]
 fn with_unavailable_after_never_an_ok_means_delivered_to_the_dead_one_too() {
     story(async {
         let bed = Bed::start(Plan {
