@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{Bed, Plan, story};
 use weir::lab::sink::Answer;
 use weir::lab::{Close, Load, LoadOptions, Sizes};
@@ -309,22 +311,29 @@ fn the_strict_mode_drops_nothing_while_a_group_is_away() {
 #[test]
 fn an_error_reply_that_stays_rejects_the_events_and_says_so() {
     story(async {
-        let bed = Bed::start(Plan::groups(&["one", "two"])).await;
+        let bed = Bed::start(Plan {
+            tune: Some(|config| {
+                config.link.backoff_min = Duration::from_millis(1);
+                config.link.backoff_max = Duration::from_millis(2);
+            }),
+            ..Plan::groups(&["one", "two"])
+        })
+        .await;
         let error = Answer::Error {
             class: "java.lang.IllegalStateException".into(),
             message: "größer".into(),
         };
-        bed.sinks[0][0].set(|b| b.answer_times(error, 3));
+        bed.sinks[0][0].set(|b| b.answer(error));
         let options = LoadOptions {
             connections: 1,
             count: Some(10),
             ..bed.load()
         };
         Load::start(options).finish().await;
+        bed.until("all are rejected", |s| s.groups[0].events.rejected == 10)
+            .await;
         let verdict = bed.verdict().await;
         assert!(verdict.ok(), "{verdict}");
-        let group = bed.group("one").await;
-        assert!(group.events.rejected > 0, "{group:?}");
         assert_eq!(verdict.groups[1].distinct, 10);
     });
 }

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use super::pipeline::{Frame, Pipeline};
-use crate::relay::GroupQueue;
+use crate::relay::{GroupQueue, Parcel};
 use crate::wire::request::encode_publish_header;
 
-/// Takes the oldest batch, and as many behind it as `batch_max_bytes` holds, into one frame: its bytes go to
+/// Takes the oldest batch, and as many behind it as may share a frame with it and
+/// `batch_max_bytes` holds, into one frame: its bytes go to
 /// `outbox`, its parcels to `pipeline`. Returns its events; 0 = there was nothing to take.
 pub fn next_frame(
     queue: &Rc<GroupQueue>,
@@ -25,7 +26,11 @@ pub fn next_frame(
     let (mut events, mut bytes) = (first.events(), first.bytes().len());
     let mut parcels = pipeline.list();
     parcels.push(first);
-    while let Some(more) = queue.take_sealed(batch_max_bytes.saturating_sub(bytes), now) {
+    let beside = |parcels: &[Parcel], bytes: usize| {
+        let room = batch_max_bytes.saturating_sub(bytes);
+        queue.take_beside(parcels.first()?, room, now)
+    };
+    while let Some(more) = beside(&parcels, bytes) {
         events += more.events();
         bytes += more.bytes().len();
         parcels.push(more);

@@ -78,16 +78,16 @@ impl Pipeline {
     }
 
     /// The oldest frame was refused: everything younger goes back first, then each of its parcels meets
-    /// its refusal, so that what goes back is in front and in order. Returns events rejected for good.
+    /// its refusal, so that what goes back is in front and in order. Returns how many events were rejected for good.
     pub(super) fn refused(mut self) -> usize {
         let oldest = self.frames.pop_front();
         let expired = std::mem::take(&mut self.expired);
         drop(self);
         let mut rejected = 0;
         if let Some(mut frame) = oldest {
+            let only = frame.parcels.len() == 1;
             while let Some(parcel) = frame.parcels.pop() {
-                let events = parcel.events();
-                rejected += if parcel.refused() { events } else { 0 };
+                rejected += usize::from(parcel.refused(only));
             }
         }
         expired.into_iter().rev().for_each(Frame::give_back);

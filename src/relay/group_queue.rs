@@ -90,26 +90,28 @@ impl GroupQueue {
     /// The oldest batch, whatever its size; the open one is sealed when there is no other.
     #[must_use]
     pub fn take(self: &Rc<Self>, now: Instant) -> Option<Parcel> {
-        if let Some(parcel) = self.take_sealed(usize::MAX, now) {
+        if let Some(parcel) = self.take_if(now, |_| true) {
             return Some(parcel);
         }
         // Also where everything sealed was over age: nobody is rung again for a batch that is open.
         self.seal_open();
-        self.take_sealed(usize::MAX, now)
+        self.take_if(now, |_| true)
     }
 
-    /// The oldest sealed batch, if it is not larger than `bytes_max`: company for one that is taken.
+    /// The oldest sealed batch, if it may share a frame with `first` and is not larger than `bytes_max`.
     #[must_use]
-    pub fn take_sealed(self: &Rc<Self>, bytes_max: usize, now: Instant) -> Option<Parcel> {
+    pub fn take_beside(self: &Rc<Self>, first: &Parcel, bytes_max: usize, now: Instant) -> Option<Parcel> {
+        let first = first.load()?;
+        self.take_if(now, |load| load.bytes.len() <= bytes_max && first.goes_with(load))
+    }
+
+    fn take_if(self: &Rc<Self>, now: Instant, suits: impl Fn(&Load) -> bool) -> Option<Parcel> {
         let shared = self.fanout.upgrade();
-        if self.queue.borrow().front_bytes()? > bytes_max {
-            return None;
-        }
         let now_ms = || shared.as_ref().map_or(0, |s| s.unix_ms());
         let (load, call) = {
             let mut queue = self.queue.borrow_mut();
             let blocking = queue.is_blocking();
-            let load = queue.take(now_ms);
+            let load = queue.take(now_ms, suits);
             (load, blocking && queue.has_some_room())
         };
         // Events over age have made room without any parcel's end.
@@ -196,6 +198,11 @@ impl GroupQueue {
 
     pub(super) fn give_back(&self, load: Load) {
         self.queue.borrow_mut().give_back(load);
+        self.links.ring_one();
+    }
+
+    pub(super) fn give_back_halves(&self, load: Load) {
+        self.queue.borrow_mut().give_back_halves(load);
         self.links.ring_one();
     }
 

@@ -19,7 +19,7 @@ pub struct Parcel {
     home: Rc<GroupQueue>,
 }
 
-/// Error replies after which a parcel's events are rejected for good: no poison loop.
+/// Error replies after which a single event is rejected for good: no poison loop.
 const REFUSALS_MAX: u8 = 3;
 
 impl Parcel {
@@ -28,6 +28,10 @@ impl Parcel {
             load: Some(load),
             home,
         }
+    }
+
+    pub(super) fn load(&self) -> Option<&Load> {
+        self.load.as_ref()
     }
 
     /// The events as they lie on the wire.
@@ -62,13 +66,19 @@ impl Parcel {
         }
     }
 
-    /// The Traffic Manager answered with an error that is not about the session: back to the queue, or
-    /// rejected at the third time. Returns whether it was rejected.
-    pub fn refused(mut self) -> bool {
+    /// The Traffic Manager answered the frame with an error that is not about the session; the frame held this parcel
+    /// `only`, or others too. Back to the queue, to be sent alone, until a single event has met three of
+    /// these answers by itself: that event is rejected. Returns whether it was.
+    pub fn refused(mut self, only: bool) -> bool {
         let Some(mut load) = self.load.take() else {
             return false;
         };
-        load.refusals += 1;
+        if only && load.events > 1 {
+            self.home.give_back_halves(load);
+            return false;
+        }
+        load.alone = true;
+        load.refusals += u8::from(only);
         let rejected = load.refusals >= REFUSALS_MAX;
         if rejected {
             self.home.end(load, Outcome::Rejected);

@@ -16,6 +16,7 @@ use super::receipt::Verdict;
 use super::sealed::Sealed;
 use crate::config;
 use crate::status::{Events, Overflow};
+use crate::wire::batch::{EVENT_PREFIX_BYTES, iterate};
 
 /// What a batch costs beside its bytes: bookkeeping in queue and ledger.
 pub const PARCEL_COST_BYTES: usize = 128;
@@ -106,8 +107,10 @@ pub(super) struct Load {
     /// The batch's bytes, or what `max_age` left of them.
     pub(super) bytes: Bytes,
     pub(super) events: usize,
-    /// Error replies that this load has met.
+    /// Error replies that this load, a single event, has met.
     pub(super) refusals: u8,
+    /// It shares no frame with others.
+    pub(super) alone: bool,
     /// Whether it still holds the batch's receipts back.
     pub(super) holding: bool,
 }
@@ -115,6 +118,31 @@ pub(super) struct Load {
 impl Load {
     fn cost_bytes(&self) -> usize {
         self.bytes.len() + PARCEL_COST_BYTES
+    }
+
+    /// Whether both may travel in one frame.
+    pub(super) fn goes_with(&self, other: &Load) -> bool {
+        !self.alone && !other.alone
+    }
+
+    /// Two loads of half the events each, in order.
+    fn halves(mut self) -> (Load, Load) {
+        let front_events = self.events / 2;
+        let cut = iterate(&self.bytes)
+            .take(front_events)
+            .map(|e| EVENT_PREFIX_BYTES + e.bytes().len())
+            .sum();
+        if self.holding {
+            self.sealed.hold();
+        }
+        let back = Load {
+            sealed: Rc::clone(&self.sealed),
+            bytes: self.bytes.split_off(cut),
+            events: self.events - front_events,
+            ..self
+        };
+        self.events = front_events;
+        (self, back)
     }
 
     /// The receipts wait for this load no longer.
@@ -251,6 +279,7 @@ impl Queue {
             bytes: sealed.bytes.clone(),
             events: sealed.events,
             refusals: 0,
+            alone: false,
             holding: self.holds_answers(),
             sealed,
         };
@@ -262,10 +291,13 @@ impl Queue {
         self.loads.push_back(load);
     }
 
-    /// The oldest load, out to a link; events over age end here.
-    pub(super) fn take(&mut self, now_ms: impl Fn() -> i64) -> Option<Load> {
+    /// The oldest load, out to a link, if it `suits`; events over age end here.
+    pub(super) fn take(&mut self, now_ms: impl Fn() -> i64, suits: impl Fn(&Load) -> bool) -> Option<Load> {
         let strictest = self.limits.age.strictest_ms();
         loop {
+            if !suits(self.loads.front()?) {
+                return None;
+            }
             let mut load = self.loads.pop_front()?;
             if let Some(limit_ms) = strictest {
                 let now_ms = now_ms();
@@ -290,11 +322,29 @@ impl Queue {
     }
 
     /// A load comes back unanswered, to the front: the last one first, so that order is kept.
-    pub(super) fn give_back(&mut self, mut load: Load) {
+    pub(super) fn give_back(&mut self, load: Load) {
+        self.comes_back(&load);
+        self.push_front(load);
+    }
+
+    /// The same in two halves, which are to be sent alone.
+    pub(super) fn give_back_halves(&mut self, mut load: Load) {
+        self.comes_back(&load);
+        self.held_bytes += PARCEL_COST_BYTES;
+        load.alone = true;
+        let (front, back) = load.halves();
+        self.push_front(back);
+        self.push_front(front);
+    }
+
+    fn comes_back(&mut self, load: &Load) {
         self.inflight_events -= load.events;
         self.inflight_bytes -= load.cost_bytes();
         self.queued_events += load.events;
         self.resent_events += load.events as u64;
+    }
+
+    fn push_front(&mut self, mut load: Load) {
         if !self.holds_answers() {
             load.let_go(Verdict::Settled);
         }
@@ -370,10 +420,6 @@ impl Queue {
     /// Since when the open batch holds events.
     pub(super) fn open_since(&self) -> Option<Instant> {
         self.has_open().then_some(self.open_since)
-    }
-
-    pub(super) fn front_bytes(&self) -> Option<usize> {
-        self.loads.front().map(|l| l.bytes.len())
     }
 
     pub(super) fn oldest_accepted_at(&self) -> Option<Instant> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::receipt::{Receipt, Verdict};
 
-/// Shared by the parcels of all groups; the receipts resolve when the last group that holds them lets go.
+/// Shared by the parcels of all groups; the receipts resolve when the last load that holds them lets go.
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub(super) bytes: Bytes,
@@ -23,7 +23,7 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// `holding`: how many groups hold the receipts back.
+    /// `holding`: how many groups, each with one load, hold the receipts back.
     pub(super) fn new(
         bytes: Bytes,
         events: usize,
@@ -47,7 +47,12 @@ impl Sealed {
         Rc::new(sealed)
     }
 
-    /// One group lets go of the receipts.
+    /// One more load of a group that holds the receipts carries some of the batch.
+    pub(super) fn hold(&self) {
+        self.holding.set(self.holding.get() + 1);
+    }
+
+    /// One load lets go of the receipts.
     pub(super) fn release(&self, verdict: Verdict) {
         self.worst.set(self.worst.get().max(verdict));
         self.holding.set(self.holding.get().saturating_sub(1));

@@ -69,7 +69,7 @@ enum Step {
     Admit(u64),
     Take(bool),
     Deliver(bool),
-    Refuse(bool),
+    Refuse(bool, bool),
     GiveBackAll(bool),
     Available(bool, bool),
     Wait(u64),
@@ -80,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1..12_u64).prop_map(Step::Admit),
         3 => any::<bool>().prop_map(Step::Take),
         3 => any::<bool>().prop_map(Step::Deliver),
-        1 => any::<bool>().prop_map(Step::Refuse),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(g, only)| Step::Refuse(g, only)),
         1 => any::<bool>().prop_map(Step::GiveBackAll),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(g, a)| Step::Available(g, a)),
         1 => (1..2000_u64).prop_map(Step::Wait),
@@ -127,13 +127,10 @@ proptest! {
                         deliver(&mut delivered[i], parcel);
                     }
                 }
-                Step::Refuse(g) => {
+                Step::Refuse(g, only) => {
                     let (i, _) = pick(g);
                     if let Some(parcel) = out[i].pop_front() {
-                        let events = parcel.events() as u64;
-                        if parcel.refused() {
-                            rejected[i] += events;
-                        }
+                        rejected[i] += u64::from(parcel.refused(only));
                     }
                 }
                 Step::GiveBackAll(g) => {
@@ -352,16 +349,88 @@ fn a_frame_given_up_by_an_available_group_is_to_be_sent_again() {
     assert_eq!(receipt.poll(std::task::Waker::noop()), Some(Verdict::GivenUp));
 }
 
+/// The next frame of at most `bytes_max`, as a link builds it.
+fn next_frame(queue: &Rc<GroupQueue>, bytes_max: usize, now: Instant) -> Vec<Parcel> {
+    let mut frame: Vec<Parcel> = take(queue, now).into_iter().collect();
+    let mut bytes: usize = frame.iter().map(|p| p.bytes().len()).sum();
+    while let Some(more) = frame
+        .first()
+        .and_then(|first| queue.take_beside(first, bytes_max.saturating_sub(bytes), now))
+    {
+        bytes += more.bytes().len();
+        frame.push(more);
+    }
+    frame
+}
+
+fn frame_ids(frame: &[Parcel]) -> Vec<u64> {
+    frame.iter().flat_map(|p| ids(&p.bytes())).collect()
+}
+
 #[test]
-fn three_refusals_reject() {
+fn a_single_event_is_rejected_with_its_third_refusal() {
     let now = Instant::now();
     let (fanout, a, b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
-    admit(&fanout, 0..2, now).unwrap();
-    assert!(!take(&a, now).unwrap().refused());
-    assert!(!take(&a, now).unwrap().refused());
-    assert!(take(&a, now).unwrap().refused());
-    assert_eq!(a.status(now).events.rejected, 2);
+    admit(&fanout, 0..1, now).unwrap();
+    assert!(!take(&a, now).unwrap().refused(true));
+    assert!(
+        !take(&a, now).unwrap().refused(false),
+        "a frame's refusal is not its own"
+    );
+    assert!(!take(&a, now).unwrap().refused(true));
+    assert!(take(&a, now).unwrap().refused(true));
+    assert_eq!(a.status(now).events.rejected, 1);
     take(&b, now).unwrap().delivered();
+}
+
+proptest! {
+    #[test]
+    fn a_traffic_manager_that_refuses_some_events_rejects_those_and_gets_all_others_once_and_in_order(
+        sizes in prop::collection::vec(1_u64..30, 1..12), bad in prop::collection::btree_set(0_u64..150, 0..5)) {
+        let now = Instant::now();
+        let (fanout, a, b) = two_groups(limits(10_000, None, Shed::Oldest), limits(10_000, None, Shed::Oldest), 300);
+        let (mut next, mut receipts) = (0, Vec::new());
+        for n in sizes {
+            let bytes = frame(next..next + n);
+            let receipt = Receipt::new();
+            fanout.admit(Batch::check(&bytes, n as i32, 1 << 20).unwrap(), now, Some(&receipt)).unwrap();
+            receipt.admitted();
+            receipts.push(receipt);
+            next += n;
+        }
+        fanout.seal();
+        let (mut delivered, mut sent_again) = (Vec::new(), 0);
+        loop {
+            let frame = next_frame(&a, 1200, now);
+            let ids = frame_ids(&frame);
+            if ids.is_empty() {
+                break;
+            }
+            if ids.iter().any(|id| bad.contains(id)) {
+                let only = frame.len() == 1;
+                let rejected = frame.into_iter().rev().filter(|p| p.events() > 0)
+                    .map(|p| u64::from(p.refused(only))).sum::<u64>();
+                sent_again += ids.len() as u64 - rejected;
+            } else {
+                delivered.extend(ids);
+                frame.into_iter().for_each(Parcel::delivered);
+            }
+            let status = a.status(now);
+            prop_assert!(status.events.balanced(), "{status:?}");
+        }
+        let good: Vec<u64> = (0..next).filter(|id| !bad.contains(id)).collect();
+        prop_assert_eq!(delivered, good);
+        let status = a.status(now);
+        prop_assert_eq!(status.events.rejected, bad.iter().filter(|id| **id < next).count() as u64);
+        prop_assert_eq!(status.events.dropped.total() + status.held_bytes, 0);
+        prop_assert_eq!(status.resent_events_total, sent_again);
+        let waker = std::task::Waker::noop();
+        prop_assert!(receipts.iter().all(|r| r.poll(waker).is_none()), "the other group holds them");
+        while let Some(parcel) = take(&b, now) {
+            parcel.delivered();
+        }
+        prop_assert!(receipts.iter().all(|r| r.poll(waker) == Some(Verdict::Settled)));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weir::lab::gateway::Answer as Said;
 use weir::lab::sink::{Answer, Login};
 use weir::lab::{Load, LoadOptions};
 use weir::wire::reply::Reply;
@@ -356,5 +357,54 @@ fn an_error_reply_under_load_neither_loses_nor_rejects_what_is_fine() {
         load.finish().await;
         nothing_missing(&bed, "refused", all_failures(&bed.snapshot().await, 0)).await;
         assert_eq!(bed.group("pair").await.events.rejected, 0);
+    });
+}
+
+#[test]
+fn one_bad_event_among_those_of_other_gateways_is_rejected_alone() {
+    story(async {
+        for ack in ["", "ack = \"delivered\""] {
+            let bed = hasty(Plan {
+                top: ack,
+                link: "window_frames = 1",
+                ..Plan::groups(&["refuses", "takes"])
+            })
+            .await;
+            let sink = &bed.sinks[0][0];
+            let mut gateways = Vec::new();
+            for origin in 0..3 {
+                gateways.push(Publisher::connect(&bed, origin).await);
+            }
+            // Behind one frame that waits for its answer the others gather, and are merged.
+            sink.set(|b| {
+                b.answer(Answer::Stall);
+                // The third event of the second gateway.
+                b.refused_bytes = Some(b"00000001-0000000000000002".to_vec());
+            });
+            let first = gateways[0].send(1).await;
+            bed.until("the window is full", |s| s.groups[0].events.inflight == 1)
+                .await;
+            let mut sent = Vec::new();
+            for gateway in &mut gateways {
+                for _ in 0..4 {
+                    sent.push(gateway.send(5).await);
+                }
+            }
+            bed.until("all wait behind it", |s| s.groups[0].events.queued == 60)
+                .await;
+            sink.set(|b| b.answer(Answer::Ok));
+            let mut sent = sent.into_iter();
+            assert_eq!(gateways[0].answer(first, 1).await, Said::Ok);
+            for gateway in &mut gateways {
+                for _ in 0..4 {
+                    assert_eq!(gateway.answer(sent.next().unwrap(), 5).await, Said::Ok);
+                }
+            }
+            let verdict = bed.verdict().await.witness("errors", sink.counts().frames_error);
+            assert!(verdict.ok(), "{verdict}");
+            let group = bed.group("refuses").await;
+            assert_eq!((group.events.rejected, group.events.delivered), (1, 60));
+            assert_eq!(verdict.groups[1].distinct, 61);
+        }
     });
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::wire::reply::UNDEFINED_EVENT_TYPE;
+
 /// The way a connection is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
@@ -58,6 +60,8 @@ pub struct Behaviour {
     pub answer: Answer,
     /// For so many publishes with events, over all connections; after them [`Answer::Ok`].
     pub answer_times: Option<Arc<AtomicU64>>,
+    /// A publish in which these bytes occur is answered with an error, whatever `answer` says.
+    pub refused_bytes: Option<Vec<u8>>,
     /// To logins.
     pub login: Login,
     /// A session ends so long after its login; the real one's after 30 minutes.
@@ -80,6 +84,7 @@ impl Default for Behaviour {
             reading: true,
             answer: Answer::Ok,
             answer_times: None,
+            refused_bytes: None,
             login: Login::Check,
             session_life: None,
             delay: Duration::ZERO,
@@ -103,11 +108,18 @@ impl Behaviour {
         self.answer_times = Some(Arc::new(AtomicU64::new(times)));
     }
 
-    /// The answer for one publish.
-    pub(super) fn next_answer(&self, events: usize) -> Answer {
+    /// The answer for one publish of so many events.
+    pub(super) fn next_answer(&self, count: usize, events: &[u8]) -> Answer {
+        let refused = self.refused_bytes.as_ref();
+        if refused.is_some_and(|bad| events.windows(bad.len().max(1)).any(|w| w == bad)) {
+            return Answer::Error {
+                class: UNDEFINED_EVENT_TYPE.into(),
+                message: "no such stream".into(),
+            };
+        }
         let due = match &self.answer_times {
             None => true,
-            Some(_) if events == 0 => false,
+            Some(_) if count == 0 => false,
             Some(left) => left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
                 .is_ok(),

@@ -45,7 +45,7 @@ impl Connection {
         self.frames += 1;
         // Behind a frame that waits for its answer every other must wait, or the replies would shift.
         let answer = if self.withheld.is_empty() {
-            now.next_answer(count)
+            now.next_answer(count, events)
         } else {
             Answer::Stall
         };
