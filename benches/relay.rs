@@ -1,4 +1,4 @@
-//! `cargo bench --bench relay`: the decoder, the queue, a tap, and the relay from end to end on loopback.
+//! `cargo bench --bench relay`: the decoder, the look at events, the queue, a tap, and the relay from end to end on loopback.
 //!
 //! Absolute times mean little on a shared machine: compare two runs of the same machine, or use
 //! `python3 benches/compare` for ratios against other relays (docs/PERFORMANCE.md).
@@ -54,6 +54,20 @@ fn wire(c: &mut Criterion) {
     c.bench_function("wire/decode an ok", |b| {
         b.iter(|| black_box(Reply::decode(black_box(&[0]))))
     });
+}
+
+/// What it costs to look where a stream ends and whether each event can be decoded; goal: at most 30 ns an event.
+fn look(c: &mut Criterion) {
+    for events in [1, 200] {
+        let frame = frame(events);
+        let batch = batch(&frame);
+        let mut group = c.benchmark_group("look");
+        group.throughput(Throughput::Elements(events));
+        group.bench_function(format!("at a frame of {events}"), |b| {
+            b.iter(|| black_box(black_box(batch).split(1 << 20)));
+        });
+        group.finish();
+    }
 }
 
 fn queue(c: &mut Criterion) {
@@ -198,5 +212,5 @@ fn quiet() -> telemetry::LogHandle {
     telemetry::build(&log, std::io::sink).unwrap().1
 }
 
-criterion_group!(benches, wire, queue, tap, end_to_end);
+criterion_group!(benches, wire, look, queue, tap, end_to_end);
 criterion_main!(benches);

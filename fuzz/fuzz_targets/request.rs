@@ -21,7 +21,8 @@ fn frames(bytes: &[u8], cut: usize) -> (usize, usize, Option<FrameError>) {
                     assert!(events.iter().all(|e| e.bytes().len() <= DECODER.event_max_bytes));
                     let held: usize = events.iter().map(|e| e.bytes().len() + 4).sum();
                     assert_eq!(held, batch.bytes().len());
-                    let (front, rest) = batch.split(cut.max(1));
+                    let (run, rest) = batch.split(cut.max(1));
+                    let front = run.batch;
                     assert_eq!(front.events() + rest.events(), batch.events());
                     assert_eq!([front.bytes(), rest.bytes()].concat(), batch.bytes());
                     for event in events {

@@ -8,8 +8,7 @@
 
 use std::fmt;
 
-/// The stream of throttle events.
-pub const THROTTLE_STREAM: &str = "org.wso2.throttle.request.stream:1.0.0";
+pub use crate::wire::stream::THROTTLE_STREAM;
 
 /// Who an event is: which gateway connection issued it, as its how many-th.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

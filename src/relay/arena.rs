@@ -28,7 +28,12 @@ impl Arena {
         }
     }
 
-    /// Bytes of the open batch.
+    /// The open batch.
+    pub(super) fn open(&self) -> &[u8] {
+        &self.current
+    }
+
+    /// Its bytes.
     pub(super) fn len(&self) -> usize {
         self.current.len()
     }

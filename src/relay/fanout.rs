@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::arena::Arena;
 use super::group_queue::GroupQueue;
-use super::queue::{Limits, Room};
+use super::queue::{Limits, PARCEL_COST_BYTES, Room};
 use super::receipt::{Receipt, Verdict};
 use super::sealed::Sealed;
 use crate::wire::Batch;
-use crate::wire::batch::iterate;
+use crate::wire::batch::{Run, stream_of};
 
 /// Open batches grow in buffers of this many times the largest batch.
 const BUFFER_BATCHES: usize = 2;
@@ -36,8 +36,6 @@ pub(super) struct Shared {
     groups: RefCell<Vec<Rc<GroupQueue>>>,
     open: RefCell<Open>,
     batch_max_bytes: Cell<usize>,
-    /// Whether some group has an age limit, so that batches need to know their oldest event.
-    ages: Cell<bool>,
     /// Sessions that wait for room.
     room: Notify,
     waiting: Cell<usize>,
@@ -51,9 +49,24 @@ struct Open {
     events: usize,
     /// One bit a group (hence [`crate::config::GROUPS_MAX`]): who gets it. A frame for other groups than the last one starts a new batch.
     targets: u64,
+    /// It is a single event that cannot be decoded.
+    alone: bool,
     accepted_at: Option<Instant>,
     oldest_event_ms: i64,
     receipts: Vec<Rc<Receipt>>,
+}
+
+impl Open {
+    /// Whether these events may join it.
+    fn takes(&self, run: &Run<'_>, targets: u64, batch_max: usize) -> bool {
+        let bytes = run.batch.bytes();
+        self.events == 0
+            || (self.targets == targets
+                && self.arena.len() + bytes.len() <= batch_max
+                && self.arena.fits(bytes.len())
+                && !run.alone
+                && stream_of(self.arena.open()) == stream_of(bytes))
+    }
 }
 
 impl Fanout {
@@ -64,6 +77,7 @@ impl Fanout {
             arena: Arena::new(batch_max_bytes * BUFFER_BATCHES),
             events: 0,
             targets: 0,
+            alone: false,
             accepted_at: None,
             oldest_event_ms: i64::MAX,
             receipts: Vec::new(),
@@ -73,7 +87,6 @@ impl Fanout {
                 groups: RefCell::default(),
                 open: RefCell::new(open),
                 batch_max_bytes: Cell::new(batch_max_bytes),
-                ages: Cell::new(false),
                 room: Notify::new(),
                 waiting: Cell::new(0),
                 unix_ms,
@@ -87,13 +100,9 @@ impl Fanout {
         GroupQueue::new(name, limits, Rc::downgrade(&self.shared))
     }
 
-    /// From now on every frame goes to exactly these; call it again after limits have changed.
+    /// From now on every frame goes to exactly these.
     pub fn set_groups(&self, groups: Vec<Rc<GroupQueue>>) {
         self.shared.seal();
-        let ages = groups
-            .iter()
-            .any(|g| g.core().borrow().limits().age.strictest_ms().is_some());
-        self.shared.ages.set(ages);
         *self.shared.groups.borrow_mut() = groups;
         self.shared.call_for_frames();
     }
@@ -108,7 +117,11 @@ impl Fanout {
     /// # Errors
     /// [`Full`] when some group makes gateways wait.
     pub fn admit(&self, batch: Batch<'_>, now: Instant, receipt: Option<&Rc<Receipt>>) -> Result<(), Full> {
-        let (events, bytes) = (batch.events(), batch.bytes().len());
+        let first = batch.split(self.shared.batch_max_bytes.get());
+        let (events, bytes) = (
+            batch.events(),
+            batch.bytes().len() + self.shared.extra_cost(first.1),
+        );
         let groups = self.shared.groups.borrow();
         let mut targets = 0_u64;
         let mut all_have_room = true;
@@ -128,10 +141,10 @@ impl Fanout {
             return Err(full);
         }
         if !all_have_room {
-            self.shared.give_up(&groups, targets, batch, receipt);
+            self.shared.give_up(&groups, targets, events, bytes, receipt);
         }
         if targets != 0 {
-            self.shared.gather(&groups, batch, targets, now, receipt);
+            self.shared.gather(&groups, first, targets, now, receipt);
         }
         Ok(())
     }
@@ -182,8 +195,14 @@ impl Shared {
     }
 
     /// What a frame costs without room: the oldest events, or (outside `targets`) the frame's own.
-    fn give_up(&self, groups: &Groups, targets: u64, batch: Batch<'_>, receipt: Option<&Rc<Receipt>>) {
-        let (events, bytes) = (batch.events(), batch.bytes().len());
+    fn give_up(
+        &self,
+        groups: &Groups,
+        targets: u64,
+        events: usize,
+        bytes: usize,
+        receipt: Option<&Rc<Receipt>>,
+    ) {
         for (i, group) in groups.iter().enumerate() {
             if targets & (1 << i) != 0 {
                 let enough = group.core().borrow_mut().shed_for(events, bytes);
@@ -202,11 +221,23 @@ impl Shared {
         }
     }
 
-    /// Copies a frame's events into the open batch of `targets`; larger ones are cut at event borders.
+    /// What the batches cost that the rest of a frame needs beside the first one: a frame that changes streams with every
+    /// event must not hold more memory than it is charged for.
+    fn extra_cost(&self, mut rest: Batch<'_>) -> usize {
+        let mut cost = 0;
+        while rest.events() > 0 {
+            (_, rest) = rest.split(self.batch_max_bytes.get());
+            cost += PARCEL_COST_BYTES;
+        }
+        cost
+    }
+
+    /// Copies a frame's events, cut into runs, into the open batch of `targets`; larger ones are cut at event
+    /// borders, and all where the stream changes.
     fn gather(
         &self,
         groups: &Groups,
-        batch: Batch<'_>,
+        (mut run, mut rest): (Run<'_>, Batch<'_>),
         targets: u64,
         now: Instant,
         receipt: Option<&Rc<Receipt>>,
@@ -214,53 +245,36 @@ impl Shared {
         let batch_max = self.batch_max_bytes.get();
         // Where no group holds the answer, it need not wait until somebody seals the batch.
         let receipt = receipt.filter(|_| chosen(groups, targets).any(|g| g.core().borrow().holds_answers()));
-        let mut rest = batch;
-        while rest.events() > 0 {
-            let front;
-            (front, rest) = rest.split(batch_max);
-            let bytes = front.bytes();
-            let other = {
-                let open = self.open.borrow();
-                open.events > 0
-                    && (open.targets != targets
-                        || open.arena.len() + bytes.len() > batch_max
-                        || !open.arena.fits(bytes.len()))
-            };
-            if other {
+        while run.batch.events() > 0 {
+            let (events, bytes) = (run.batch.events(), run.batch.bytes());
+            if !self.open.borrow().takes(&run, targets, batch_max) {
                 self.seal_for(groups);
                 ring(groups, targets);
             }
             let mut open = self.open.borrow_mut();
             let first = open.events == 0;
             open.arena.extend(bytes);
-            open.events += front.events();
+            open.events += events;
             open.targets = targets;
+            open.alone = run.alone;
             open.accepted_at.get_or_insert(now);
-            if self.ages.get() {
-                let oldest = iterate(bytes)
-                    .filter_map(|e| e.timestamp_ms())
-                    .min()
-                    .unwrap_or(i64::MAX);
-                open.oldest_event_ms = open.oldest_event_ms.min(oldest);
-            }
+            open.oldest_event_ms = open.oldest_event_ms.min(run.oldest_ms);
             if let Some(receipt) = receipt {
                 receipt.hold();
                 open.receipts.push(Rc::clone(receipt));
             }
-            let nearly_full = open.arena.len() >= batch_max - batch_max / 8;
+            let is_done = run.alone || open.arena.len() >= batch_max - batch_max / 8;
             drop(open);
             for group in chosen(groups, targets) {
-                group
-                    .core()
-                    .borrow_mut()
-                    .reserve(front.events(), bytes.len(), now);
+                group.core().borrow_mut().reserve(events, bytes.len(), now);
             }
-            if nearly_full {
+            if is_done {
                 self.seal_for(groups);
             }
-            if first || nearly_full {
+            if first || is_done {
                 ring(groups, targets);
             }
+            (run, rest) = rest.split(batch_max);
         }
     }
 
@@ -272,18 +286,15 @@ impl Shared {
         let bytes = open.arena.seal();
         let events = std::mem::take(&mut open.events);
         let targets = std::mem::take(&mut open.targets);
-        // Where nobody asked for ages, a limit that a reload brings must look into the batch.
-        let oldest_ms = match std::mem::replace(&mut open.oldest_event_ms, i64::MAX) {
-            known if self.ages.get() => known,
-            _ => i64::MIN,
-        };
+        let oldest_ms = std::mem::replace(&mut open.oldest_event_ms, i64::MAX);
+        let alone = open.alone;
         let receipts = std::mem::take(&mut open.receipts);
         drop(open);
         let holding = chosen(groups, targets)
             .filter(|g| g.core().borrow().holds_answers())
             .count();
         let holding = u32::try_from(holding).unwrap_or(u32::MAX);
-        let sealed = Sealed::new(bytes, events, accepted_at, oldest_ms, holding, receipts);
+        let sealed = Sealed::new(bytes, events, alone, accepted_at, oldest_ms, holding, receipts);
         for group in chosen(groups, targets) {
             group.put(Rc::clone(&sealed));
         }

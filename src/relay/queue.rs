@@ -16,7 +16,7 @@ use super::receipt::Verdict;
 use super::sealed::Sealed;
 use crate::config;
 use crate::status::{Events, Overflow};
-use crate::wire::batch::{EVENT_PREFIX_BYTES, iterate};
+use crate::wire::batch::{EVENT_PREFIX_BYTES, iterate, stream_of};
 
 /// What a batch costs beside its bytes: bookkeeping in queue and ledger.
 pub const PARCEL_COST_BYTES: usize = 128;
@@ -120,9 +120,9 @@ impl Load {
         self.bytes.len() + PARCEL_COST_BYTES
     }
 
-    /// Whether both may travel in one frame.
+    /// Whether both may travel in one frame: a receiver that cannot decode one event drops its whole frame.
     pub(super) fn goes_with(&self, other: &Load) -> bool {
-        !self.alone && !other.alone
+        !self.alone && !other.alone && stream_of(&self.bytes) == stream_of(&other.bytes)
     }
 
     /// Two loads of half the events each, in order.
@@ -204,10 +204,6 @@ impl Queue {
         }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.relax();
@@ -279,7 +275,7 @@ impl Queue {
             bytes: sealed.bytes.clone(),
             events: sealed.events,
             refusals: 0,
-            alone: false,
+            alone: sealed.alone,
             holding: self.holds_answers(),
             sealed,
         };

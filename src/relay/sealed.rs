@@ -13,9 +13,11 @@ use super::receipt::{Receipt, Verdict};
 pub(super) struct Sealed {
     pub(super) bytes: Bytes,
     pub(super) events: usize,
+    /// It is a single event that cannot be decoded, and shares no frame.
+    pub(super) alone: bool,
     /// When its first event was accepted.
     pub(super) accepted_at: Instant,
-    /// Smallest event timestamp; `i64::MAX` unless some group has an age limit.
+    /// Smallest event timestamp; `i64::MAX` where no event has one.
     pub(super) oldest_event_ms: i64,
     holding: Cell<u32>,
     worst: Cell<Verdict>,
@@ -27,6 +29,7 @@ impl Sealed {
     pub(super) fn new(
         bytes: Bytes,
         events: usize,
+        alone: bool,
         accepted_at: Instant,
         oldest_event_ms: i64,
         holding: u32,
@@ -35,6 +38,7 @@ impl Sealed {
         let sealed = Self {
             bytes,
             events,
+            alone,
             accepted_at,
             oldest_event_ms,
             holding: Cell::new(holding),

@@ -11,6 +11,7 @@ use super::*;
 use crate::config::Shed;
 use crate::status::Overflow;
 use crate::wire::batch::{Batch, iterate};
+use crate::wire::stream::THROTTLE_STREAM;
 
 fn limits(events_max: usize, block_timeout: Option<Duration>, shed: Shed) -> Limits {
     Limits {
@@ -22,13 +23,14 @@ fn limits(events_max: usize, block_timeout: Option<Duration>, shed: Shed) -> Lim
     }
 }
 
-/// Events whose bytes are their number and some filling.
+/// Events whose bytes are their number, a stream id (of no letters) and some filling.
 fn frame(ids: std::ops::Range<u64>) -> Vec<u8> {
     let mut out = Vec::new();
     for id in ids {
         let filling = (id % 7) as usize;
-        out.extend_from_slice(&(8 + filling as i32).to_be_bytes());
+        out.extend_from_slice(&(12 + filling as i32).to_be_bytes());
         out.extend_from_slice(&id.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
         out.extend(std::iter::repeat_n(id as u8, filling));
     }
     out
@@ -430,6 +432,59 @@ proptest! {
             parcel.delivered();
         }
         prop_assert!(receipts.iter().all(|r| r.poll(waker) == Some(Verdict::Settled)));
+    }
+}
+
+/// An event of a stream, and whether it can be decoded.
+fn of_stream() -> impl Strategy<Value = (&'static str, bool)> {
+    prop_oneof![
+        4 => Just((THROTTLE_STREAM, true)),
+        1 => Just((THROTTLE_STREAM, false)),
+        2 => Just(("another.stream:1.0.0", true)),
+        1 => Just(("", false)),
+    ]
+}
+
+fn event_of(id: u64, (stream, sound): (&str, bool)) -> Vec<u8> {
+    let mut event = id.to_be_bytes().to_vec();
+    if !stream.is_empty() {
+        event.extend_from_slice(&(stream.len() as i32).to_be_bytes());
+        event.extend_from_slice(stream.as_bytes());
+        event.extend_from_slice(if sound { &[0; 17 * 4] } else { &[0; 16 * 4] });
+    }
+    [&(event.len() as i32).to_be_bytes()[..], &event].concat()
+}
+
+proptest! {
+    #[test]
+    fn a_frame_holds_events_of_one_stream_and_one_that_cannot_be_decoded_has_a_frame_of_its_own(
+        frames in prop::collection::vec(prop::collection::vec(of_stream(), 1..9), 1..12), batch_max in 200_usize..3000) {
+        let now = Instant::now();
+        let (fanout, a, b) = two_groups(limits(10_000, None, Shed::Oldest), limits(10_000, None, Shed::Oldest), batch_max);
+        let mut all: Vec<(&str, bool)> = Vec::new();
+        for events in &frames {
+            let first = all.len() as u64;
+            let bytes: Vec<u8> = (first..).zip(events).flat_map(|(id, e)| event_of(id, *e)).collect();
+            fanout.admit(Batch::check(&bytes, events.len() as i32, 1 << 20).unwrap(), now, None).unwrap();
+            all.extend(events);
+        }
+        for queue in [&a, &b] {
+            let mut seen = Vec::new();
+            loop {
+                let frame = next_frame(queue, batch_max, now);
+                if frame.is_empty() {
+                    break;
+                }
+                let own = frame_ids(&frame);
+                let of = |id: &u64| all[*id as usize];
+                prop_assert!(own.iter().all(|id| of(id).0 == of(&own[0]).0), "{own:?}: more than one stream");
+                prop_assert!(own.len() == 1 || own.iter().all(|id| of(id).1), "{own:?}: one of them is bad");
+                seen.extend(own);
+                frame.into_iter().for_each(Parcel::delivered);
+            }
+            prop_assert_eq!(&seen, &(0..all.len() as u64).collect::<Vec<_>>(), "in order");
+            prop_assert_eq!(queue.status(now).held_bytes, 0);
+        }
     }
 }
 

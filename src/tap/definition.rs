@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::wire::stream::{THROTTLE_ATTRIBUTES, THROTTLE_NAME, THROTTLE_VERSION};
+
 /// The type of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Kind {
@@ -74,19 +76,17 @@ impl Definition {
     /// Of throttle events (docs/PROTOCOL.md). Who called is masked: the application's key ends in its user, and the
     /// properties hold addresses, headers, query parameters and claims.
     fn throttle() -> Self {
-        let names = "messageID appKey appTier apiKey apiTier subscriptionKey subscriptionTier resourceKey \
-                     resourceTier userId apiContext apiVersion appTenant apiTenant appId apiName properties";
         let attribute = |name: &str| Attribute {
             name: name.into(),
             kind: Kind::Text,
             masked: matches!(name, "appKey" | "userId" | "properties"),
         };
         Self {
-            name: "org.wso2.throttle.request.stream".into(),
-            version: "1.0.0".into(),
+            name: THROTTLE_NAME.into(),
+            version: THROTTLE_VERSION.into(),
             meta: Vec::new(),
             correlation: Vec::new(),
-            payload: names.split_whitespace().map(attribute).collect(),
+            payload: THROTTLE_ATTRIBUTES.into_iter().map(attribute).collect(),
         }
     }
 }

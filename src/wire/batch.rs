@@ -3,7 +3,7 @@
 //! The wire carries no schema, so an event is opaque but for its timestamp and stream id.
 
 use super::request::Malformed;
-use super::take_i32;
+use super::{stream, take_i32};
 
 /// Bytes of the length in front of every event.
 pub const EVENT_PREFIX_BYTES: usize = 4;
@@ -54,39 +54,67 @@ impl<'a> Batch<'a> {
         self.events
     }
 
-    /// Cuts off the longest front that holds whole events and at most `bytes_max` bytes, but at least one
-    /// event. Returns (front, rest).
+    /// Cuts off the longest front that may leave in one frame: events of one stream, at most `bytes_max` bytes of them
+    /// but at least one. An event that no receiver can decode makes others of its frame go with it, so it
+    /// stands alone.
     #[must_use]
-    pub fn split(self, bytes_max: usize) -> (Self, Self) {
-        if self.bytes.len() <= bytes_max {
-            return (
-                self,
-                Self {
-                    bytes: &[],
-                    events: 0,
-                },
-            );
-        }
+    pub fn split(self, bytes_max: usize) -> (Run<'a>, Self) {
         let (mut cut, mut events) = (0_usize, 0_usize);
+        let (mut stream_id, mut is_throttle) = (self.bytes, false);
+        let (mut oldest_ms, mut alone) = (i64::MAX, false);
         for event in iterate(self.bytes) {
             let end = cut
                 .saturating_add(EVENT_PREFIX_BYTES)
-                .saturating_add(event.bytes().len());
-            if end > bytes_max && events > 0 {
+                .saturating_add(event.bytes.len());
+            let head = event.head();
+            if let (0, Some(head)) = (events, &head) {
+                stream_id = head.stream_id;
+                is_throttle = stream::is_throttle(head);
+            }
+            let sound = head.is_some_and(|head| {
+                head.stream_id == stream_id && (!is_throttle || stream::fits_throttle(head.attributes))
+            });
+            if events > 0 && (!sound || end > bytes_max) {
                 break;
             }
             cut = end;
             events = events.saturating_add(1);
+            oldest_ms = oldest_ms.min(event.timestamp_ms().unwrap_or(i64::MAX));
+            if !sound {
+                alone = true;
+                break;
+            }
         }
         let (front, rest) = self.bytes.split_at_checked(cut).unwrap_or((self.bytes, &[]));
-        (
-            Self { bytes: front, events },
-            Self {
-                bytes: rest,
-                events: self.events.saturating_sub(events),
-            },
-        )
+        let run = Run {
+            batch: Self { bytes: front, events },
+            alone,
+            oldest_ms,
+        };
+        let rest = Self {
+            bytes: rest,
+            events: self.events.saturating_sub(events),
+        };
+        (run, rest)
     }
+}
+
+/// Events that may leave in one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// The events; all of one stream.
+    pub batch: Batch<'a>,
+    /// It is one event that cannot be decoded: too short for timestamp and stream id, or of a stream whose definition is
+    /// known and with attributes that do not fit it.
+    pub alone: bool,
+    /// The smallest timestamp; `i64::MAX` where there is none.
+    pub oldest_ms: i64,
+}
+
+/// The stream id of the first of these events; `None` for garbage.
+#[must_use]
+pub fn stream_of(events: &[u8]) -> Option<&[u8]> {
+    iterate(events).next()?.stream_id()
 }
 
 /// Walks over events that were checked before; stops at the first unsound byte.
@@ -124,10 +152,26 @@ impl<'a> Event<'a> {
     /// The stream id, e.g. `org.wso2.throttle.request.stream:1.0.0`; `None` for garbage.
     #[must_use]
     pub fn stream_id(&self) -> Option<&'a [u8]> {
+        self.head().map(|head| head.stream_id)
+    }
+
+    fn head(&self) -> Option<Head<'a>> {
         let (_, rest) = self.bytes.split_first_chunk::<8>()?;
         let (length, rest) = take_i32(rest)?;
-        rest.get(..usize::try_from(length).ok()?)
+        let (stream_id, attributes) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        Some(Head {
+            stream_id,
+            attributes,
+        })
     }
+}
+
+/// What stands behind the timestamp.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub(super) stream_id: &'a [u8],
+    /// All that follows.
+    pub(super) attributes: &'a [u8],
 }
 
 #[cfg(test)]
@@ -145,6 +189,25 @@ mod tests {
         out
     }
 
+    /// The last byte of every event that cannot be decoded, and of no other.
+    const BAD: u8 = 0xbd;
+
+    fn with_head(at: i64, stream: &str, rest: &[u8]) -> Vec<u8> {
+        let mut out = at.to_be_bytes().to_vec();
+        super::super::put_length(&mut out, stream.len());
+        [&out, stream.as_bytes(), rest].concat()
+    }
+
+    fn event() -> impl Strategy<Value = Vec<u8>> {
+        let throttle = |at, rest: &[u8]| with_head(at, stream::THROTTLE_STREAM, rest);
+        prop_oneof![
+            4 => (0_i64..9).prop_map(move |at| throttle(at, &[0; 17 * 4])),
+            1 => (0_i64..9).prop_map(move |at| throttle(at, &[&[0; 17 * 4][..], &[BAD]].concat())),
+            2 => (0_i64..9, 0_usize..9).prop_map(|(at, n)| with_head(at, "another:1.0.0", &vec![7; n])),
+            1 => prop::collection::vec(Just(BAD), 1..15),
+        ]
+    }
+
     proptest! {
         #[test]
         fn a_checked_batch_gives_back_its_events(events in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..30)) {
@@ -155,16 +218,27 @@ mod tests {
         }
 
         #[test]
-        fn split_cuts_at_event_borders_and_loses_nothing(
-            events in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..30), max in 1_usize..200) {
+        fn split_cuts_at_event_borders_keeps_streams_apart_and_loses_nothing(
+            events in prop::collection::vec(event(), 1..30), max in 1_usize..800) {
             let bytes = encode(&events);
             let mut rest = Batch::check(&bytes, events.len() as i32, 1000).unwrap();
             let mut joined = Vec::new();
             let mut count = 0;
             while rest.events() > 0 {
-                let (front, after) = rest.split(max);
+                let (run, after) = rest.split(max);
+                let front = run.batch;
                 prop_assert!(front.events() == 1 || front.bytes().len() <= max);
                 prop_assert!(Batch::check(front.bytes(), front.events() as i32, 1000).is_ok());
+                let own: Vec<Event<'_>> = iterate(front.bytes()).collect();
+                prop_assert!(own.iter().all(|e| e.stream_id() == stream_of(front.bytes())));
+                let bad = own.iter().any(|e| e.bytes().last() == Some(&BAD));
+                prop_assert_eq!(run.alone, bad);
+                prop_assert!(!run.alone || own.len() == 1);
+                prop_assert_eq!(run.oldest_ms, own.iter().filter_map(Event::timestamp_ms).min().unwrap_or(i64::MAX));
+                if let (false, Some(next)) = (run.alone, iterate(after.bytes()).next()) {
+                    let joins = next.stream_id() == stream_of(front.bytes()) && next.bytes().last() != Some(&BAD);
+                    prop_assert!(!joins || front.bytes().len() + 4 + next.bytes().len() > max, "cut too early");
+                }
                 joined.extend_from_slice(front.bytes());
                 count += front.events();
                 rest = after;

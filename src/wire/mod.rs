@@ -3,7 +3,7 @@
 //!
 //! A connection's bytes go through the [`Decoder`] ([`decoder`]), which finds frame borders and hands out
 //! borrowed [`Request`]s ([`request`]); a publish carries its events as one [`Batch`] ([`batch`]), an
-//! opaque, already checked byte range that is copied whole. Answers are [`Reply`]s ([`reply`]).
+//! opaque, already checked byte range that is copied whole, and cut where streams change ([`stream`]). Answers are [`Reply`]s ([`reply`]).
 //!
 //! Facts: docs/PROTOCOL.md. All integers on the wire are big-endian, lengths are Java `int`s.
 #![warn(
@@ -16,6 +16,7 @@ pub mod batch;
 pub mod decoder;
 pub mod reply;
 pub mod request;
+pub mod stream;
 
 pub use batch::{Batch, Event};
 pub use decoder::{Decoded, Decoder, FrameError};

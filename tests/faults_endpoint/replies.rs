@@ -1,14 +1,15 @@
-//! Replies that say no, or that say nothing a Traffic Manager should say.
+//! Replies that say no, that say nothing a Traffic Manager should say, or that say ok to what is dropped.
 
 use std::time::Duration;
 
-use weir::lab::gateway::Answer as Said;
+use weir::lab::gateway::{Answer as Said, Gateway};
 use weir::lab::sink::{Answer, Login};
-use weir::lab::{Load, LoadOptions};
+use weir::lab::{Events, Id, Load, LoadOptions, Sizes};
 use weir::wire::reply::Reply;
+use weir::wire::request::encode_publish_header;
 
 use crate::faults::{Publisher, all_failures, eventually, failures, hurry, nothing_missing};
-use crate::support::{Bed, Plan, story};
+use crate::support::{Bed, Plan, dialer, story};
 
 const PACKAGE: &str = "org.wso2.carbon.databridge.commons.exception";
 
@@ -406,5 +407,80 @@ fn one_bad_event_among_those_of_other_gateways_is_rejected_alone() {
             assert_eq!((group.events.rejected, group.events.delivered), (1, 60));
             assert_eq!(verdict.groups[1].distinct, 61);
         }
+    });
+}
+
+/// A frame of one event that the real receiver answers ok and cannot decode.
+fn poison(session: &[u8], n: u64) -> Vec<u8> {
+    let (throttle, mut event) = (Events::new(Sizes::Typical, 0), Vec::new());
+    let id = Id {
+        origin: 9_999,
+        sequence: n,
+    };
+    match n % 3 {
+        0 => Events::on_stream("unknown.stream:1.0.0", Sizes::Typical, 0).append(&mut event, id),
+        1 => throttle.append(&mut event, id),
+        _ => event.extend_from_slice(&[0, 0, 0, 3, 1, 2, 3]),
+    }
+    if n % 3 == 1 {
+        // Its last string ends before its length says so.
+        event.truncate(event.len() - 1);
+        let length = u32::try_from(event.len() - 4).unwrap();
+        event[..4].copy_from_slice(&length.to_be_bytes());
+    }
+    let mut frame = Vec::new();
+    encode_publish_header(&mut frame, session, 1, event.len());
+    frame.extend_from_slice(&event);
+    frame
+}
+
+#[test]
+fn events_that_a_receiver_drops_with_their_whole_frame_take_no_good_ones_with_them() {
+    const GOOD: u64 = 6_000;
+    story(async {
+        let bed = Bed::start(Plan {
+            link: "linger = \"5ms\"",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let sink = &bed.sinks[0][0];
+        sink.set(|b| b.decodes = true);
+        let load = Load::start(LoadOptions {
+            connections: 10,
+            rate: Some(2_000.0),
+            count: Some(GOOD),
+            ..bed.load()
+        });
+        let mut poisoner = Gateway::connect(&dialer(), &bed.url()).await.unwrap();
+        let limit = Duration::from_secs(10);
+        let Said::Session(session) = poisoner.login("admin", "admin", limit).await else {
+            panic!("no session")
+        };
+        let mut poisoned = 0;
+        let good = async {
+            while bed.judge.verdict(None).acked < GOOD {
+                let answer = poisoner.ask(&poison(&session, poisoned), limit).await;
+                assert_eq!(answer, Said::Ok);
+                poisoned += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        good.await;
+        load.finish().await;
+        bed.until("all has left", |s| {
+            s.groups[0].events.queued + s.groups[0].events.inflight == 0
+        })
+        .await;
+        let (verdict, counts) = (bed.judge.verdict(None), sink.counts());
+        let lost = verdict.groups[0].missing.count;
+        println!("{lost} of {GOOD} good events lost beside {poisoned} bad ones");
+        assert!(poisoned > 30, "{poisoned}");
+        assert_eq!(lost, 0, "beside {poisoned} bad ones: {counts:?}");
+        assert_eq!(counts.events_dropped, poisoned, "each was dropped");
+        assert_eq!(counts.frames_dropped, poisoned, "in a frame of its own");
+        assert!(
+            counts.frames - poisoned < GOOD / 2,
+            "good ones still share frames: {counts:?}"
+        );
     });
 }

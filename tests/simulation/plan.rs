@@ -211,7 +211,7 @@ impl Settings {
             random.u32(300..5000),
             backoff + random.u32(0..1500),
             {
-                linger = pick(random, &[0, 2, 20, 200]);
+                linger = pick(random, &[0, 2, 2, 20]);
                 linger
             },
             pick(random, &[1024, 5_000, 20_000, 131_072]),

@@ -62,6 +62,9 @@ pub struct Behaviour {
     pub answer_times: Option<Arc<AtomicU64>>,
     /// A publish in which these bytes occur is answered with an error, whatever `answer` says.
     pub refused_bytes: Option<Vec<u8>>,
+    /// A frame with an event that is no throttle event, or a garbled one, is answered ok and dropped as a whole, as the
+    /// real receiver does.
+    pub decodes: bool,
     /// To logins.
     pub login: Login,
     /// A session ends so long after its login; the real one's after 30 minutes.
@@ -85,6 +88,7 @@ impl Default for Behaviour {
             answer: Answer::Ok,
             answer_times: None,
             refused_bytes: None,
+            decodes: false,
             login: Login::Check,
             session_life: None,
             delay: Duration::ZERO,

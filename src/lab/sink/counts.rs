@@ -37,6 +37,10 @@ counts! {
     zero_event_frames,
     /// Publish frames with events that were answered ok.
     frames_ok,
+    /// Publish frames that were answered ok and dropped, for an event that cannot be decoded.
+    frames_dropped,
+    /// Events in them.
+    events_dropped,
     /// Publish frames that were answered with an error.
     frames_error,
     /// Publish frames with an unknown or expired session.

@@ -8,6 +8,7 @@
 mod behaviour;
 mod connection;
 mod counts;
+mod decode;
 mod port;
 mod publish;
 mod run;

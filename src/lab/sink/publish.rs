@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::behaviour::{Answer, Behaviour};
 use super::connection::{Connection, End, Session};
 use super::counts::add;
+use super::decode::decodes;
 use crate::lab::stamp;
+use crate::wire::batch::iterate;
 use crate::wire::reply::{self, Reply};
 
 /// Costs shorter than this are spent spinning, as a timer is not that exact.
@@ -100,6 +102,12 @@ impl Connection {
         self.replies.push(reply::OK);
         if !events.is_empty() {
             add(&self.shared.counters.frames_ok, 1);
+        }
+        if self.shared.behaviour.borrow().decodes && !decodes(events) {
+            let dropped = u64::try_from(iterate(events).count()).unwrap_or(0);
+            add(&self.shared.counters.frames_dropped, 1);
+            add(&self.shared.counters.events_dropped, dropped);
+            return;
         }
         self.tell(events, true);
     }
