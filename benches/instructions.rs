@@ -202,7 +202,9 @@ fn run(case: &Case, rounds: u64) {
                     panic!("a publish")
                 };
                 let receipt = case.delivered.then(Receipt::new);
-                fanout.admit(batch, now, receipt.as_ref()).expect("there is room");
+                fanout
+                    .admit(batch, now, receipt.as_ref(), &mut None)
+                    .expect("there is room");
                 receipts.extend(receipt.inspect(|r| r.admitted()));
                 rest = &rest[length..];
             }

@@ -93,7 +93,9 @@ fn queue(c: &mut Criterion) {
         group.bench_function(format!("64 frames of {events} to {groups} groups"), |b| {
             b.iter(|| {
                 for _ in 0..64 {
-                    fanout.admit(black_box(batch), now, None).expect("there is room");
+                    fanout
+                        .admit(black_box(batch), now, None, &mut None)
+                        .expect("there is room");
                 }
                 for queue in &queues {
                     while let Some(parcel) = queue.take(now) {

@@ -206,6 +206,7 @@ impl Session {
         self.judged = false;
         self.blocked_since = None;
         self.refuse_front = false;
+        self.place = None;
     }
 
     fn expired(&mut self, id: String) {
@@ -233,7 +234,11 @@ impl Session {
         }
         let settings = self.gate.settings();
         let receipt = (settings.ack == Ack::Delivered).then(Receipt::new);
-        if let Err(full) = self.gate.fanout.admit(batch, now, receipt.as_ref()) {
+        let admitted = self
+            .gate
+            .fanout
+            .admit(batch, now, receipt.as_ref(), &mut self.place);
+        if let Err(full) = admitted {
             if !self.refuse_front {
                 return Err(full);
             }
@@ -402,10 +407,16 @@ impl Session {
             .into_iter()
             .flatten()
             .fold(give_up, Instant::min);
+        let called = async {
+            match &self.place {
+                Some(place) => place.called().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // Room first: when both have come, the frame is better taken than refused.
             biased;
-            () = gate.fanout.room() => {}
+            () = called => {}
             () = sleep_until(until) => {}
         }
         let now = Instant::now();

@@ -20,6 +20,7 @@ use super::gate::Gate;
 use super::listener::warn;
 use super::replies::Replies;
 use crate::net::Stream;
+use crate::relay::Place;
 use crate::wire::request::HEADER_BYTES;
 
 /// A partial frame's buffer grows by at most this much ahead of the bytes that have arrived.
@@ -46,6 +47,8 @@ pub(super) struct Session {
     pub(super) resume: bool,
     /// Since when the frame at the front has found no room.
     pub(super) blocked_since: Option<Instant>,
+    /// The place of the frame at the front among those that wait for room.
+    pub(super) place: Option<Place>,
     /// The frame at the front has waited long enough: answer it with the gentle no.
     pub(super) refuse_front: bool,
     /// The incomplete frame at the front has shown a valid session.
@@ -101,6 +104,7 @@ impl Session {
             needed: HEADER_BYTES,
             resume: false,
             blocked_since: None,
+            place: None,
             refuse_front: false,
             judged: false,
             skip: None,
@@ -376,6 +380,8 @@ impl Session {
 
     /// Nothing to do but wait: for a byte, a reply, or the end of patience.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Turn> {
+        // Those behind its frame must not wait for a gateway that does not read its replies.
+        self.place = None;
         let (silent_until, unproven_until) = self.deadlines();
         if let Some(turn) = Self::overdue(now, (silent_until, unproven_until)) {
             return Poll::Ready(turn);

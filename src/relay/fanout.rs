@@ -1,13 +1,14 @@
 //! Every frame to every group: asks all for room, copies the events once, seals what has gathered.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::arena::Arena;
 use super::group_queue::GroupQueue;
+use super::line::Line;
 use super::queue::{Limits, PARCEL_COST_BYTES, Room};
 use super::receipt::{Receipt, Verdict};
 use super::sealed::Sealed;
@@ -18,10 +19,10 @@ use crate::wire::batch::{Run, stream_of};
 const BUFFER_BATCHES: usize = 2;
 type Groups = [Rc<GroupQueue>];
 
-/// Some group has no room: try again when called, or at this time, when its patience ends.
+/// Some group has no room: try again when [called](Place::called), or at this time, when its patience ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full {
-    /// When the first patience ends; `None` = never.
+    /// When the first patience ends; `None` = when called only.
     pub retry_at: Option<Instant>,
 }
 
@@ -36,9 +37,8 @@ pub(super) struct Shared {
     groups: RefCell<Vec<Rc<GroupQueue>>>,
     open: RefCell<Open>,
     batch_max_bytes: Cell<usize>,
-    /// Sessions that wait for room.
-    room: Notify,
-    waiting: Cell<usize>,
+    /// Frames that wait for room.
+    line: Line,
     unix_ms: fn() -> i64,
 }
 
@@ -87,8 +87,7 @@ impl Fanout {
                 groups: RefCell::default(),
                 open: RefCell::new(open),
                 batch_max_bytes: Cell::new(batch_max_bytes),
-                room: Notify::new(),
-                waiting: Cell::new(0),
+                line: Line::default(),
                 unix_ms,
             }),
         }
@@ -112,11 +111,36 @@ impl Fanout {
         self.shared.batch_max_bytes.set(bytes);
     }
 
-    /// Takes a frame's events into all groups, or none.
+    /// Takes a frame's events into all groups, or none. A frame that finds no room gets a `place` among those that
+    /// wait, unless it has one, and is to be tried again with it.
     ///
     /// # Errors
-    /// [`Full`] when some group makes gateways wait.
-    pub fn admit(&self, batch: Batch<'_>, now: Instant, receipt: Option<&Rc<Receipt>>) -> Result<(), Full> {
+    /// [`Full`] when some group makes gateways wait, or another frame waits since longer.
+    pub fn admit(
+        &self,
+        batch: Batch<'_>,
+        now: Instant,
+        receipt: Option<&Rc<Receipt>>,
+        place: &mut Option<Place>,
+    ) -> Result<(), Full> {
+        let line = &self.shared.line;
+        let full = if line.is_behind(place.as_ref().map(|p| p.number)) {
+            Some(Full { retry_at: None })
+        } else {
+            self.try_admit(batch, now, receipt).err()
+        };
+        let Some(full) = full else {
+            *place = None;
+            return Ok(());
+        };
+        place.get_or_insert_with(|| Place {
+            number: line.enter(),
+            shared: Rc::clone(&self.shared),
+        });
+        Err(full)
+    }
+
+    fn try_admit(&self, batch: Batch<'_>, now: Instant, receipt: Option<&Rc<Receipt>>) -> Result<(), Full> {
         let first = batch.split(self.shared.batch_max_bytes.get());
         let (events, bytes) = (
             batch.events(),
@@ -149,24 +173,34 @@ impl Fanout {
         Ok(())
     }
 
-    /// Resolves when some room was freed since it was called; wait for it after [`Full`].
-    pub async fn room(&self) {
-        self.shared.waiting.set(self.shared.waiting.get() + 1);
-        let _leave = Leave(&self.shared.waiting);
-        self.shared.room.notified().await;
-    }
-
     /// Seals the open batch, so that it can be counted or taken.
     pub fn seal(&self) {
         self.shared.seal();
     }
 }
 
-struct Leave<'a>(&'a Cell<usize>);
+/// A frame's place among those that wait for room. Whoever gives it up lets the next one try.
+#[derive(Debug)]
+pub struct Place {
+    shared: Rc<Shared>,
+    number: u64,
+}
 
-impl Drop for Leave<'_> {
+impl Place {
+    /// Resolves when the frame should be tried again.
+    pub async fn called(&self) {
+        poll_fn(|cx| self.shared.line.poll(self.number, cx.waker())).await;
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        if self.shared.line.leave(self.number) {
+            for group in self.shared.groups.borrow().iter() {
+                group.core().borrow_mut().forget_waiting();
+            }
+            self.shared.line.call_first();
+        }
     }
 }
 
@@ -185,9 +219,7 @@ impl Shared {
     }
 
     pub(super) fn call_for_frames(&self) {
-        if self.waiting.get() > 0 {
-            self.room.notify_waiters();
-        }
+        self.line.call_first();
     }
 
     pub(super) fn seal(&self) {

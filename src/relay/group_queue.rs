@@ -110,9 +110,8 @@ impl GroupQueue {
         let now_ms = || shared.as_ref().map_or(0, |s| s.unix_ms());
         let (load, call) = {
             let mut queue = self.queue.borrow_mut();
-            let blocking = queue.is_blocking();
             let load = queue.take(now_ms, suits);
-            (load, blocking && queue.has_some_room())
+            (load, queue.has_room_for_waiting())
         };
         // Events over age have made room without any parcel's end.
         if call {
@@ -187,9 +186,8 @@ impl GroupQueue {
     pub(super) fn end(&self, load: Load, outcome: Outcome) {
         let call = {
             let mut queue = self.queue.borrow_mut();
-            let blocking = queue.is_blocking();
             queue.end(load, outcome);
-            blocking && queue.has_some_room()
+            queue.has_room_for_waiting()
         };
         if call {
             self.call_for_frames();

@@ -12,6 +12,7 @@ mod arena;
 mod bell;
 mod fanout;
 mod group_queue;
+mod line;
 mod parcel;
 mod queue;
 mod receipt;
@@ -22,7 +23,7 @@ mod tests;
 
 pub use age::AgeLimits;
 pub use bell::Bell;
-pub use fanout::{Fanout, Full};
+pub use fanout::{Fanout, Full, Place};
 pub use group_queue::{GroupQueue, Offer};
 pub use parcel::Parcel;
 pub use queue::{Limits, PARCEL_COST_BYTES, Reason};

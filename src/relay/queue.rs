@@ -1,7 +1,8 @@
 //! One group's queue of sealed batches, bounded by events and by bytes. Pure: time is an argument.
 //!
 //! Three states: open; blocking (full: gateways wait, for at most `block_timeout` an incident); shedding
-//! (patience is over, or the group is unavailable: events go, counted). Back to open when half empty.
+//! (patience is over, or the group is unavailable: events go, counted). Back to open when half empty, unless a frame
+//! waits that needs more.
 //! Events written to a Traffic Manager and unanswered still hold their room.
 
 use std::collections::VecDeque;
@@ -176,6 +177,8 @@ pub(super) struct Queue {
     available: bool,
     /// It is available, but its Traffic Managers have not answered for `unavailable_after`.
     silent: bool,
+    /// Events and bytes of the first frame that waits, while it finds no room here.
+    waiting: Option<(usize, usize)>,
     state: State,
     totals: Events,
     blocked_incidents: u64,
@@ -196,6 +199,7 @@ impl Queue {
             inflight_bytes: 0,
             available: true,
             silent: false,
+            waiting: None,
             state: State::Open,
             totals: Events::default(),
             blocked_incidents: 0,
@@ -209,8 +213,10 @@ impl Queue {
         self.relax();
     }
 
-    /// Whether a frame may enter, and the change of state that the question brings with it.
+    /// Whether a frame may enter, and the change of state that the question brings with it. While one waits no other
+    /// may ask.
     pub(super) fn ask(&mut self, events: usize, bytes: usize, now: Instant) -> Room {
+        self.waiting = None;
         if self.fits(events, bytes) {
             return Room::Take;
         }
@@ -226,6 +232,7 @@ impl Queue {
             (State::Blocking { since }, timeout) => timeout.map(|t| *since + t),
         };
         if patience.is_none_or(|until| until > now) {
+            self.waiting = Some((events, bytes));
             return Room::Wait(patience);
         }
         if !matches!(self.state, State::Shedding) {
@@ -390,15 +397,16 @@ impl Queue {
         }
     }
 
-    /// Gateways wait for this group.
-    pub(super) fn is_blocking(&self) -> bool {
-        matches!(self.state, State::Blocking { .. })
+    /// The frame that waited has gone elsewhere.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting = None;
+        self.relax();
     }
 
-    /// Whether a little room is free, not just one event's: waking every waiting session costs something.
-    pub(super) fn has_some_room(&self) -> bool {
-        self.held_bytes <= self.limits.bytes_max - self.limits.bytes_max / 16
-            && self.held_events() <= self.limits.events_max - self.limits.events_max / 16
+    /// Whether a frame waits that finds room by now.
+    pub(super) fn has_room_for_waiting(&self) -> bool {
+        self.waiting
+            .is_some_and(|(events, bytes)| self.fits(events, bytes))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -475,8 +483,11 @@ impl Queue {
         }
     }
 
-    /// An incident is over when the queue is half empty.
+    /// An incident is over when the queue is half empty and no frame waits that still finds no room.
     fn relax(&mut self) {
+        if self.waiting.is_some() && !self.has_room_for_waiting() {
+            return;
+        }
         if self.held_bytes <= self.limits.bytes_max / 2 && self.held_events() <= self.limits.events_max / 2 {
             self.state = State::Open;
         }

@@ -1,6 +1,7 @@
 //! The relay against a naive model, and its manners as stories.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,9 +44,25 @@ fn ids(bytes: &[u8]) -> Vec<u64> {
 }
 
 fn admit(fanout: &Fanout, ids: std::ops::Range<u64>, now: Instant) -> Result<(), Full> {
+    admit_from(fanout, ids, now, &mut None)
+}
+
+/// A frame that finds no room, and keeps its place.
+fn wait_for_room(fanout: &Fanout, ids: std::ops::Range<u64>, now: Instant) -> Place {
+    let mut place = None;
+    assert!(admit_from(fanout, ids, now, &mut place).is_err());
+    place.unwrap()
+}
+
+fn admit_from(
+    fanout: &Fanout,
+    ids: std::ops::Range<u64>,
+    now: Instant,
+    place: &mut Option<Place>,
+) -> Result<(), Full> {
     let count = (ids.end - ids.start) as i32;
     let bytes = frame(ids);
-    fanout.admit(Batch::check(&bytes, count, 1 << 20).unwrap(), now, None)
+    fanout.admit(Batch::check(&bytes, count, 1 << 20).unwrap(), now, None, place)
 }
 
 fn two_groups(a: Limits, b: Limits, batch_max: usize) -> (Fanout, Rc<GroupQueue>, Rc<GroupQueue>) {
@@ -247,6 +264,89 @@ fn a_full_queue_blocks_once_then_sheds_the_oldest_until_half_empty() {
 }
 
 #[test]
+fn an_incident_lasts_while_a_frame_that_waits_needs_more_than_half_of_the_queue() {
+    let t0 = Instant::now();
+    let second = Duration::from_secs(1);
+    let (fanout, a, _b) = two_groups(
+        limits(10, Some(second), Shed::Oldest),
+        limits(1000, Some(second), Shed::Oldest),
+        1 << 16,
+    );
+    for i in 0..10 {
+        admit(&fanout, i..i + 1, t0).unwrap();
+        fanout.seal();
+    }
+    let mut place = Some(wait_for_room(&fanout, 10..18, t0));
+    let half = t0 + second / 2;
+    for _ in 0..7 {
+        take(&a, half).unwrap().delivered();
+    }
+    let full = Full {
+        retry_at: Some(t0 + second),
+    };
+    assert_eq!(admit_from(&fanout, 10..18, half, &mut place), Err(full));
+    assert_eq!(a.status(half).blocked_incidents_total, 1, "the same incident");
+    admit_from(&fanout, 10..18, t0 + second, &mut place).unwrap();
+    assert_eq!(
+        (
+            a.status(half).events.dropped.queue_full,
+            a.status(half).shed_incidents_total
+        ),
+        (1, 1),
+        "patience ended when it should"
+    );
+}
+
+#[test]
+fn small_frames_that_come_later_do_not_starve_a_large_one() {
+    let now = Instant::now();
+    let (fanout, a, b) = two_groups(
+        limits(10, None, Shed::Oldest),
+        limits(1000, None, Shed::Oldest),
+        1 << 16,
+    );
+    for i in 0..10 {
+        admit(&fanout, i..i + 1, now).unwrap();
+        fanout.seal();
+    }
+    let mut large = Some(wait_for_room(&fanout, 10..18, now));
+    let mut small = Some(wait_for_room(&fanout, 18..19, now));
+    let mut gives_up = Some(wait_for_room(&fanout, 100..101, now));
+    let waker = std::task::Waker::noop();
+    let mut cx = std::task::Context::from_waker(waker);
+    for left in (0..10).rev() {
+        take(&a, now).unwrap().delivered();
+        assert!(
+            admit_from(&fanout, 18..19, now, &mut small).is_err(),
+            "it waits behind"
+        );
+        let called = std::pin::pin!(large.as_ref().unwrap().called())
+            .poll(&mut cx)
+            .is_ready();
+        assert_eq!(called, left <= 2, "called when there is room for it");
+        if left <= 2 {
+            break;
+        }
+        assert!(admit_from(&fanout, 10..18, now, &mut large).is_err());
+    }
+    admit_from(&fanout, 10..18, now, &mut large).unwrap();
+    let called = std::pin::pin!(small.as_ref().unwrap().called()).poll(&mut cx);
+    assert!(called.is_ready(), "then the next one");
+    assert!(admit_from(&fanout, 18..19, now, &mut small).is_err());
+    gives_up.take();
+    while let Some(parcel) = take(&a, now) {
+        parcel.delivered();
+    }
+    small.take();
+    admit(&fanout, 19..20, now).expect("nobody waits any more");
+    for queue in [&a, &b] {
+        while let Some(parcel) = take(queue, now) {
+            parcel.delivered();
+        }
+    }
+}
+
+#[test]
 fn shedding_the_newest_skips_only_the_group_that_is_full() {
     let now = Instant::now();
     let (fanout, a, b) = two_groups(
@@ -315,7 +415,12 @@ fn a_receipt_resolves_with_the_last_group_and_not_for_an_unavailable_one() {
     let bytes = frame(0..9);
     let receipt = Receipt::new();
     fanout
-        .admit(Batch::check(&bytes, 9, 100).unwrap(), now, Some(&receipt))
+        .admit(
+            Batch::check(&bytes, 9, 100).unwrap(),
+            now,
+            Some(&receipt),
+            &mut None,
+        )
         .unwrap();
     receipt.admitted();
     while let Some(parcel) = take(&a, now) {
@@ -340,7 +445,12 @@ fn a_frame_given_up_by_an_available_group_is_to_be_sent_again() {
     let bytes = frame(1..2);
     let receipt = Receipt::new();
     fanout
-        .admit(Batch::check(&bytes, 1, 100).unwrap(), now, Some(&receipt))
+        .admit(
+            Batch::check(&bytes, 1, 100).unwrap(),
+            now,
+            Some(&receipt),
+            &mut None,
+        )
         .unwrap();
     receipt.admitted();
     for queue in [&a, &b] {
@@ -395,7 +505,7 @@ proptest! {
         for n in sizes {
             let bytes = frame(next..next + n);
             let receipt = Receipt::new();
-            fanout.admit(Batch::check(&bytes, n as i32, 1 << 20).unwrap(), now, Some(&receipt)).unwrap();
+            fanout.admit(Batch::check(&bytes, n as i32, 1 << 20).unwrap(), now, Some(&receipt), &mut None).unwrap();
             receipt.admitted();
             receipts.push(receipt);
             next += n;
@@ -465,7 +575,7 @@ proptest! {
         for events in &frames {
             let first = all.len() as u64;
             let bytes: Vec<u8> = (first..).zip(events).flat_map(|(id, e)| event_of(id, *e)).collect();
-            fanout.admit(Batch::check(&bytes, events.len() as i32, 1 << 20).unwrap(), now, None).unwrap();
+            fanout.admit(Batch::check(&bytes, events.len() as i32, 1 << 20).unwrap(), now, None, &mut None).unwrap();
             all.extend(events);
         }
         for queue in [&a, &b] {
@@ -542,8 +652,8 @@ async fn room_that_events_over_age_have_made_is_told_to_who_waits_for_it() {
     let (fanout, a, _) = two_groups(short, limits(1000, None, Shed::Oldest), 10_000);
     let now = Instant::now();
     admit(&fanout, 0..10, now).unwrap();
-    assert!(admit(&fanout, 10..12, now).is_err());
-    let room = tokio::time::timeout(Duration::from_secs(1), fanout.room());
+    let place = wait_for_room(&fanout, 10..12, now);
+    let room = tokio::time::timeout(Duration::from_secs(1), place.called());
     let all_too_old = async { assert!(take(&a, now).is_none()) };
     let (room, ()) = tokio::join!(biased; room, all_too_old);
     assert!(room.is_ok(), "nobody was told");

@@ -242,3 +242,34 @@ fn a_frame_larger_than_a_stalled_queue_is_shed_whole() {
         assert_eq!(missing(&bed, 53), (3..53).collect::<Vec<_>>());
     });
 }
+
+#[test]
+fn a_frame_of_most_of_a_queue_gets_in_beside_gateways_that_fill_every_gap() {
+    story(async {
+        let bed = Bed::start(Plan {
+            queue: "max_events = 100\nblock_timeout = \"never\"\nunavailable_after = \"never\"",
+            listen: "reply_timeout = \"5s\"",
+            link: "window_frames = 1",
+            ..Plan::groups(&["slow", "fast"])
+        })
+        .await;
+        bed.sinks[0][0].set(|b| b.delay = std::time::Duration::from_millis(20));
+        let load = Load::start(LoadOptions {
+            connections: 120,
+            origin_first: 10,
+            ..bed.load()
+        });
+        bed.until("gateways wait", |s| s.ingress.blocked_now > 10).await;
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        let asked = tokio::time::Instant::now();
+        let answer = gateway.publish(90).await;
+        println!("{answer:?} after {:?}", asked.elapsed());
+        assert_eq!(answer, Reply::Ok);
+        load.stop();
+        load.finish().await;
+        let waited = bed.snapshot().await.ingress.blocked_nanos_total;
+        let verdict = bed.verdict().await.witness("waited", waited);
+        assert!(verdict.ok(), "{verdict}");
+        assert_eq!(bed.group("slow").await.events.dropped.total(), 0);
+    });
+}
