@@ -40,7 +40,8 @@ use std::time::Duration;
 
 use many::{number, run_all};
 use mutants::Mutation;
-use run::run;
+use plan::Plan;
+use run::{run, run_plan};
 use sessions::{Seen, available_after_a_sleep, sessions_end_after, used_after_a_sleep};
 
 /// Of one CI run.
@@ -61,6 +62,20 @@ fn five_hundred_seeds_of_chaos_lose_nothing_and_every_kind_of_fault_happens() {
     // Fewer may happen to have none of some kind.
     if count >= SEEDS {
         all.assert_every_witness_speaks();
+    }
+}
+
+#[test]
+fn events_wait_no_longer_than_linger_beside_a_free_link_while_links_come_and_go() {
+    for seed in 0..20 {
+        let outcome = run_plan(Plan::lingering(seed), None, false);
+        assert!(
+            outcome.broken.is_empty(),
+            "seed {seed}:\n{}",
+            outcome.broken.join("\n")
+        );
+        let gone = ["Disable", "KillFin", "KillRst"].map(|what| outcome.witnesses[what]);
+        assert!(gone.iter().sum::<u64>() > 0, "seed {seed}: no link went");
     }
 }
 

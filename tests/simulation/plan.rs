@@ -123,6 +123,37 @@ impl Plan {
         }
     }
 
+    /// Events nearly always linger, in one load-balanced group whose links come and go.
+    pub fn lingering(seed: u64) -> Self {
+        let plan = Self::new(seed);
+        let endpoints = vec!["tm00:9611".into(), "tm01:9611".into()];
+        Self {
+            workers: 1,
+            settings: Settings {
+                ack_delivered: false,
+                guest: false,
+                link: "linger = \"200ms\"\nheartbeat = \"off\"\nbackoff_min = \"1s\"\n".into(),
+                linger: Duration::from_millis(200),
+                ..plan.settings.calm()
+            },
+            groups: vec![GroupPlan {
+                name: "group0".into(),
+                loadbalance: true,
+                endpoints,
+                spare: None,
+            }],
+            loads: vec![LoadPlan {
+                connections: 1,
+                events_per_frame: 1,
+                window: 1,
+                rate: 20.0,
+            }],
+            faults: vec![Fault::Disable, Fault::KillFin, Fault::KillRst],
+            pace: Duration::from_millis(500),
+            ..plan
+        }
+    }
+
     /// Every endpoint that may ever be used, with its group's index.
     pub fn hosts(&self) -> Vec<(String, usize)> {
         let core = self.groups.iter().enumerate();

@@ -36,6 +36,11 @@ pub struct Outcome {
 
 /// Runs a seed on this thread.
 pub fn run(seed: u64, mutation: Option<Mutation>, aloud: bool) -> Outcome {
+    run_plan(Plan::new(seed), mutation, aloud)
+}
+
+/// Runs a plan on this thread.
+pub fn run_plan(plan: Plan, mutation: Option<Mutation>, aloud: bool) -> Outcome {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -43,7 +48,6 @@ pub fn run(seed: u64, mutation: Option<Mutation>, aloud: bool) -> Outcome {
         .unwrap();
     let set = LocalSet::new();
     runtime.block_on(set.run_until(async {
-        let plan = Plan::new(seed);
         if aloud {
             eprintln!("{plan:#?}");
         }
