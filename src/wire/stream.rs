@@ -30,8 +30,7 @@ pub const THROTTLE_ATTRIBUTES: [&str; 17] = [
     "properties",
 ];
 
-/// Whether a receiver that knows `head`'s stream could decode the event, as far as can be told: attributes of other
-/// streams than this one are opaque.
+/// Whether it is an event of this stream. Attributes of others are opaque.
 pub(super) fn is_throttle(head: &Head<'_>) -> bool {
     head.stream_id == THROTTLE_STREAM.as_bytes()
 }
