@@ -101,6 +101,8 @@ pub struct Group {
     pub held_events_max: u64,
     /// Age of the oldest event still queued, by weir's clock since it was accepted, in milliseconds.
     pub oldest_queued_ms: u64,
+    /// The same of the oldest event that is queued or in flight.
+    pub oldest_undelivered_ms: u64,
     /// Incidents in which this group made gateways wait.
     pub blocked_incidents_total: u64,
     /// Incidents in which this group shed.
@@ -196,6 +198,8 @@ pub struct Endpoint {
     pub state: LinkState,
     /// Why it is not up: `class: message`.
     pub reason: Option<String>,
+    /// Why the last connection ended or could not be made, also when the endpoint is up again.
+    pub last_failure: Option<String>,
     /// Milliseconds in this state.
     pub since_ms: u64,
     /// Milliseconds to the next attempt, where one is waited for; the soonest worker's.
@@ -328,6 +332,7 @@ impl Group {
         self.held_bytes_max += o.held_bytes_max;
         self.held_events_max += o.held_events_max;
         self.oldest_queued_ms = self.oldest_queued_ms.max(o.oldest_queued_ms);
+        self.oldest_undelivered_ms = self.oldest_undelivered_ms.max(o.oldest_undelivered_ms);
         self.blocked_incidents_total += o.blocked_incidents_total;
         self.shed_incidents_total += o.shed_incidents_total;
         self.resent_events_total += o.resent_events_total;
@@ -364,6 +369,9 @@ impl Endpoint {
             self.since_ms = o.since_ms;
         }
         self.again_in_ms = self.again_in_ms.into_iter().chain(o.again_in_ms).min();
+        if o.last_failure.is_some() {
+            self.last_failure.clone_from(&o.last_failure);
+        }
         self.enabled &= o.enabled;
         self.links_up += o.links_up;
         self.connects_total += o.connects_total;

@@ -164,13 +164,20 @@ impl Group {
     /// Everything about the group, as of now.
     #[must_use]
     pub fn status(&self, now: Instant) -> status::Group {
+        let links = self.shared.links.borrow();
+        let queue = self.shared.queue.status(now);
+        let inflight = links.iter().filter_map(|l| l.oldest_accepted.get()).min();
+        let inflight_ms = inflight.map_or(0, |at| now.duration_since(at).as_millis());
         status::Group {
             policy: match self.shared.policy.get() {
                 Policy::Loadbalance => "loadbalance",
                 Policy::Failover => "failover",
             },
-            endpoints: self.shared.links.borrow().iter().map(|l| l.status(now)).collect(),
-            ..self.shared.queue.status(now)
+            endpoints: links.iter().map(|l| l.status(now)).collect(),
+            oldest_undelivered_ms: queue
+                .oldest_queued_ms
+                .max(u64::try_from(inflight_ms).unwrap_or(u64::MAX)),
+            ..queue
         }
     }
 }

@@ -105,6 +105,13 @@ impl Pipeline {
         self.frames.len()
     }
 
+    /// When the oldest event in flight was accepted.
+    pub(super) fn oldest_accepted_at(&self) -> Option<Instant> {
+        self.frames
+            .iter()
+            .find_map(|frame| frame.parcels.first()?.accepted_at())
+    }
+
     pub(super) fn oldest(&self) -> Option<&Frame> {
         self.frames.front()
     }

@@ -113,6 +113,7 @@ impl Pump {
         stats.inflight_frames = 0;
         drop(stats);
         self.link.oldest_unanswered.set(None);
+        self.link.oldest_accepted.set(None);
         end
     }
 
@@ -321,6 +322,7 @@ impl Pump {
         self.link.stats.borrow_mut().inflight_frames = self.pipeline.len() as u64;
         let oldest = self.pipeline.oldest().map(|f| f.sent_at);
         self.link.oldest_unanswered.set(oldest);
+        self.link.oldest_accepted.set(self.pipeline.oldest_accepted_at());
         if self.group.is_silent(&self.link, now) {
             self.pipeline.let_go();
         }

@@ -56,11 +56,16 @@ pub(super) struct Link {
     pub(super) stats: RefCell<status::Endpoint>,
     /// When the oldest unanswered frame was sent.
     pub(super) oldest_unanswered: Cell<Option<Instant>>,
+    /// When the oldest event in flight was accepted.
+    pub(super) oldest_accepted: Cell<Option<Instant>>,
     state: Cell<LinkState>,
     since: Cell<Instant>,
+    /// Why it is not up.
     failure: RefCell<Option<Failure>>,
     /// When the next attempt is due; `None` = it is not waited for.
     again_at: Cell<Option<Instant>>,
+    /// Why it was not, before it came up.
+    overcome: RefCell<Option<Failure>>,
     may_take: Cell<bool>,
     enabled: Cell<bool>,
     retired: Cell<bool>,
@@ -88,10 +93,12 @@ impl Link {
             endpoint,
             observers,
             oldest_unanswered: Cell::new(None),
+            oldest_accepted: Cell::new(None),
             state: Cell::new(LinkState::Connecting),
             since: Cell::new(Instant::now()),
             failure: RefCell::default(),
             again_at: Cell::new(None),
+            overcome: RefCell::default(),
             may_take: Cell::new(false),
             enabled: Cell::new(true),
             retired: Cell::new(false),
@@ -106,7 +113,9 @@ impl Link {
     pub(super) fn up(&self) {
         self.stats.borrow_mut().connects_total += 1;
         tracing::info!(group = self.group, endpoint = self.endpoint.name, "link up");
-        self.failure.take();
+        if let Some(failure) = self.failure.take() {
+            self.overcome.replace(Some(failure));
+        }
         self.enter(LinkState::Up);
     }
 
@@ -238,13 +247,14 @@ impl Link {
 
     pub(super) fn status(&self, now: Instant) -> status::Endpoint {
         let ms = |since: Instant| u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX);
+        let words = |f: &Failure| format!("{}: {}", f.class, f.message);
+        let reason = self.failure.borrow().as_ref().map(words);
         status::Endpoint {
             state: self.state.get(),
-            reason: self
-                .failure
-                .borrow()
-                .as_ref()
-                .map(|f| format!("{}: {}", f.class, f.message)),
+            last_failure: reason
+                .clone()
+                .or_else(|| self.overcome.borrow().as_ref().map(words)),
+            reason,
             since_ms: ms(self.since.get()),
             again_in_ms: self
                 .again_at

@@ -1,4 +1,4 @@
-//! Metrics that are held: histograms, recorded by links through handles, and those of the process.
+//! Metrics that are held: histograms, recorded by links through handles.
 //!
 //! Histograms of links that are not in the snapshot are left out when the text is rendered; should such an
 //! endpoint come back, its counts go on.
@@ -7,8 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::Histogram;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use metrics_process::Collector;
 
 use super::histogram::Buckets;
 use super::render;
@@ -71,25 +69,15 @@ impl OfLink {
     }
 }
 
-/// The histograms of links by the names of group and endpoint, and the reader of /proc/self.
+/// The histograms of links by the names of group and endpoint.
 pub(super) struct Held {
     links: Mutex<HashMap<(String, String), OfLink>>,
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
-    process: Collector,
 }
 
 impl Held {
     pub(super) fn new() -> Self {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let process = Collector::default();
-        metrics::with_local_recorder(&recorder, || process.describe());
-        let handle = recorder.handle();
         Self {
             links: Mutex::default(),
-            recorder,
-            handle,
-            process,
         }
     }
 
@@ -105,7 +93,7 @@ impl Held {
         }
     }
 
-    /// Appends `process_*` and the histograms of the links that are in `snapshot`.
+    /// Appends the histograms of the links that are in `snapshot`.
     pub(super) fn render(&self, text: &mut String, snapshot: &Snapshot) {
         let links = self.links();
         for row in TABLE.iter().filter(|row| matches!(row.read, Read::Observed(_))) {
@@ -119,11 +107,6 @@ impl Held {
                     }
                 }
             }
-        }
-        metrics::with_local_recorder(&self.recorder, || self.process.collect());
-        for line in self.handle.render().lines().filter(|line| !line.is_empty()) {
-            text.push_str(line);
-            text.push('\n');
         }
     }
 

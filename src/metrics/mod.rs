@@ -5,7 +5,7 @@
 //! removed are simply not there any more. A registry can do neither, and its counters know whole numbers only.
 //!
 //! What cannot be read off plain counters goes through the `metrics` crate: histograms, recorded through held
-//! handles ([`LinkObservers`]), and `process_*`. A room with metrics of its own joins as a [`Source`].
+//! handles ([`LinkObservers`]). A room with metrics of its own joins as a [`Source`].
 
 mod held;
 mod histogram;

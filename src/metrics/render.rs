@@ -12,6 +12,7 @@ use super::{Kind, Look, Source};
 
 /// Writes every projected metric of the table.
 pub(super) fn table(text: &mut String, look: &Look) {
+    let process = metrics_process::collector::collect();
     for row in TABLE {
         match &row.read {
             Read::Process(value) => {
@@ -37,7 +38,13 @@ pub(super) fn table(text: &mut String, look: &Look) {
                     }
                 }
             }
-            Read::Observed(_) | Read::OfProcess => {}
+            Read::OfProcess(read) => {
+                if let Some(value) = read(&process) {
+                    heading(text, row.name, row.help, row.kind);
+                    series(text, row.name, &[], value);
+                }
+            }
+            Read::Observed(_) => {}
         }
     }
 }

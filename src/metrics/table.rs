@@ -5,6 +5,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use metrics_process::collector::Metrics as Process;
+
 use super::{Kind, Look, Metric};
 use crate::status::{Endpoint, FAILURES, Group, Ingress, LinkState, Overflow};
 
@@ -24,8 +26,8 @@ pub(super) enum Read {
     Endpoint(Value<Endpoint>),
     /// Recorded by links through held handles, in these buckets.
     Observed(&'static [f64]),
-    /// Read from /proc/self by the `metrics-process` crate.
-    OfProcess,
+    /// Read from /proc/self.
+    OfProcess(fn(&Process) -> Option<f64>),
 }
 
 /// How values are read from a `T`.
@@ -43,7 +45,7 @@ impl Row {
             Read::Group(value) => value.labels(&["group"]),
             Read::Endpoint(value) => value.labels(&["group", "endpoint"]),
             Read::Observed(_) => vec!["group", "endpoint"],
-            Read::OfProcess => Vec::new(),
+            Read::OfProcess(_) => Vec::new(),
         };
         Metric {
             name: self.name,
@@ -161,6 +163,9 @@ pub(super) static TABLE: &[Row] = &[
         "The limit of events held for the group, queued and in flight."),
     gauge("weir_queue_oldest_age_seconds", Read::Group(Value::One(|g| g.oldest_queued_ms as f64 / 1e3)),
         "Age of the oldest event still queued, since weir accepted it."),
+    gauge("weir_group_oldest_undelivered_age_seconds",
+        Read::Group(Value::One(|g| g.oldest_undelivered_ms as f64 / 1e3)),
+        "Age of the oldest event that no Traffic Manager has answered, queued or in flight, since weir accepted it."),
     counter("weir_group_blocked_incidents_total",
         Read::Group(Value::One(|g| g.blocked_incidents_total as f64)),
         "Times the group began to make gateways wait."),
@@ -207,21 +212,21 @@ pub(super) static TABLE: &[Row] = &[
     histogram(ENDPOINT_FRAME_EVENTS,
         Read::Observed(&[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]),
         "Events in a publish frame sent to the endpoint."),
-    counter("process_cpu_seconds_total", Read::OfProcess,
+    counter("process_cpu_seconds_total", Read::OfProcess(|p| p.cpu_seconds_total),
         "Total user and system CPU time spent in seconds."),
-    gauge("process_open_fds", Read::OfProcess,
+    gauge("process_open_fds", Read::OfProcess(|p| whole(p.open_fds)),
         "Number of open file descriptors."),
-    gauge("process_max_fds", Read::OfProcess,
+    gauge("process_max_fds", Read::OfProcess(|p| whole(p.max_fds)),
         "Maximum number of open file descriptors."),
-    gauge("process_virtual_memory_bytes", Read::OfProcess,
+    gauge("process_virtual_memory_bytes", Read::OfProcess(|p| whole(p.virtual_memory_bytes)),
         "Virtual memory size in bytes."),
-    gauge("process_virtual_memory_max_bytes", Read::OfProcess,
+    gauge("process_virtual_memory_max_bytes", Read::OfProcess(|p| whole(p.virtual_memory_max_bytes)),
         "Maximum amount of virtual memory available in bytes."),
-    gauge("process_resident_memory_bytes", Read::OfProcess,
+    gauge("process_resident_memory_bytes", Read::OfProcess(|p| whole(p.resident_memory_bytes)),
         "Resident memory size in bytes."),
-    gauge("process_start_time_seconds", Read::OfProcess,
+    gauge("process_start_time_seconds", Read::OfProcess(|p| whole(p.start_time_seconds)),
         "Start time of the process since unix epoch in seconds."),
-    gauge("process_threads", Read::OfProcess,
+    gauge("process_threads", Read::OfProcess(|p| whole(p.threads)),
         "Number of OS threads in the process."),
 ];
 
@@ -289,6 +294,10 @@ fn connections_ended(i: &Ingress) -> Vec<(&'static str, f64)> {
         ("drain", i.reset_drain_total as f64),
         ("handshake", i.handshake_failed_total as f64),
     ]
+}
+
+fn whole(n: Option<u64>) -> Option<f64> {
+    n.map(|n| n as f64)
 }
 
 fn truth(holds: bool) -> f64 {

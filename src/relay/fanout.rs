@@ -218,6 +218,11 @@ impl Shared {
         (self.unix_ms)()
     }
 
+    /// When the open batch took its first event.
+    pub(super) fn open_since(&self) -> Option<Instant> {
+        self.open.borrow().accepted_at
+    }
+
     pub(super) fn call_for_frames(&self) {
         self.line.call_first();
     }

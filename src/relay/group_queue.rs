@@ -168,10 +168,13 @@ impl GroupQueue {
             ..status::Group::default()
         };
         queue.fill(&mut status);
+        let open_since = || self.fanout.upgrade().filter(|_| queue.has_open())?.open_since();
         let oldest = queue
             .oldest_accepted_at()
+            .or_else(open_since)
             .map_or(Duration::ZERO, |at| now.duration_since(at));
         status.oldest_queued_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        status.oldest_undelivered_ms = status.oldest_queued_ms;
         status
     }
 

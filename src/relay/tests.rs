@@ -628,6 +628,25 @@ fn events_linger_only_while_the_group_is_busy() {
 }
 
 #[test]
+fn the_oldest_event_of_an_open_batch_has_an_age() {
+    let now = Instant::now();
+    let no_limit = || limits(100, None, Shed::Oldest);
+    let (fanout, a, b) = two_groups(no_limit(), no_limit(), 1 << 16);
+    let later = now + Duration::from_secs(600);
+    assert_eq!(a.status(later).oldest_queued_ms, 0);
+    admit(&fanout, 0..1, now).unwrap();
+    admit(&fanout, 1..2, now + Duration::from_secs(1)).unwrap();
+    for when in ["open", "sealed"] {
+        assert_eq!(a.status(later).oldest_queued_ms, 600_000, "{when}");
+        assert_eq!(b.status(later).oldest_undelivered_ms, 600_000, "{when}");
+        fanout.seal();
+    }
+    take(&a, now).unwrap().delivered();
+    assert_eq!(a.status(later).oldest_queued_ms, 0);
+    take(&b, now).unwrap().delivered();
+}
+
+#[test]
 fn events_over_age_end_when_a_link_would_take_them() {
     let now = Instant::now();
     let mut old = limits(100, None, Shed::Oldest);

@@ -185,6 +185,7 @@ fn group_status(name: &str, endpoints: &[Endpoint], n: &mut impl FnMut() -> u64)
         held_bytes_max: n(),
         held_events_max: n(),
         oldest_queued_ms: n(),
+        oldest_undelivered_ms: n(),
         blocked_incidents_total: n(),
         shed_incidents_total: n(),
         resent_events_total: n(),
@@ -207,6 +208,7 @@ fn endpoint_status(name: &str, index: usize, n: &mut impl FnMut() -> u64) -> sta
     status::Endpoint {
         name: name.into(),
         state,
+        last_failure: reason.clone(),
         reason,
         since_ms: n(),
         again_in_ms: (state == LinkState::Down).then_some(80_000),

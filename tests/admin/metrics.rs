@@ -157,6 +157,19 @@ fn check_series(metric: &Metric, series: &str) {
 }
 
 #[test]
+fn cpu_seconds_have_a_fraction() {
+    let metrics = Metrics::new();
+    let mut values = BTreeSet::new();
+    // The clock of the process's CPU time ticks a hundred times a second.
+    while values.len() < 4 {
+        let cpu = series(&metrics.render(&look()))["process_cpu_seconds_total"];
+        values.insert((cpu * 1e3).round() as u64);
+    }
+    let whole = values.iter().filter(|ms| *ms % 1000 == 0).count();
+    assert!(whole <= 1, "in milliseconds: {values:?}");
+}
+
+#[test]
 fn names_from_a_configuration_cannot_break_the_text() {
     let mut look = look();
     look.snapshot.groups[0].name = "a\"b\\c\nd{e=\"f\"} 1".into();

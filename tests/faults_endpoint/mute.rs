@@ -161,3 +161,44 @@ fn a_window_that_stalls_and_recovers_in_time_costs_nothing() {
         assert_eq!(bed.group("one").await.resent_events_total, 0);
     });
 }
+
+#[test]
+fn the_oldest_undelivered_event_ages_in_flight_while_nothing_is_queued() {
+    story(async {
+        let bed = Bed::start(Plan::groups(&["one"])).await;
+        bed.sinks[0][0].set(|b| b.answer(Answer::Stall));
+        let mut gateway = Publisher::connect(&bed, 0).await;
+        gateway.publish_ok(50).await;
+        let held_up = bed
+            .until("it is in flight for a while", |s| {
+                s.groups[0].endpoints[0].oldest_inflight_ms > 500
+            })
+            .await;
+        let group = &held_up.groups[0];
+        assert_eq!(group.events.queued, 0);
+        assert!(group.oldest_undelivered_ms >= group.endpoints[0].oldest_inflight_ms);
+        assert_eq!(group.oldest_queued_ms, 0);
+        bed.sinks[0][0].set(|b| b.answer(Answer::Ok));
+        bed.assert_clean(50).await;
+        assert_eq!(bed.group("one").await.oldest_undelivered_ms, 0);
+    });
+}
+
+#[test]
+fn an_endpoint_that_is_up_again_says_why_it_was_not() {
+    story(async {
+        let bed = Bed::start(with_a_second("reply_timeout = \"300ms\"")).await;
+        assert_eq!(bed.group("two").await.endpoints[0].last_failure, None);
+        bed.sinks[1][0].set(|b| b.answer_times(Answer::Stall, 1));
+        Publisher::connect(&bed, 0).await.publish_ok(1).await;
+        let again = bed
+            .until("it has failed and is up again", |s| {
+                s.groups[1].endpoints[0].connects_total == 2 && s.groups[1].endpoints[0].links_up == 1
+            })
+            .await;
+        let endpoint = &again.groups[1].endpoints[0];
+        assert_eq!(endpoint.reason, None);
+        let why = endpoint.last_failure.as_deref().unwrap_or_default();
+        assert!(why.starts_with("timeout: no reply for "), "{why}");
+    });
+}
