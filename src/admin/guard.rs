@@ -1,4 +1,4 @@
-//! PURE: who may change the state of weir.
+//! PURE: who may look, and who may change the state of weir.
 //!
 //! With `admin.token` set: whoever shows it as `Authorization: Bearer …`. A web page of another site cannot:
 //! that header needs a consent (CORS) which weir gives to nobody.
@@ -8,6 +8,9 @@
 //! browsers send `Origin` with every POST, PUT and DELETE), or when it names weir by anything but
 //! `localhost` or an address: a hostile site can let its own name point to 127.0.0.1 and would then be of
 //! the same origin.
+//!
+//! For the same reason looking at what such a site could be after (the page, /status, the log level) takes the token or
+//! one of those names. Metrics and probes are answered under any name: a scraper calls weir as its service is called.
 
 use std::net::IpAddr;
 
@@ -46,7 +49,7 @@ impl Refusal {
                 "without admin.token in the configuration, such calls are served on loopback only"
             }
             Refusal::HostName => {
-                "without admin.token in the configuration, call weir as localhost or by its address"
+                "call weir as localhost or by its address, or show the token of admin.token: any site could have this name"
             }
         }
     }
@@ -67,6 +70,19 @@ pub(super) fn may_change(token: Option<&Secret>, peer: IpAddr, headers: &HeaderM
     if !peer.to_canonical().is_loopback() {
         return Err(Refusal::Remote);
     }
+    has_own_name(headers)
+}
+
+/// Whether a call with these headers may be told what only its users should know.
+pub(super) fn may_look(token: Option<&Secret>, headers: &HeaderMap) -> Result<(), Refusal> {
+    if token.is_some_and(|token| shows(headers, token)) {
+        return Ok(());
+    }
+    has_own_name(headers)
+}
+
+/// Not by a name that might be anybody's. Browsers always say which name they called.
+fn has_own_name(headers: &HeaderMap) -> Result<(), Refusal> {
     match text(headers, &header::HOST) {
         Some(host) if !is_localhost_or_address(host) => Err(Refusal::HostName),
         _ => Ok(()),
@@ -219,5 +235,26 @@ mod tests {
                 "{host}"
             );
         }
+    }
+
+    #[test]
+    fn who_looks_by_a_name_that_might_be_anybodys_shows_the_token() {
+        let look = |token: Option<&str>, headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, value.parse().unwrap());
+            }
+            may_look(token.map(Secret::new).as_ref(), &map)
+        };
+        let (named, shown) = (("host", "weir.example:9619"), ("authorization", "Bearer s3cret"));
+        for own in ["localhost:9619", "127.0.0.1:9619", "[fd00::5]:9619", "10.0.0.5"] {
+            assert_eq!(look(None, &[("host", own)]), Ok(()), "{own}");
+        }
+        assert_eq!(look(None, &[]), Ok(()), "HTTP/1.0, which no browser speaks");
+        assert_eq!(look(None, &[named]), Err(Refusal::HostName));
+        assert_eq!(look(None, &[named, shown]), Err(Refusal::HostName));
+        assert_eq!(look(Some("s3cret"), &[named]), Err(Refusal::HostName));
+        assert_eq!(look(Some("other"), &[named, shown]), Err(Refusal::HostName));
+        assert_eq!(look(Some("s3cret"), &[named, shown]), Ok(()));
     }
 }

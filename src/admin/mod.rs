@@ -4,10 +4,13 @@
 //!
 //! | | open to all | |
 //! |---|---|---|
-//! | GET | `/` | the page |
 //! | GET | `/metrics` | Prometheus text |
 //! | GET | `/livez` | 200 while all workers answer |
 //! | GET | `/readyz`, `/readyz?verbose` | 200 while weir serves; does not follow the Traffic Managers' health |
+//!
+//! | | open to who calls weir localhost or by its address, or has the token | |
+//! |---|---|---|
+//! | GET | `/` | the page |
 //! | GET | `/status` | JSON: everything weir can say about itself |
 //! | GET | `/log-level` | the level in force |
 //!
@@ -19,8 +22,9 @@
 //! | POST | `/tap` | passing events, as long as the caller reads (`tap`) |
 //! | PUT | `/log-level` | body `info` or `weir::egress=debug,info` |
 //!
-//! Limits (`listener`): 64 connections, one request each, ten seconds from accept to the last byte of the
-//! answer (but for `/tap`), bodies of 4 KiB. Further connections wait in the kernel.
+//! Limits (`listener`): 64 connections, one request each; one second from accept to the last byte of the request, ten
+//! to that of the answer (but for `/tap`); bodies of 4 KiB. A connection beyond them takes the place of the one that
+//! has waited longest for its caller.
 
 pub mod client;
 mod guard;
@@ -42,6 +46,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::control::{Control, Facts, ReloadRequest};
+use crate::decisions::DecisionsHandle;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::telemetry::LogHandle;
@@ -63,6 +68,8 @@ pub struct Handles {
     pub facts: watch::Receiver<Facts>,
     /// All metrics.
     pub metrics: Metrics,
+    /// The return leg; `None` = it is off.
+    pub decisions: Option<DecisionsHandle>,
 }
 
 /// Opens the admin port.

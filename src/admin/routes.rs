@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
+use super::listener::Peer;
 use super::status::Status;
 use super::{Handles, page, switches};
+use crate::decisions::DecisionsHandle;
 use crate::lifecycle::Phase;
 use crate::metrics::Look;
 
@@ -26,17 +29,36 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// All routes.
 pub(super) fn router(handles: Handles) -> Router {
     let handles = Arc::new(handles);
+    let guarded = Router::new()
+        .route("/status", get(status))
+        .merge(page::routes())
+        .merge(switches::routes())
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&handles),
+            switches::check,
+        ));
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/status", get(status))
-        .merge(page::routes())
-        .merge(switches::routes(&handles))
+        .merge(guarded)
         .fallback(not_found)
+        .layer(middleware::from_fn(take))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::map_response(finish))
         .with_state(handles)
+}
+
+/// Reads the request to its end before anything is done about it; until then its connection may be cut.
+async fn take(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
+        Ok(body) => {
+            peer.has_asked();
+            next.run(Request::from_parts(parts, Body::from(body))).await
+        }
+        Err(refused) => refused.into_response(),
+    }
 }
 
 /// One request a connection (see [`super::listener`]); answers are of the moment, and nobody's to frame or
@@ -58,27 +80,35 @@ async fn finish(mut response: Response) -> Response {
     response
 }
 
-async fn metrics(State(handles): State<Arc<Handles>>) -> Response {
-    match look(&handles).await {
-        Ok(look) => {
-            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (kind, handles.metrics.render(&look)).into_response()
+async fn metrics(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+    let answer = async {
+        match look(&handles).await {
+            Ok(look) => {
+                let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+                (kind, handles.metrics.render(&look)).into_response()
+            }
+            Err(silence) => silence.into_response(),
         }
-        Err(silence) => silence.into_response(),
-    }
+    };
+    peer.in_turn(answer).await
 }
 
-async fn status(State(handles): State<Arc<Handles>>) -> Response {
-    match look(&handles).await {
-        Ok(look) => {
-            let config = Arc::clone(&handles.config.borrow());
-            json(
-                StatusCode::OK,
-                &Status::new(&look, &config, handles.log.level(), Instant::now()),
-            )
+async fn status(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+    let answer = async {
+        match look(&handles).await {
+            Ok(look) => {
+                let config = Arc::clone(&handles.config.borrow());
+                let decisions = handles.decisions.as_ref().map(DecisionsHandle::status);
+                let level = handles.log.level();
+                json(
+                    StatusCode::OK,
+                    &Status::new(&look, &config, decisions, level, Instant::now()),
+                )
+            }
+            Err(silence) => silence.into_response(),
         }
-        Err(silence) => silence.into_response(),
-    }
+    };
+    peer.in_turn(answer).await
 }
 
 async fn livez(State(handles): State<Arc<Handles>>) -> Response {

@@ -8,9 +8,13 @@ use tokio::time::Instant;
 
 use crate::config::{Ack, Config, Policy, Shed};
 use crate::control::LastReload;
+use crate::decisions;
 use crate::lifecycle::Phase;
 use crate::metrics::Look;
 use crate::status::Snapshot;
+
+/// An endpoint that has owed an answer for so long is shown as not answering; or for half of what is patience with it.
+const LATE_AFTER_MAX: Duration = Duration::from_secs(3);
 
 /// The answer to GET /status.
 #[derive(Serialize)]
@@ -27,6 +31,8 @@ pub(super) struct Status<'a> {
     warnings: &'a [String],
     #[serde(flatten)]
     snapshot: &'a Snapshot,
+    /// The return leg; `null` = it is off.
+    decisions: Option<decisions::Status>,
 }
 
 #[derive(Serialize)]
@@ -48,6 +54,8 @@ struct Summary<'a> {
     decisions_tls: Option<SocketAddr>,
     ack: &'static str,
     drain_timeout: String,
+    /// An endpoint whose `oldest_inflight_ms` reaches this is not answering.
+    late_after_ms: u128,
     groups: Vec<Group<'a>>,
 }
 
@@ -72,7 +80,13 @@ struct Endpoint<'a> {
 }
 
 impl<'a> Status<'a> {
-    pub(super) fn new(look: &'a Look, config: &'a Config, log_level: String, now: Instant) -> Self {
+    pub(super) fn new(
+        look: &'a Look,
+        config: &'a Config,
+        decisions: Option<decisions::Status>,
+        log_level: String,
+        now: Instant,
+    ) -> Self {
         let facts = &look.facts;
         let drain_remaining = match look.phase {
             Phase::Draining { deadline } => Some(deadline.saturating_duration_since(now).as_secs_f64()),
@@ -90,6 +104,7 @@ impl<'a> Status<'a> {
             last_reload: facts.last_reload.as_ref().map(Reload::new),
             warnings: &facts.warnings,
             snapshot: &look.snapshot,
+            decisions,
         }
     }
 }
@@ -124,6 +139,7 @@ impl<'a> Summary<'a> {
                 Ack::Delivered => "delivered",
             },
             drain_timeout: humantime::format_duration(config.drain_timeout).to_string(),
+            late_after_ms: LATE_AFTER_MAX.min(config.link.reply_timeout / 2).as_millis(),
             groups: config.groups.iter().map(Group::new).collect(),
         }
     }

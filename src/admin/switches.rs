@@ -1,4 +1,5 @@
-//! The routes that change something, and the one that shows what events say, behind the [`guard`]. Each change is a line in the log.
+//! The routes that change something, and the one that shows what events say; and the [`guard`] before these and
+//! others. Each change is a line in the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{Method, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
@@ -31,7 +32,7 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(8);
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The routes, to be given `handles` as state.
-pub(super) fn routes(handles: &Arc<Handles>) -> Router<Arc<Handles>> {
+pub(super) fn routes() -> Router<Arc<Handles>> {
     Router::new()
         .route("/reload", post(reload))
         .route("/drain", post(drain).delete(undo_drain))
@@ -39,23 +40,24 @@ pub(super) fn routes(handles: &Arc<Handles>) -> Router<Arc<Handles>> {
         .route("/log-level", get(log_level).put(set_log_level))
         .route("/tap", post(tap::open))
         .layer(Extension(tap::Places::new()))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(handles), check))
 }
 
-/// Lets a call pass that only looks, or that may change things.
-async fn check(
+/// Lets a call pass that may look, or that may change things.
+pub(super) async fn check(
     State(handles): State<Arc<Handles>>,
     ConnectInfo(Peer { address: peer, .. }): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return next.run(request).await;
-    }
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
     let config = Arc::clone(&handles.config.borrow());
     let token = config.admin.as_ref().and_then(|a| a.token.as_ref());
     let what = format!("{} {}", request.method(), request.uri().path());
-    if let Err(refusal) = guard::may_change(token, peer.ip(), request.headers()) {
+    let allowed = match looks {
+        true => guard::may_look(token, request.headers()),
+        false => guard::may_change(token, peer.ip(), request.headers()),
+    };
+    if let Err(refusal) = allowed {
         tracing::warn!(%peer, call = %what, reason = refusal.message(), "admin call refused");
         let mut response = error(refusal.status(), refusal.message());
         if refusal == guard::Refusal::Token {
@@ -64,8 +66,15 @@ async fn check(
         }
         return response;
     }
+    if looks {
+        return next.run(request).await;
+    }
+    // Before the call: a caller who goes away takes what is after it along.
+    tracing::info!(%peer, call = %what, "admin call");
     let response = next.run(request).await;
-    tracing::info!(%peer, call = %what, status = response.status().as_u16(), "admin call");
+    if !response.status().is_success() {
+        tracing::warn!(%peer, call = %what, status = response.status().as_u16(), "admin call failed");
+    }
     response
 }
 

@@ -168,6 +168,7 @@ impl Weir {
                 config: config.subscribe(),
                 facts: facts.subscribe(),
                 metrics,
+                decisions: decisions.clone(),
             };
             admin::spawn(socket, handles).map_err(|e| StartError::System(e.to_string()))?;
         }

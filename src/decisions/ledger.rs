@@ -218,6 +218,9 @@ impl Ledger {
     pub(super) fn status(&self, now: Instant) -> Status {
         let books = self.lock();
         let mut status = books.counters.clone();
+        for broker in &mut status.brokers {
+            broker.since_ms = broker.since.map(|at| millis(now.saturating_duration_since(at)));
+        }
         for live in books.sessions.values() {
             status.count(live.stage);
             live.settle(now, &mut status);

@@ -146,7 +146,11 @@ impl Room {
         let changed = self.ledger.note(|status| {
             status.broker_mut(&url.to_string()).is_some_and(|broker| {
                 broker.reason.clone_from(&reason);
-                broker.up.replace(up) != Some(up)
+                let changed = broker.up.replace(up) != Some(up);
+                if changed {
+                    broker.since = Some(Instant::now());
+                }
+                changed
             })
         });
         match reason {

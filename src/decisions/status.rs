@@ -3,7 +3,8 @@
 //! Sessions write into one `Ledger` under a lock that is taken once per turn of a session's loop; the data
 //! rate is low. Gauges are not counted up and down: they are the sum over the sessions that live.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
 
 use super::stage::Stage;
 
@@ -91,6 +92,7 @@ pub struct Status {
     /// Sessions that were asked to end and have not yet, by reason and brokers.
     pub leaving: Vec<Leaving>,
     /// See [`HANDSHAKE_FAILURES`].
+    #[serde(serialize_with = "by_handshake_failure")]
     pub handshake_failures_total: [u64; HANDSHAKE_FAILURES.len()],
     /// Streams ended because their framing was lost, at either side.
     pub bad_frames_total: u64,
@@ -117,6 +119,7 @@ pub struct Leaving {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SideStatus {
     /// Connections now, see [`STATES`]. The broker's `held` are being sought, not open.
+    #[serde(serialize_with = "by_state")]
     pub connections: [u64; STATES.len()],
     /// Heartbeats weir injected towards this side.
     pub heartbeats_sent_total: u64,
@@ -148,6 +151,10 @@ pub struct BrokerStatus {
     pub up: Option<bool>,
     /// Why it is not up.
     pub reason: Option<String>,
+    /// Milliseconds that it has been up, or down.
+    pub since_ms: Option<u64>,
+    #[serde(skip)]
+    pub(super) since: Option<Instant>,
     /// Connections now.
     pub connections: u64,
     /// Connections it answered with Start.
@@ -155,6 +162,7 @@ pub struct BrokerStatus {
     /// Gateways that found this broker wanting and were given another one.
     pub failovers_total: u64,
     /// See [`BROKER_FAILURES`].
+    #[serde(serialize_with = "by_class")]
     pub failures_total: [u64; BROKER_FAILURES.len()],
 }
 
@@ -229,6 +237,30 @@ impl BrokerStatus {
     pub(super) fn failed(&mut self, class: &str) {
         bump(&mut self.failures_total, &BROKER_FAILURES, class);
     }
+}
+
+/// Counts as an object, so that nobody needs to know the order.
+fn named<const N: usize, S: Serializer>(
+    names: &[&str; N],
+    counts: &[u64; N],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(names.iter().zip(counts))
+}
+
+fn by_state<S: Serializer>(counts: &[u64; STATES.len()], serializer: S) -> Result<S::Ok, S::Error> {
+    named(&STATES, counts, serializer)
+}
+
+fn by_handshake_failure<S: Serializer>(
+    counts: &[u64; HANDSHAKE_FAILURES.len()],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    named(&HANDSHAKE_FAILURES, counts, serializer)
+}
+
+fn by_class<S: Serializer>(counts: &[u64; BROKER_FAILURES.len()], serializer: S) -> Result<S::Ok, S::Error> {
+    named(&BROKER_FAILURES, counts, serializer)
 }
 
 /// Counts a label; one that is not in the list is a defect and counts as nothing, which the tests see.

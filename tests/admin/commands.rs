@@ -44,6 +44,28 @@ fn status_shows_groups_and_endpoints_and_why_one_is_down() {
 }
 
 #[test]
+fn status_shows_an_endpoint_that_does_not_answer_and_the_age_of_what_is_undelivered() {
+    let weir = Weir::start(None);
+    let set = |inflight_ms, undelivered_ms| {
+        let mut snapshot = weir.snapshot.lock().unwrap();
+        snapshot.groups[1].endpoints[0].oldest_inflight_ms = 0;
+        let group = &mut snapshot.groups[0];
+        (group.oldest_queued_ms, group.oldest_undelivered_ms) = (0, undelivered_ms);
+        group.endpoints[0].oldest_inflight_ms = inflight_ms;
+    };
+    // The fixture's reply_timeout is a second, so half a second is late.
+    set(499, 499);
+    let text = run(&weir, "status").unwrap();
+    assert!(!text.contains("not answering"), "{text}");
+    set(14_200, 75_000);
+    let text = run(&weir, "status").unwrap();
+    for part in ["up, not answering for 14s", "1m 15s"] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    assert!(!text.contains("return leg"), "it is off: {text}");
+}
+
+#[test]
 fn reload_prints_changes_or_problems_and_exits_accordingly() {
     let weir = Weir::start(None);
     assert_eq!(

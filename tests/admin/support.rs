@@ -85,6 +85,7 @@ impl Weir {
             config: config.subscribe(),
             facts: facts.subscribe(),
             metrics: Metrics::new(),
+            decisions: None,
         };
         Self {
             address,

@@ -1,10 +1,12 @@
 //! The routes that change something, and who may.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use weir::control::ReloadReport;
 use weir::lifecycle::Phase;
+use weir::telemetry;
 
 use crate::fixture;
 use crate::support::Weir;
@@ -88,6 +90,90 @@ fn a_browser_on_this_machine_changes_nothing_for_another_site() {
     assert_eq!(weir.lifecycle.phase(), Phase::Ready);
     assert!(weir.switched.lock().unwrap().is_empty());
     assert_eq!(weir.get("/log-level").body, "info\n");
+}
+
+#[test]
+fn a_browser_on_this_machine_shows_nothing_to_another_site() {
+    for token in [None, Some("s3cret")] {
+        let weir = Weir::start(token);
+        for path in ["/", "/status", "/log-level"] {
+            let answer = weir.ask("GET", path, &["Host: evil.example:9619"], "");
+            assert_eq!(answer.status, 403, "{path}: {}", answer.body);
+            assert!(
+                !answer.body.contains("east") && !answer.body.contains("info"),
+                "{}",
+                answer.body
+            );
+            assert_eq!(weir.get(path).status, 200, "{path}, by its address");
+            let shown = weir.ask(
+                "GET",
+                path,
+                &["Host: weir.example", "Authorization: Bearer s3cret"],
+                "",
+            );
+            let expected = if token.is_some() { 200 } else { 403 };
+            assert_eq!(shown.status, expected, "{path}, with a token");
+        }
+        for path in ["/metrics", "/livez", "/readyz"] {
+            let answer = weir.ask("GET", path, &["Host: weir.apim.svc:9619"], "");
+            assert_eq!(answer.status, 200, "{path}: scrapers and probes use names");
+        }
+    }
+}
+
+#[test]
+fn a_change_is_logged_when_it_is_taken_though_its_caller_leaves_before_the_answer() {
+    let log = log();
+    let weir = Weir::start(None);
+    let reload_is_slow = weir.reload.lock().unwrap();
+    let mut caller = weir.connect();
+    let peer = caller.local_addr().unwrap();
+    write!(caller, "POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    drop(caller);
+    let line = || {
+        let lines = log.lock().unwrap();
+        let lines = String::from_utf8_lossy(&lines).into_owned();
+        let of_caller = |line: &&str| line.contains(&peer.to_string());
+        lines.lines().find(of_caller).map(str::to_owned)
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while line().is_none() {
+        assert!(Instant::now() < deadline, "no line for {peer}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let line = line().unwrap();
+    assert!(
+        line.contains("admin call") && line.contains("POST /reload"),
+        "{line}"
+    );
+    drop(reload_is_slow);
+}
+
+/// What this process has logged, of all its weirs.
+fn log() -> Arc<Mutex<Vec<u8>>> {
+    static LOG: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
+    let log = LOG.get_or_init(|| {
+        let lines = Arc::<Mutex<Vec<u8>>>::default();
+        let settings = fixture::config(None).log;
+        let into = Arc::clone(&lines);
+        let (subscriber, _) = telemetry::build(&settings, move || Into(Arc::clone(&into))).unwrap();
+        tracing::dispatcher::set_global_default(subscriber.into()).unwrap();
+        lines
+    });
+    Arc::clone(log)
+}
+
+struct Into(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Into {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::lab::sink::Close;
+use weir::lab::sink::{Answer, Close};
 use weir::lab::{Load, LoadOptions, Sink};
 
 use crate::browser::{Browser, turn};
@@ -182,5 +182,51 @@ fn a_weir_that_has_gone_is_seen_and_the_last_numbers_fade() {
             "!document.getElementById('silence').hidden && document.body.classList.contains('stale')";
         page.until("weir is silent", silent).await;
         assert_eq!(page.value(&up).await, true, "what was last known stays");
+    });
+}
+
+#[test]
+fn a_hung_traffic_manager_is_amber_and_its_repeats_are_one_line_of_changes() {
+    let _turn = match turn() {
+        Ok(turn) => turn,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    story(async {
+        let bed = Bed::start(Plan {
+            link: "reply_timeout = \"2s\"",
+            ..Plan::groups(&["east"])
+        })
+        .await;
+        let hung = &bed.sinks[0][0];
+        let mut page = Browser::open(&address(&bed), (800, 800)).await;
+        page.until("the endpoint is up", &endpoint_says(hung, &["● up"]))
+            .await;
+        hung.set(|b| b.answer(Answer::Stall));
+        let load = Load::start(LoadOptions {
+            rate: Some(100.0),
+            ..bed.load()
+        });
+        page.until(
+            "it does not answer",
+            &endpoint_says(hung, &["● up, not answering for"]),
+        )
+        .await;
+        let amber = "[...document.querySelectorAll('#groups li .busy')].some((n) => n.innerText.includes('not answering'))";
+        page.until("in amber", amber).await;
+        let undelivered = "[...document.querySelectorAll('#groups dl div')].some((n) => \
+                           n.innerText.startsWith('oldest undelivered') && !n.innerText.includes('ms'))";
+        page.until("the oldest event ages", undelivered).await;
+        let repeated = "[...document.querySelectorAll('#changes li')].some((li) => \
+                        /→ up ×\\d/.test(li.innerText) && li.innerText.includes('timeout: no reply for'))";
+        page.until("a repeat is counted with its reason", repeated).await;
+        let lines = "changes.map((c) => [c.what, c.from, c.state].join())";
+        let different = format!("new Set({lines}).size === changes.length && changes.length <= CHANGES_MAX");
+        assert_eq!(page.value(&different).await, true, "each change is there once");
+        hung.set(|b| b.answer(Answer::Ok));
+        let well = "![...document.querySelectorAll('#groups li')].some((n) => n.innerText.includes('not answering'))";
+        page.until("it answers again", well).await;
+        load.stop();
+        load.finish().await;
+        assert_eq!(page.complaints, Vec::<String>::new(), "the browser complains");
     });
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod browser;
+mod leg;
 mod looks;
 mod pictures;
 #[path = "../support/mod.rs"]

@@ -62,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "config",
             "control",
+            "decisions",
             "lifecycle",
             "metrics",
             "output",

@@ -46,6 +46,10 @@ pub(super) fn status(v: &Value) -> String {
     out.push_str(&groups(v));
     out.push('\n');
     out.push_str(&endpoints(v));
+    if v["decisions"].is_object() {
+        out.push('\n');
+        out.push_str(&decisions(&v["decisions"]));
+    }
     safe(&out)
 }
 
@@ -78,7 +82,8 @@ fn groups(v: &Value) -> String {
             text(&e["queued"]),
             text(&e["inflight"]),
             fullness(g),
-            age_ms(g["oldest_queued_ms"].as_f64().unwrap_or(0.0)),
+            // Of a weir of an older version: what is queued.
+            age(g.get("oldest_undelivered_ms").unwrap_or(&g["oldest_queued_ms"])),
         ]);
     }
     table(&rows)
@@ -89,23 +94,14 @@ fn endpoints(v: &Value) -> String {
     let mut rows = vec![head.split(' ').map(str::to_owned).collect()];
     for g in list(&v["groups"]) {
         for e in list(&g["endpoints"]) {
-            let failures = e["failures_total"].as_object().into_iter().flatten();
-            let failures: Vec<_> = failures
-                .filter(|(_, n)| n.as_u64() != Some(0))
-                .map(|(class, n)| format!("{class} {n}"))
-                .collect();
             rows.push(vec![
                 text(&g["name"]),
                 text(&e["name"]),
-                text(&e["state"]),
-                age_ms(e["since_ms"].as_f64().unwrap_or(0.0)),
+                endpoint_state(e, &v["config"]["late_after_ms"]),
+                age(&e["since_ms"]),
                 text(&e["delivered_events_total"]),
                 text(&e["inflight_frames"]),
-                if failures.is_empty() {
-                    "-".into()
-                } else {
-                    failures.join(", ")
-                },
+                failures(&e["failures_total"]),
                 why(e),
             ]);
         }
@@ -119,6 +115,90 @@ fn why(e: &Value) -> String {
     match e["again_in_ms"].as_f64() {
         Some(ms) if ms >= 1000.0 => format!("{why}; next attempt in {}", age_ms(ms)),
         _ => why,
+    }
+}
+
+/// The state, and whether it owes an answer for too long.
+fn endpoint_state(e: &Value, late_after_ms: &Value) -> String {
+    let state = text(&e["state"]);
+    let owed = &e["oldest_inflight_ms"];
+    let is_late = state == "up"
+        && (owed.as_u64())
+            .zip(late_after_ms.as_u64())
+            .is_some_and(|(owed, late)| owed >= late);
+    if is_late {
+        format!("up, not answering for {}", age(owed))
+    } else {
+        state
+    }
+}
+
+/// The return leg.
+fn decisions(d: &Value) -> String {
+    let connections = |state: &str| text(&d["client"]["connections"][state]);
+    let mut out = format!(
+        "return leg: {} gateway connections open, {} held",
+        connections("open"),
+        connections("held")
+    );
+    if d["held_ms_max"].is_number() {
+        let _ = write!(out, " (for {})", age(&d["held_ms_max"]));
+    }
+    let _ = writeln!(
+        out,
+        "; {} decisions delivered, {} holds, {} failbacks",
+        text(&d["deliveries_total"]),
+        text(&d["holds_total"]),
+        text(&d["failbacks_total"])
+    );
+    if d["refusing"] == true {
+        out.push_str("gateways are refused until a broker answers\n");
+    }
+    for l in list(&d["leaving"]) {
+        let to = l["to"].as_str().map(|to| format!(" for {to}"));
+        let _ = writeln!(
+            out,
+            "{} to leave {}{} ({}), asked {} ago",
+            text(&l["sessions"]),
+            text(&l["from"]),
+            to.unwrap_or_default(),
+            text(&l["reason"]),
+            age(&l["waiting_ms_max"])
+        );
+    }
+    out.push('\n');
+    let head = "BROKER STATE FOR GATEWAYS PASSED_OVER FAILURES WHY";
+    let mut rows = vec![head.split(' ').map(str::to_owned).collect()];
+    for b in list(&d["brokers"]) {
+        let state = match b["up"].as_bool() {
+            Some(true) => "up",
+            Some(false) => "down",
+            None => "not tried",
+        };
+        rows.push(vec![
+            text(&b["name"]),
+            state.to_owned(),
+            b["since_ms"].as_f64().map_or_else(|| "-".to_owned(), age_ms),
+            text(&b["connections"]),
+            text(&b["failovers_total"]),
+            failures(&b["failures_total"]),
+            b["reason"].as_str().unwrap_or_default().replace('\n', " "),
+        ]);
+    }
+    out + &table(&rows)
+}
+
+/// `refused 3, timeout 1`, or a dash.
+fn failures(counts: &Value) -> String {
+    let counts = counts.as_object().into_iter().flatten();
+    let some: Vec<_> = counts
+        .filter(|(_, n)| n.as_u64() != Some(0))
+        .map(|(class, n)| format!("{class} {n}"))
+        .collect();
+    if some.is_empty() {
+        "-".into()
+    } else {
+        some.join(", ")
     }
 }
 
@@ -190,6 +270,10 @@ fn fullness(g: &Value) -> String {
     let full = share(number(&g["held_bytes"]), number(&g["held_bytes_max"]))
         .max(share(events, number(&g["held_events_max"])));
     format!("{:.0}%", full * 100.0)
+}
+
+fn age(ms: &Value) -> String {
+    age_ms(ms.as_f64().unwrap_or(0.0))
 }
 
 /// `850ms`, `12s`, `3h 4m`: the two largest units.

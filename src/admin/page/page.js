@@ -5,8 +5,10 @@
 const MINUTE = 60;
 const history = []; // {at, total: Map(name -> counter)}, oldest first, one a second
 const states = new Map(); // what -> state as last seen
-const changes = []; // newest first
+const changes = []; // newest first, each kind of change once
+const CHANGES_MAX = 50;
 let answeredAt = Date.now();
+let lateAfter = Infinity; // ms without an answer after which an endpoint does not answer
 
 const byId = (id) => document.getElementById(id);
 
@@ -102,17 +104,24 @@ function spark(name, label) {
 // --- state changes
 
 // `age` in ms: how long the state has lasted, where weir says so; then also what happened before the page was
-// opened is known, and `connects` (a counter) tells of a connection that broke and was there again before the next look.
-function note(what, state, kind, why, age, connects) {
+// opened is known, and `connects` (a counter) tells of a connection that broke and was there again before the next look,
+// `broke` why. A change that was there before counts up, with its last reason.
+function note(what, state, kind, why, age, connects, broke) {
   const before = states.get(what);
   states.set(what, { state, connects });
-  const again = before && before.state === state && state === "up" && connects > before.connects;
+  const again = before && state === "up" && connects > before.connects &&
+    (before.state === state || before.state === LATE);
   if (before ? before.state === state && !again : age === undefined) return;
   const from = again ? "broken" : before ? before.state : null;
-  changes.push({ at: Date.now() - (age ?? 0), what, from, state, kind, why });
+  const at = Date.now() - (age ?? 0), reason = again ? broke : why;
+  const same = changes.find((c) => c.what === what && c.from === from && c.state === state);
+  if (same) Object.assign(same, { at, kind, why: reason || same.why, times: same.times + 1 });
+  else changes.push({ at, what, from, state, kind, why: reason, times: 1 });
   changes.sort((a, b) => b.at - a.at);
-  changes.length = Math.min(changes.length, 50);
+  changes.length = Math.min(changes.length, CHANGES_MAX);
 }
+
+const LATE = "not answering";
 
 const phaseKind = { starting: "busy", ready: "good", draining: "busy", stopped: "bad" };
 const linkKind = { up: "good", connecting: "busy", down: "bad", disabled: "off" };
@@ -123,14 +132,23 @@ function groupState(g) {
   return { open: ["available", "good"], blocking: ["blocking", "busy"] }[g.overflow] ?? ["shedding", "bad"];
 }
 
+// An endpoint that is up and owes an answer for too long hangs, or is overloaded.
+const isLate = (e) => e.state === "up" && e.oldest_inflight_ms >= lateAfter;
+const endpointKind = (e) => isLate(e) ? "busy" : linkKind[e.state];
+
 function noteAll(status) {
   note("weir", status.phase, phaseKind[status.phase], "");
   for (const g of status.groups) {
     const [state, kind] = groupState(g);
     note(g.name, state, kind, "");
     for (const e of g.endpoints) {
-      note(`${g.name} → ${e.name}`, e.state, linkKind[e.state], e.state === "up" ? "" : e.reason ?? "", e.since_ms, e.connects_total);
+      const late = isLate(e);
+      note(`${g.name} → ${e.name}`, late ? LATE : e.state, endpointKind(e), e.state === "up" ? "" : e.reason ?? "",
+        late ? e.oldest_inflight_ms : e.since_ms, e.connects_total, e.last_failure ?? "");
     }
+  }
+  for (const b of status.decisions?.brokers ?? []) {
+    if (b.up !== null) note(`return leg → ${b.name}`, b.up ? "up" : "down", b.up ? "good" : "bad", b.reason ?? "", b.since_ms ?? undefined);
   }
 }
 
@@ -153,11 +171,14 @@ function bar(label, part, whole, show) {
   return el("div", "", text, trough);
 }
 
+const failuresOf = (counts) => Object.entries(counts).filter(([, n]) => n > 0).map(([c, n]) => `${c} ${count(n)}`);
+
 function drawEndpoint(g, e) {
-  const failures = Object.entries(e.failures_total).filter(([, n]) => n > 0).map(([c, n]) => `${c} ${count(n)}`);
+  const failures = failuresOf(e.failures_total);
+  const late = isLate(e) ? `, ${LATE} for ${age(e.oldest_inflight_ms)}` : "";
   const head = el("div", "head",
-    el("span", linkKind[e.state], `● ${e.state}`), el("strong", "", e.name),
-    el("span", "dim", `for ${age(e.since_ms)}`),
+    el("span", endpointKind(e), `● ${e.state}${late}`), el("strong", "", e.name),
+    el("span", "dim", `${late ? "up " : ""}for ${age(e.since_ms)}`),
     el("span", "rate", `${count(rate("to " + g.name + " " + e.name))}/s`));
   const item = el("li", "", head);
   if (e.reason && e.state !== "up") item.append(el("div", "why " + linkKind[e.state], e.reason));
@@ -179,7 +200,7 @@ function drawGroup(g) {
     numbers(["accepted", count(ev.accepted)], ["delivered", count(ev.delivered)],
       ["queued", count(ev.queued)], ["in flight", count(ev.inflight)],
       ["rejected", count(ev.rejected), ev.rejected ? "bad" : ""], ["dropped", count(dropped), dropped ? "bad" : ""],
-      ["oldest queued", age(g.oldest_queued_ms)], ["sent again", count(g.resent_events_total)]));
+      ["oldest undelivered", age(g.oldest_undelivered_ms), g.oldest_undelivered_ms >= lateAfter ? "busy" : ""], ["sent again", count(g.resent_events_total)]));
   if (drops.length) card.append(el("div", "why bad", "dropped: " + drops.map(([r, n]) => `${r} ${count(n)}`).join(", ")));
   card.append(
     bar("queue, bytes", g.held_bytes, g.held_bytes_max, bytes),
@@ -187,6 +208,32 @@ function drawGroup(g) {
     spark("out " + g.name, `delivered ${count(rate("out " + g.name))}/s`),
     el("ul", "", ...g.endpoints.map((e) => drawEndpoint(g, e))));
   return card;
+}
+
+function drawBroker(b) {
+  const [state, kind] = b.up === null ? ["not tried", "off"] : b.up ? ["up", "good"] : ["down", "bad"];
+  const item = el("li", "", el("div", "head",
+    el("span", kind, `● ${state}`), el("strong", "", b.name),
+    b.since_ms === null ? null : el("span", "dim", `for ${age(b.since_ms)}`),
+    el("span", "rate", `${count(b.connections)} gateway connections`)));
+  if (b.reason && !b.up) item.append(el("div", "why " + kind, b.reason));
+  const failures = failuresOf(b.failures_total);
+  if (failures.length) item.append(el("div", "why dim", "failures: " + failures.join(", ")));
+  return item;
+}
+
+function drawDecisions(d) {
+  const now = d.client.connections;
+  const held = d.held_ms_max ? `, the first for ${age(d.held_ms_max)}` : "";
+  const parts = [el("h2", "", "Return leg"),
+    numbers(["gateway connections open", count(now.open)], ["held", count(now.held) + held, now.held ? "bad" : ""],
+      ["decisions delivered", count(d.deliveries_total)], ["holds", count(d.holds_total)], ["failbacks", count(d.failbacks_total)])];
+  if (d.refusing) parts.push(el("div", "why bad", "gateways are refused until a broker answers"));
+  for (const l of d.leaving ?? []) {
+    parts.push(el("div", "why busy", `${count(l.sessions)} to leave ${l.from}${l.to ? ` for ${l.to}` : ""} (${l.reason}), asked ${age(l.waiting_ms_max)} ago`));
+  }
+  parts.push(el("ul", "", ...d.brokers.map(drawBroker)));
+  return parts;
 }
 
 function drawNotices(status) {
@@ -215,9 +262,11 @@ function draw(status) {
       ["publishes refused", count(i.publishes_refused_total), i.publishes_refused_total ? "bad" : ""]),
     spark("gateways", `taken ${count(rate("gateways"))}/s`));
   byId("groups").replaceChildren(...status.groups.map(drawGroup));
+  byId("decisions").hidden = !status.decisions;
+  byId("decisions").replaceChildren(...(status.decisions ? drawDecisions(status.decisions) : []));
   byId("changes").replaceChildren(...changes.map((c) => el("li", "",
     el("time", "dim", moment(c.at)), el("strong", "", c.what),
-    el("span", c.kind, c.from ? `${c.from} → ${c.state}` : c.state), c.why ? el("span", "why dim", c.why) : null)));
+    el("span", c.kind, (c.from ? `${c.from} → ${c.state}` : c.state) + (c.times > 1 ? ` ×${c.times}` : "")), c.why ? el("span", "why dim", c.why) : null)));
 }
 
 async function look() {
@@ -226,6 +275,7 @@ async function look() {
     if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
     const status = await answer.json();
     answeredAt = Date.now();
+    lateAfter = status.config.late_after_ms;
     remember(status);
     noteAll(status);
     byId("silence").hidden = true;
