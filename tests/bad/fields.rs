@@ -81,17 +81,17 @@ fn session_user_and_password_lengths_are_checked_one_by_one() {
             ),
             (
                 "publish: past the body",
-                framed(2, &[&int(64), &int(0)]),
+                framed(2, &[&int(session.len() as i32), &int(0)]),
                 dropped(PAST),
             ),
             (
                 "publish: no count",
-                framed(2, &[&int(64), &session]),
+                framed(2, &[&int(session.len() as i32), &session]),
                 dropped(SHORT),
             ),
             (
                 "publish: half a count",
-                framed(2, &[&int(64), &session, &[0, 0]]),
+                framed(2, &[&int(session.len() as i32), &session, &[0, 0]]),
                 dropped(SHORT),
             ),
         ];
@@ -113,7 +113,7 @@ fn counts_and_event_lengths_must_fit_the_bytes_exactly() {
             ..Plan::groups(&["one", "two"])
         })
         .await;
-        let head = |count: i32| [&int(64)[..], &session, &int(count)].concat();
+        let head = |count: i32| [&int(session.len() as i32)[..], &session, &int(count)].concat();
         let event = [&int(5)[..], b"event"].concat();
         let large = [&int(1001)[..], &[b'e'; 1001]].concat();
         let wrong = |why| Some((UNDEFINED, why));

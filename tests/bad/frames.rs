@@ -57,12 +57,12 @@ fn an_empty_body_or_lengths_that_overflow_their_sum_are_answered() {
             ),
             (
                 "publish, the count the largest",
-                framed(2, &[&int(64), &session, &max, &[0; 64]]),
+                framed(2, &[&int(session.len() as i32), &session, &max, &[0; 64]]),
                 Some((UNDEFINED, "the event count is larger than the body holds")),
             ),
             (
                 "publish, an event's the largest",
-                framed(2, &[&int(64), &session, &int(2), &max, &max]),
+                framed(2, &[&int(session.len() as i32), &session, &int(2), &max, &max]),
                 Some((UNDEFINED, "an event is larger than event_max_bytes")),
             ),
         ];

@@ -188,9 +188,12 @@ fn a_killed_process_resets_its_gateways_too() {
     let connect = || TcpStream::connect(address).unwrap();
     let (mut silent, mut logged_in, mut half) = (connect(), connect(), connect());
     logged_in.write_all(&login("admin", "admin")).unwrap();
-    let mut reply = [0; 5 + 64];
-    logged_in.read_exact(&mut reply).unwrap();
-    assert_eq!(reply[0], 2);
+    let mut head = [0; 5];
+    logged_in.read_exact(&mut head).unwrap();
+    let [kind, length @ ..] = head;
+    assert_eq!(kind, 2);
+    let mut session = vec![0; u32::from_be_bytes(length) as usize];
+    logged_in.read_exact(&mut session).unwrap();
     half.write_all(&[2, 0, 0, 1]).unwrap();
     weir.0.kill().unwrap();
     weir.0.wait().unwrap();

@@ -42,11 +42,12 @@ fn memory_is_flat_over_a_stalled_group_with_the_smallest_frames() {
         let Heard::Session(session) = gateway.login("admin", "admin", LIMIT).await else {
             panic!("no session");
         };
-        // One event of 12 bytes a frame, frames pipelined so that they arrive many in a segment.
+        // One event a frame, as small as an event can be: a time and an empty stream id. Frames are pipelined so that
+        // they arrive many in a segment.
         let mut frame = Vec::new();
         encode_publish_header(&mut frame, &session, 1, 4 + 12);
         frame.extend_from_slice(&12_u32.to_be_bytes());
-        frame.extend_from_slice(b"twelve bytes");
+        frame.extend_from_slice(&[0; 12]);
         let pipeline = frame.repeat(100);
         let mut sent = 0;
         let mut publish = async |events: u64| {

@@ -90,7 +90,11 @@ fn commands_of_the_laboratory_do_so_too() {
     story(async {
         let sink = Sink::start(SinkOptions::local()).unwrap();
         let target = format!("tcp://{}", sink.data_address());
-        judged(&["load", "--target", &target, "--count", "10"], CLOSED).await;
+        judged(
+            &["load", "--target", &target, "--auth", &target, "--count", "10"],
+            CLOSED,
+        )
+        .await;
         judged(&["sink", "--listen", "127.0.0.1:0", "--duration", "10ms"], CLOSED).await;
         judged(
             &["demo", "--calm", "--duration", "200ms", "--gateways", "1"],
@@ -125,6 +129,8 @@ fn notes_that_nobody_reads_stop_nothing() {
                 &[
                     "load",
                     "--target",
+                    &target,
+                    "--auth",
                     &target,
                     "--rate",
                     "10",

@@ -36,6 +36,14 @@ impl Peer {
         Self::over(tcp)
     }
 
+    /// On the plain port of a weir that resets it at once; the reset may come before the connection is used.
+    pub async fn is_reset(bed: &Bed) -> bool {
+        match TcpStream::connect(bed.weir.addresses().tcp.unwrap()).await {
+            Ok(tcp) => Self::over(tcp).end().await == RESET,
+            Err(e) => e.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
     /// On the plain port, from another address of this machine.
     pub async fn tcp_from(bed: &Bed, address: [u8; 4]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
