@@ -206,6 +206,8 @@ pub struct Endpoint {
     pub again_in_ms: Option<u64>,
     /// Enabled by the operator.
     pub enabled: bool,
+    /// Up, but its session has ended: nothing is sent until the login that is under way has a new one.
+    pub logging_in: bool,
     /// Workers whose link is up.
     pub links_up: u64,
     /// Connections that reached the pumping state.
@@ -373,6 +375,7 @@ impl Endpoint {
             self.last_failure.clone_from(&o.last_failure);
         }
         self.enabled &= o.enabled;
+        self.logging_in |= o.logging_in;
         self.links_up += o.links_up;
         self.connects_total += o.connects_total;
         for (a, b) in self.failures_total.iter_mut().zip(o.failures_total) {

@@ -114,6 +114,7 @@ impl Pump {
         drop(stats);
         self.link.oldest_unanswered.set(None);
         self.link.oldest_accepted.set(None);
+        self.link.logging_in.set(false);
         end
     }
 
@@ -323,6 +324,7 @@ impl Pump {
         let oldest = self.pipeline.oldest().map(|f| f.sent_at);
         self.link.oldest_unanswered.set(oldest);
         self.link.oldest_accepted.set(self.pipeline.oldest_accepted_at());
+        self.link.logging_in.set(self.is_held());
         if self.group.is_silent(&self.link, now) {
             self.pipeline.let_go();
         }

@@ -58,6 +58,8 @@ pub(super) struct Link {
     pub(super) oldest_unanswered: Cell<Option<Instant>>,
     /// When the oldest event in flight was accepted.
     pub(super) oldest_accepted: Cell<Option<Instant>>,
+    /// Nothing is sent before there is a new session.
+    pub(super) logging_in: Cell<bool>,
     state: Cell<LinkState>,
     since: Cell<Instant>,
     /// Why it is not up.
@@ -94,6 +96,7 @@ impl Link {
             observers,
             oldest_unanswered: Cell::new(None),
             oldest_accepted: Cell::new(None),
+            logging_in: Cell::new(false),
             state: Cell::new(LinkState::Connecting),
             since: Cell::new(Instant::now()),
             failure: RefCell::default(),
@@ -262,6 +265,7 @@ impl Link {
                 .map(|at| u64::try_from(at.duration_since(now).as_millis()).unwrap_or(u64::MAX)),
             oldest_inflight_ms: self.oldest_unanswered.get().map_or(0, ms),
             enabled: self.enabled.get(),
+            logging_in: self.logging_in.get(),
             links_up: u64::from(self.state.get() == LinkState::Up),
             ..self.stats.borrow().clone()
         }

@@ -213,6 +213,7 @@ fn endpoint_status(name: &str, index: usize, n: &mut impl FnMut() -> u64) -> sta
         since_ms: n(),
         again_in_ms: (state == LinkState::Down).then_some(80_000),
         enabled: true,
+        logging_in: false,
         links_up: n(),
         connects_total: n(),
         failures_total: [0; FAILURES.len()].map(|_| n()),

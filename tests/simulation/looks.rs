@@ -27,6 +27,7 @@ fn has_free_link(group: &Group, bound: Duration) -> bool {
     let is_free = |e: &Endpoint| {
         e.state == LinkState::Up
             && e.enabled
+            && !e.logging_in
             && e.inflight_frames == 0
             && u128::from(e.since_ms) > bound.as_millis()
     };

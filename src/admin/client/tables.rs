@@ -128,6 +128,8 @@ fn endpoint_state(e: &Value, late_after_ms: &Value) -> String {
             .is_some_and(|(owed, late)| owed >= late);
     if is_late {
         format!("up, not answering for {}", age(owed))
+    } else if e["logging_in"] == true {
+        "up, logging in again".to_owned()
     } else {
         state
     }
