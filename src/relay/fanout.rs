@@ -51,6 +51,8 @@ struct Open {
     targets: u64,
     /// It is a single event that cannot be decoded.
     alone: bool,
+    /// Its events are of the throttle stream.
+    is_throttle: bool,
     accepted_at: Option<Instant>,
     oldest_event_ms: i64,
     receipts: Vec<Rc<Receipt>>,
@@ -65,7 +67,8 @@ impl Open {
                 && self.arena.len() + bytes.len() <= batch_max
                 && self.arena.fits(bytes.len())
                 && !run.alone
-                && stream_of(self.arena.open()) == stream_of(bytes))
+                && self.is_throttle == run.is_throttle
+                && (run.is_throttle || stream_of(self.arena.open()) == stream_of(bytes)))
     }
 }
 
@@ -78,6 +81,7 @@ impl Fanout {
             events: 0,
             targets: 0,
             alone: false,
+            is_throttle: false,
             accepted_at: None,
             oldest_event_ms: i64::MAX,
             receipts: Vec::new(),
@@ -282,7 +286,7 @@ impl Shared {
         let batch_max = self.batch_max_bytes.get();
         // Where no group holds the answer, it need not wait until somebody seals the batch.
         let receipt = receipt.filter(|_| chosen(groups, targets).any(|g| g.core().borrow().holds_answers()));
-        while run.batch.events() > 0 {
+        loop {
             let (events, bytes) = (run.batch.events(), run.batch.bytes());
             if !self.open.borrow().takes(&run, targets, batch_max) {
                 self.seal_for(groups);
@@ -294,6 +298,7 @@ impl Shared {
             open.events += events;
             open.targets = targets;
             open.alone = run.alone;
+            open.is_throttle = run.is_throttle;
             open.accepted_at.get_or_insert(now);
             open.oldest_event_ms = open.oldest_event_ms.min(run.oldest_ms);
             if let Some(receipt) = receipt {
@@ -310,6 +315,9 @@ impl Shared {
             }
             if first || is_done {
                 ring(groups, targets);
+            }
+            if rest.events() == 0 {
+                return;
             }
             (run, rest) = rest.split(batch_max);
         }

@@ -66,13 +66,14 @@ impl<'a> Batch<'a> {
             let end = cut
                 .saturating_add(EVENT_PREFIX_BYTES)
                 .saturating_add(event.bytes.len());
-            let head = event.head();
-            if let (0, Some(head)) = (events, &head) {
-                stream_id = head.stream_id;
-                is_throttle = stream::is_throttle(head);
-            }
-            let sound = head.is_some_and(|head| {
-                head.stream_id == stream_id && (!is_throttle || stream::fits_throttle(head.attributes))
+            let sound = event.head().is_some_and(|head| {
+                if events == 0 {
+                    stream_id = head.stream_id;
+                    is_throttle = stream::is_throttle(&head);
+                } else if head.stream_id != stream_id {
+                    return false;
+                }
+                !is_throttle || stream::fits_throttle(head.attributes)
             });
             if events > 0 && (!sound || end > bytes_max) {
                 break;
@@ -88,6 +89,7 @@ impl<'a> Batch<'a> {
         let (front, rest) = self.bytes.split_at_checked(cut).unwrap_or((self.bytes, &[]));
         let run = Run {
             batch: Self { bytes: front, events },
+            is_throttle,
             alone,
             oldest_ms,
         };
@@ -104,6 +106,8 @@ impl<'a> Batch<'a> {
 pub struct Run<'a> {
     /// The events; all of one stream.
     pub batch: Batch<'a>,
+    /// It is the throttle stream.
+    pub is_throttle: bool,
     /// It is one event that cannot be decoded: too short for timestamp and stream id, or of a stream whose definition is
     /// known and with attributes that do not fit it.
     pub alone: bool,

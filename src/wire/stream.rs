@@ -37,18 +37,16 @@ pub(super) fn is_throttle(head: &Head<'_>) -> bool {
 
 /// Whether `attributes` are those of a throttle event: the strings, then whole pairs, and nothing left over.
 pub(super) fn fits_throttle(attributes: &[u8]) -> bool {
-    let (mut rest, mut strings) = (attributes, 0_usize);
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+    // By position, not by what is left: one check an attribute, for every event that passes.
+    let (mut at, mut strings) = (0_usize, 0_usize);
+    while let Some(Ok(length)) = attributes.get(at..at.wrapping_add(4)).map(<[u8; 4]>::try_from) {
         // A negative length is larger than any event.
-        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        let Some(next) = after.get(length..) else {
-            return false;
-        };
-        rest = next;
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        at = at.wrapping_add(4).saturating_add(length);
         strings = strings.wrapping_add(1);
     }
     let pairs = strings.checked_sub(THROTTLE_ATTRIBUTES.len());
-    rest.is_empty() && pairs.is_some_and(|n| n.is_multiple_of(2))
+    at == attributes.len() && pairs.is_some_and(|n| n.is_multiple_of(2))
 }
 
 #[cfg(test)]
