@@ -40,6 +40,7 @@ pub(super) fn socket_options(heartbeat_timeout: Duration) -> SocketOptions {
         keepalive_interval: Duration::from_secs(10),
         keepalive_retries: 3,
         user_timeout: Some(heartbeat_timeout.max(USER_TIMEOUT_MIN)),
+        ..SocketOptions::default()
     }
 }
 

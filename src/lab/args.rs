@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::event::Sizes;
+use super::load::Version;
 use crate::config::{Scheme, Tls, Trust, Url, Verify};
 use crate::net::ClientTls;
 use crate::output::{self, Failure};
@@ -57,7 +58,11 @@ pub struct LoadArgs {
         default_value = "admin"
     )]
     pub password: String,
-    /// Gateway connections
+    /// Publish as WSO2's agent of this version does, each connection a gateway with a queue of its own, and count
+    /// what the agent refuses; without it, a friendly publisher that tries again at once
+    #[arg(long, value_enum, conflicts_with_all = ["events_per_frame", "window"])]
+    pub agent: Option<Version>,
+    /// Gateway connections; with --agent, gateways
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
     /// Events in a frame

@@ -16,9 +16,11 @@ use crate::config::Url;
 /// Connections the kernel keeps ready until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Options set on every connection, accepted or made. TCP_NODELAY is always on.
+/// Options set on every connection, accepted or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketOptions {
+    /// TCP_NODELAY: a small segment does not wait for the acknowledgement of the one before.
+    pub nodelay: bool,
     /// Silence before the kernel probes the peer.
     pub keepalive_idle: Duration,
     /// Between probes.
@@ -32,9 +34,10 @@ pub struct SocketOptions {
 }
 
 impl Default for SocketOptions {
-    /// Keepalive after 30 s, every 10 s, three times; user timeout 60 s.
+    /// No delay; keepalive after 30 s, every 10 s, three times; user timeout 60 s.
     fn default() -> Self {
         Self {
+            nodelay: true,
             keepalive_idle: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(10),
             keepalive_retries: 3,
@@ -49,7 +52,7 @@ impl SocketOptions {
     /// # Errors
     /// The kernel refused one.
     pub fn apply(&self, tcp: &TcpStream) -> io::Result<()> {
-        tcp.set_nodelay(true)?;
+        tcp.set_nodelay(self.nodelay)?;
         let socket = SockRef::from(tcp);
         let keepalive = TcpKeepalive::new()
             .with_time(self.keepalive_idle)

@@ -31,4 +31,6 @@ pub struct LoadCounts {
     pub acked_by_fin: u64,
     /// Replies that did not come in time.
     pub reply_timeouts: u64,
+    /// Events that an agent refused, or lost on their way back, because its queue was full.
+    pub queue_full: u64,
 }

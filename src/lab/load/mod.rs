@@ -10,6 +10,7 @@ mod pace;
 mod run;
 mod session;
 mod settle;
+pub mod twin;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ pub use counts::LoadCounts;
 #[cfg(test)]
 pub(in crate::lab) use run::run_telling;
 pub use run::{Report, run};
+pub use twin::{TwinOptions, Version};
 
 /// What a load is.
 #[derive(Clone)]
@@ -76,6 +78,8 @@ pub struct LoadOptions {
     pub retry_delay: Duration,
     /// After the last new event, how long answers are still waited for.
     pub settle: Duration,
+    /// Every connection is a whole gateway with WSO2's agent, which makes its own frames and connections.
+    pub agent: Option<TwinOptions>,
 }
 
 impl LoadOptions {
@@ -102,6 +106,7 @@ impl LoadOptions {
             reply_timeout: Duration::from_secs(30),
             retry_delay: Duration::from_millis(50),
             settle: Duration::from_secs(30),
+            agent: None,
         }
     }
 
@@ -197,7 +202,11 @@ impl Load {
         });
         let mut agents = JoinSet::new();
         for i in 0..shared.options.connections {
-            agents.spawn(Agent::new(Arc::clone(&shared), i, start).live());
+            let shared = Arc::clone(&shared);
+            match shared.options.agent.clone() {
+                Some(agent) => agents.spawn(twin::live(shared, agent, i, start)),
+                None => agents.spawn(Agent::new(shared, i, start).live()),
+            };
         }
         if let Some(duration) = shared.options.duration {
             let stop = shared.stop.clone();

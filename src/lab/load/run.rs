@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::time::{Instant, interval_at, sleep};
 
-use super::{Load, LoadCounts, LoadOptions, LoadReport};
+use super::{Load, LoadCounts, LoadOptions, LoadReport, TwinOptions};
 use crate::lab::args::LoadArgs;
 use crate::lab::event::Events;
 use crate::lab::{micros, per_second, signalled};
@@ -46,7 +46,12 @@ pub(in crate::lab) async fn run_telling(
     args: LoadArgs,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Failure> {
-    let dialer = Dialer::new(args.client_tls()?, SocketOptions::default());
+    let sockets = SocketOptions {
+        // The agent does not set TCP_NODELAY.
+        nodelay: args.agent.is_none(),
+        ..SocketOptions::default()
+    };
+    let dialer = Dialer::new(args.client_tls()?, sockets);
     // Events are dated now: newer Traffic Managers drop old ones.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let timestamp_ms = i64::try_from(now.as_millis()).unwrap_or(0);
@@ -64,6 +69,7 @@ pub(in crate::lab) async fn run_telling(
         duration: args.duration,
         events: Events::new(args.sizes(), timestamp_ms),
         reply_timeout: args.reply_timeout,
+        agent: args.agent.map(TwinOptions::new),
         ..LoadOptions::new(dialer, args.target.clone())
     };
     let load = Load::start(options);
@@ -105,10 +111,11 @@ pub(in crate::lab) async fn run_telling(
             _ = ticks.tick() => {
                 let now = handle.counts();
                 tell(&format!(
-                    "{:>10} events/s  {:>12} acked  {:>6} sent again",
+                    "{:>10} events/s  {:>12} acked  {:>6} sent again  {:>6} refused by the agent",
                     now.events_acked - last,
                     now.events_acked,
-                    now.events_resent
+                    now.events_resent,
+                    now.queue_full
                 ));
                 last = now.events_acked;
             }
@@ -151,7 +158,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "sent again {}, session errors {}, refused {}, given up {}, resets {}, late replies {}, acked by FIN {}",
+            "refused by the agent {}, sent again {}, session errors {}, refused {}, given up {}, resets {}, late replies {}, acked by FIN {}",
+            c.queue_full,
             c.events_resent,
             c.session_errors,
             c.refused,

@@ -1,0 +1,38 @@
+//! The agent's pool of connections to one URL: last in, first out, never validated.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::lock;
+use crate::net::Stream;
+
+/// Idle connections, and since when.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<Vec<(Stream, Instant)>>);
+
+impl Pool {
+    /// The connection used last. Whether its peer is still there nobody asks.
+    pub(super) fn borrow(&self) -> Option<Stream> {
+        lock(&self.0).pop().map(|(stream, _)| stream)
+    }
+
+    /// Broken ones come back, too.
+    pub(super) fn give_back(&self, stream: Stream) {
+        lock(&self.0).push((stream, Instant::now()));
+    }
+
+    /// Closes everything that is idle.
+    pub(super) fn clear(&self) {
+        lock(&self.0).clear();
+    }
+
+    /// Closes, every `period`, what was idle for `min_idle`. Never ends.
+    pub(super) async fn evict(&self, period: Duration, min_idle: Duration) {
+        loop {
+            sleep(period).await;
+            lock(&self.0).retain(|(_, since)| since.elapsed() < min_idle);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The twin has the agent's habits, each in virtual time against a Traffic Manager of the laboratory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{TwinOptions, Version};
+use crate::config::Url;
+use crate::lab::sink::Answer;
+use crate::lab::{Close, Events, Judge, Load, LoadOptions, Network, Oracle, Sink, SinkOptions, Sizes, args};
+use crate::net::{ClientTls, Dialer};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One gateway at 1,000 events/s before Traffic Managers on ports of a simulated network.
+struct Lab {
+    network: Network,
+    judge: Judge,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let events = Events::new(Sizes::Typical, 0);
+        Self {
+            network: Network::new(),
+            judge: Judge::new(Oracle::new(events, &["tm"], false)),
+        }
+    }
+
+    fn sink(&self, port: u16) -> Sink {
+        Sink::start(SinkOptions {
+            data: self.network.opener(port),
+            ..SinkOptions::local().judged_by(&self.judge, 0)
+        })
+        .unwrap()
+    }
+
+    fn load(&self, agent: TwinOptions) -> Load {
+        let tls = ClientTls::trusting_nobody().unwrap();
+        let dialer = Dialer::over(Arc::new(self.network.clone()), tls);
+        Load::start(LoadOptions {
+            rate: Some(1_000.0),
+            agent: Some(agent),
+            settle: Duration::from_secs(120),
+            ..LoadOptions::new(dialer, url(9611)).judged_by(&self.judge)
+        })
+    }
+}
+
+fn url(port: u16) -> Url {
+    args::url(&format!("tcp://tm:{port}")).unwrap()
+}
+
+/// How long it takes until more events are answered ok.
+async fn silence(load: &Load) -> Duration {
+    let (begin, before) = (Instant::now(), load.counts().events_acked);
+    let more = async {
+        while load.counts().events_acked == before {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(100 * SECOND, more)
+        .await
+        .expect("no event was answered for 100 s");
+    begin.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_published_in_batches_of_at_most_200_on_one_connection() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    sink.set(|b| b.delay = Duration::from_millis(500));
+    let load = lab.load(TwinOptions::new(Version::V5_4));
+    sleep(4 * SECOND).await;
+    sink.set(|b| b.delay = Duration::ZERO);
+    sleep(4 * SECOND).await;
+    load.stop();
+    let counts = load.finish().await.counts;
+    let verdict = lab.judge.verdict(None);
+    assert!(verdict.ok() && verdict.acked >= 7_990, "{verdict}");
+    assert_eq!((counts.queue_full, counts.events_resent), (0, 0));
+    assert!(counts.frames_acked * 200 >= counts.events_acked, "{counts:?}");
+    // The login, the one that publishes, and a probe.
+    assert_eq!((counts.connections, counts.logins), (3, 1), "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_the_newest_events() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions {
+        queue_size: 2_048,
+        ..TwinOptions::new(Version::V5_4)
+    });
+    sleep(SECOND).await;
+    sink.set(|b| b.answer(Answer::Stall));
+    sleep(10 * SECOND).await;
+    sink.set(|b| b.answer(Answer::Ok));
+    sleep(SECOND).await;
+    load.stop();
+    let counts = load.finish().await.counts;
+    let verdict = lab.judge.verdict(None);
+    assert!(verdict.ok(), "{verdict}");
+    assert_eq!(verdict.acked, verdict.issued, "what was refused was never issued");
+    // 10 s x 1,000 events, less the queue and the frame that waits for its answer.
+    assert!((7_700..=8_000).contains(&counts.queue_full), "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reset_one_attempt_10_ms_later_is_enough_where_the_port_is_open() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions::new(Version::V5_4));
+    sleep(12 * SECOND).await;
+    sink.cut(Close::Rst);
+    assert!(silence(&load).await < Duration::from_millis(30));
+    load.stop();
+    let counts = load.finish().await.counts;
+    assert_eq!((counts.resets, counts.queue_full), (1, 0), "{counts:?}");
+    assert!(lab.judge.verdict(None).ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_refused_login_the_next_attempt_comes_30_s_later() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions::new(Version::V5_4));
+    sleep(SECOND).await;
+    sink.kill(Close::Rst).await;
+    sleep(Duration::from_millis(300)).await;
+    sink.revive().await;
+    let silence = silence(&load).await;
+    assert!((29 * SECOND..31 * SECOND).contains(&silence), "{silence:?}");
+    load.stop();
+    let counts = load.finish().await.counts;
+    assert_eq!(counts.login_failures, 1, "{counts:?}");
+    let verdict = lab.judge.verdict(None);
+    assert!(verdict.ok() && verdict.acked == verdict.issued, "{verdict}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_within_5_s_of_a_login_costs_30_s_because_the_pooled_login_connection_is_gone_too() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions::new(Version::V5_4));
+    sleep(2 * SECOND).await;
+    sink.cut(Close::Rst);
+    let silence = silence(&load).await;
+    assert!((29 * SECOND..31 * SECOND).contains(&silence), "{silence:?}");
+    load.stop();
+    let _ = load.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fin_in_place_of_an_answer_is_an_ok_and_loses_the_batch() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions::new(Version::V5_4));
+    sleep(SECOND).await;
+    sink.set(|b| b.answer(Answer::Stall));
+    sleep(SECOND / 2).await;
+    sink.cut(Close::Fin);
+    sink.set(|b| b.answer(Answer::Ok));
+    sleep(SECOND).await;
+    load.stop();
+    let counts = load.finish().await.counts;
+    assert!(
+        counts.acked_by_fin >= 1 && counts.events_resent == 0,
+        "{counts:?}"
+    );
+    assert_eq!(counts.resets, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_session_costs_a_login_and_the_batch_goes_again_at_once() {
+    for version in [Version::V5_4, Version::V6_1] {
+        let lab = Lab::new();
+        let sink = lab.sink(9611);
+        let load = lab.load(TwinOptions::new(version));
+        sleep(SECOND).await;
+        sink.expire_sessions();
+        sleep(SECOND).await;
+        load.stop();
+        let counts = load.finish().await.counts;
+        assert_eq!((counts.session_errors, counts.logins), (1, 2), "{counts:?}");
+        assert!(
+            counts.events_resent <= 200 && counts.queue_full == 0,
+            "{counts:?}"
+        );
+        let verdict = lab.judge.verdict(None);
+        assert!(verdict.ok(), "{verdict}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_other_exception_empties_the_pool_and_costs_a_login() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions::new(Version::V5_4));
+    sleep(SECOND).await;
+    let class = "org.wso2.carbon.databridge.commons.exception.TransportException".into();
+    let message = "draining".into();
+    sink.set(|b| b.answer_times(Answer::Error { class, message }, 1));
+    sleep(SECOND).await;
+    load.stop();
+    let counts = load.finish().await.counts;
+    assert_eq!(
+        (counts.logins, counts.queue_full, counts.resets),
+        (2, 0, 0),
+        "{counts:?}"
+    );
+    assert!(counts.events_resent > 0, "{counts:?}");
+    let verdict = lab.judge.verdict(None);
+    assert_eq!(verdict.acked, verdict.issued, "{verdict}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn agent_6_1_never_publishes_again_after_a_reset() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions {
+        queue_size: 2_048,
+        ..TwinOptions::new(Version::V6_1)
+    });
+    sleep(SECOND).await;
+    sink.cut(Close::Rst);
+    sleep(SECOND / 10).await;
+    let before = load.counts().events_acked;
+    sleep(60 * SECOND).await;
+    assert_eq!(load.counts().events_acked, before);
+    assert!(load.counts().queue_full > 55_000, "{:?}", load.counts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_were_idle_for_5_s_are_closed_by_the_next_eviction() {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load(TwinOptions::new(Version::V5_4));
+    sleep(4 * SECOND).await;
+    assert_eq!(
+        sink.open_connections(),
+        2,
+        "one that publishes, one that has logged in"
+    );
+    sleep(8 * SECOND).await;
+    assert_eq!(sink.open_connections(), 1, "the one that publishes");
+    drop(load);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_two_sends_a_failed_batch_to_the_other_at_once() {
+    let lab = Lab::new();
+    let (first, second) = (lab.sink(9611), lab.sink(9612));
+    let load = lab.load(TwinOptions {
+        others: vec![(url(9612), url(9612))],
+        ..TwinOptions::new(Version::V5_4)
+    });
+    sleep(SECOND).await;
+    assert!(
+        first.counts().frames_ok > 10 && second.counts().frames_ok > 10,
+        "both are used"
+    );
+    first.kill(Close::Rst).await;
+    sleep(10 * SECOND).await;
+    load.stop();
+    let counts = load.finish().await.counts;
+    assert_eq!(counts.queue_full, 0, "{counts:?}");
+    let verdict = lab.judge.verdict(None);
+    assert!(verdict.ok() && verdict.acked == verdict.issued, "{verdict}");
+}
