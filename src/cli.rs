@@ -55,6 +55,12 @@ pub enum Command {
     /// Relay: run weir in the foreground
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Hold the ports, run weir in a process of its own, and start it again when it dies: for containers
+    ///
+    /// No gateway is refused meanwhile. SIGTERM, SIGINT and SIGHUP are passed on. SIGUSR2 starts what lies at the path
+    /// of this program beside the process that runs; when that is ready, the old one drains and ends.
+    #[command(after_long_help = SUPERVISE_EXAMPLES)]
+    Supervise(RunArgs),
     /// Say whether a configuration is valid, and what it means
     ///
     /// Lists every problem with line and key, or prints the effective fan-out: which group, which Traffic
@@ -104,6 +110,13 @@ Examples:
   weir run --deployment-toml /opt/gateway/repository/conf/deployment.toml
   weir run --config weir.toml --sys carbon.home=/opt/apim --secrets-dir /run/secrets
   weir run --config weir.toml --log-level weir::egress=debug,info --log-format json";
+
+const SUPERVISE_EXAMPLES: &str = "\
+Examples:
+  weir supervise --config /etc/weir/weir.toml
+  kill -USR2 1     upgrade: a new process beside the old one
+
+Exit codes: those of `weir run`; 128 and the number of a signal when that ended it";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

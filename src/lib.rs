@@ -24,6 +24,8 @@
 //! **The return leg.** [`decisions`] relays the gateways' AMQP connections to the Traffic Managers' brokers, frame by
 //! frame, with a heartbeat on each side and a hold while no broker answers. It knows nothing of events.
 //!
+//! **Around it.** [`supervise`] is a parent process that holds the ports while weir is started again.
+//!
 //! **Beside it.** [`check`] is `weir check`. [`lab`] is the laboratory: load generator, stand-in Traffic Manager,
 //! fault proxy and the oracle that says whether anything was lost; `weir load`, `weir sink` and the tests are made
 //! of it, and [`demo`], which plays it all in one process.
@@ -48,6 +50,7 @@ pub mod net;
 pub mod output;
 pub mod relay;
 pub mod status;
+pub mod supervise;
 pub mod tap;
 pub mod telemetry;
 pub mod wire;

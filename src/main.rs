@@ -7,6 +7,7 @@ use clap::Parser;
 use tokio::runtime::{Builder, LocalOptions};
 use weir::app::{self, Files};
 use weir::cli::{self, Cli, Command, ConfigArgs, RunArgs};
+use weir::config::Config;
 use weir::output::{self, Failure};
 use weir::{check, demo};
 
@@ -16,7 +17,8 @@ fn main() -> ExitCode {
         Err(said) => return help(&said),
     };
     match cli.command {
-        Command::Run(args) => run(&args),
+        Command::Run(args) => run(&args, app::run),
+        Command::Supervise(args) => run(&args, weir::supervise::run),
         Command::Check(args) => {
             let (connect, json) = (args.connect, args.json);
             check::run(&files(&args.config), check::Options { connect, json })
@@ -42,9 +44,9 @@ fn help(said: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(args: &RunArgs) -> ExitCode {
+fn run(args: &RunArgs, run: fn(&Files, &dyn Fn(&mut Config)) -> ExitCode) -> ExitCode {
     let (level, format) = (args.log_level.clone(), args.log_format);
-    app::run(&files(&args.config), &move |config| {
+    run(&files(&args.config), &move |config| {
         if let Some(level) = &level {
             config.log.level.clone_from(level);
         }

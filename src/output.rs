@@ -9,6 +9,9 @@ use std::io::{self, ErrorKind, Write};
 /// Something failed.
 pub const FAILED: u8 = 1;
 
+/// The arguments or the configuration are wrong, and nothing was done.
+pub const MISCONFIGURED: u8 = 2;
+
 /// Stdout was closed before everything was written: 128 + SIGPIPE, as a shell says it of other programs.
 pub const CLOSED: u8 = 141;
 

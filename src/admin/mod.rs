@@ -49,6 +49,7 @@ use crate::control::{Control, Facts, ReloadRequest};
 use crate::decisions::DecisionsHandle;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
+use crate::net::Ports;
 use crate::telemetry::LogHandle;
 
 /// What the admin port can reach.
@@ -77,8 +78,10 @@ pub struct Handles {
 /// # Errors
 ///
 /// What went wrong and what to do, naming the key `admin.listen`.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|e| {
+pub fn bind(address: SocketAddr, ports: &Ports) -> Result<TcpListener, String> {
+    let opened = ports.open(address, 1).map(|mut sockets| sockets.pop());
+    let opened = opened.and_then(|socket| socket.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+    opened.map_err(|e| {
         let port = address.port();
         let advice = match e.kind() {
             io::ErrorKind::AddrInUse => format!(

@@ -5,6 +5,7 @@
 //! ends of anything.
 
 mod files;
+pub(crate) mod given;
 mod limits;
 mod notify;
 mod panics;
@@ -32,6 +33,7 @@ use crate::status::Snapshot;
 use crate::telemetry::LogHandle;
 
 pub use files::Files;
+pub use given::Given;
 pub use run::run;
 
 /// Why weir could not start.
@@ -95,11 +97,24 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 impl Weir {
-    /// Starts everything; when it returns, weir serves.
+    /// Starts everything on ports of its own; when it returns, weir serves.
     ///
     /// # Errors
     /// A port or a certificate that cannot be used, with the key that names it.
     pub fn start(config: Config, warnings: Vec<String>, log: LogHandle) -> Result<Self, StartError> {
+        Self::start_with(config, warnings, log, &Given::default())
+    }
+
+    /// The same with what whoever started this process has given it.
+    ///
+    /// # Errors
+    /// As [`Weir::start`].
+    pub fn start_with(
+        config: Config,
+        warnings: Vec<String>,
+        log: LogHandle,
+        given: &Given,
+    ) -> Result<Self, StartError> {
         let wrong = |e: &dyn std::fmt::Display| StartError::Configuration(e.to_string());
         let client_tls = ClientTls::load(&config.tls).map_err(StartError::Tls)?;
         let mut facts = Facts {
@@ -114,17 +129,18 @@ impl Weir {
             Some(_) => Some(Certificates::load(&config, &mut facts)?),
         };
         let admin_socket = match &config.admin {
-            Some(admin) => Some(admin::bind(admin.listen).map_err(StartError::Configuration)?),
+            Some(admin) => Some(admin::bind(admin.listen, &given.ports).map_err(StartError::Configuration)?),
             None => None,
         };
-        let sockets = threads::Sockets::open(&config).map_err(|e| wrong(&e))?;
+        let sockets = threads::Sockets::open(&config, &given.ports).map_err(|e| wrong(&e))?;
         let mut addresses = Addresses {
             tcp: sockets.tcp_address(),
             tls: sockets.tls_address(),
             admin: admin_socket.as_ref().and_then(|s| s.local_addr().ok()),
             ..Addresses::default()
         };
-        let secret = config.auth.session_secret.as_ref().map(|s| s.expose());
+        let own = config.auth.session_secret.as_ref().map(|s| s.expose());
+        let secret = own.or(given.session_secret.as_deref());
         let tokens = Arc::new(Tokens::new(secret).map_err(StartError::System)?);
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
@@ -135,6 +151,7 @@ impl Weir {
                     tls: client_tls.clone(),
                     acceptor: certificates.as_ref().map(|c| c.amqp.clone()),
                     idle_probe: Some(crate::decisions::IDLE_PROBE),
+                    ports: given.ports.clone(),
                 };
                 let handle = threads::decisions(wanted, network, &lifecycle).map_err(|e| wrong(&e))?;
                 (addresses.decisions, addresses.decisions_tls) = handle.local_addrs();

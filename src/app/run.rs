@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files::{Contents, Seen};
+use super::given::{Parent, Word};
 use super::notify::Notify;
-use super::{Files, StartError, Weir, panics};
+use super::{Files, Given, StartError, Weir, panics};
 use crate::config::Config;
 use crate::config::{Problem, Problems, Warning};
 use crate::control::{ReloadReport, ReloadRequest};
@@ -75,7 +76,14 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
     let drain_timeout = config.drain_timeout;
     let (watched, seen) = (config.clone(), files.contents(&config));
     let groups: Vec<String> = config.groups.iter().map(|g| g.name.clone()).collect();
-    let weir = match Weir::start(config, warnings, log.clone()) {
+    let given = match Given::from_environment() {
+        Ok(given) => given,
+        Err(e) => {
+            tracing::error!("cannot start: {e}");
+            return end(FAILED);
+        }
+    };
+    let weir = match Weir::start_with(config, warnings, log.clone(), &given) {
         Ok(weir) => weir,
         Err(StartError::Tls(e)) => {
             tracing::error!("cannot start: {}", files.locate(&e));
@@ -91,6 +99,9 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
             return end(code);
         }
     };
+    for address in given.ports.unused() {
+        tracing::warn!(%address, "a listening socket was passed that the configuration does not name");
+    }
     let at = weir.addresses();
     let shown = |a: Option<std::net::SocketAddr>| a.map_or("off".to_owned(), |a| a.to_string());
     tracing::info!(
@@ -113,7 +124,14 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
             .clone()
             .keep_alive(supervisor.weir.control().clone()),
     );
-    runtime.block_on(supervisor.run(signals));
+    let word = match given.parent.map(Parent::ready).transpose() {
+        Ok(word) => word,
+        Err(e) => {
+            tracing::error!("cannot start: {e}");
+            return end(FAILED);
+        }
+    };
+    runtime.block_on(supervisor.run(signals, word));
     let last = supervisor.weir.stop();
     // Without waiting: a file that is being read may be on a file system that hangs.
     runtime.shutdown_background();
@@ -152,6 +170,14 @@ fn conclude(failed: bool, last: &Snapshot) -> u8 {
     if left > 0 || failed { FAILED } else { 0 }
 }
 
+/// What the parent says; never, where there is none.
+async fn said(word: Option<oneshot::Receiver<Word>>) -> Word {
+    match word {
+        Some(word) => word.await.unwrap_or(Word::Gone),
+        None => std::future::pending().await,
+    }
+}
+
 struct Signals {
     term: Signal,
     int: Signal,
@@ -182,7 +208,7 @@ struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     /// Returns when weir is drained, is to end at once, or has failed.
-    async fn run(&mut self, signals: Signals) {
+    async fn run(&mut self, signals: Signals, word: Option<oneshot::Receiver<Word>>) {
         let Signals {
             mut term,
             mut int,
@@ -195,6 +221,10 @@ impl Supervisor<'_> {
             biased;
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
+            said = said(word) => match said {
+                Word::Succeeded => "a successor serves",
+                Word::Gone => "the supervising process has ended",
+            },
             // Nobody else stops it while this runs.
             () = stopped.cancelled() => return,
             () = self.follow(&mut hup, &mut requests) => return,

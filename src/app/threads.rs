@@ -17,7 +17,7 @@ use crate::ingress::Hashing;
 use crate::ingress::token::Tokens;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::net::{Acceptor, ClientTls, Dialer, Listener, SocketOptions, bind};
+use crate::net::{Acceptor, ClientTls, Dialer, Listener, Ports, SocketOptions};
 use crate::status::Snapshot;
 use crate::worker::{Parts, Worker};
 
@@ -32,12 +32,12 @@ impl Sockets {
     ///
     /// # Errors
     /// Names the key and the address.
-    pub(super) fn open(config: &Config) -> Result<Self, String> {
+    pub(super) fn open(config: &Config, ports: &Ports) -> Result<Self, String> {
         let open = |key: &str, address: Option<SocketAddr>| match address {
             None => Ok(Vec::new()),
-            Some(address) => {
-                open_shared(address, config.workers).map_err(|e| format!("{key} = \"{address}\": {e}"))
-            }
+            Some(address) => ports
+                .open(address, config.workers)
+                .map_err(|e| format!("{key} = \"{address}\": {e}")),
         };
         Ok(Self {
             tcp: open("listen.tcp", config.ingress.tcp)?,
@@ -52,18 +52,6 @@ impl Sockets {
     pub(super) fn tls_address(&self) -> Option<SocketAddr> {
         self.tls.first()?.local_addr().ok()
     }
-}
-
-/// As many sockets on one address; where the port is 0, all get the one the first was given.
-fn open_shared(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    let shared = workers > 1;
-    let first = bind(address, shared)?;
-    let address = first.local_addr()?;
-    let mut sockets = vec![first];
-    for _ in 1..workers {
-        sockets.push(bind(address, shared)?);
-    }
-    Ok(sockets)
 }
 
 /// What the threads are made of.

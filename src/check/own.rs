@@ -20,7 +20,7 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The ports, and those of a weir that runs on this host.
 pub(super) async fn section(config: &Config, keys: &Keys) -> (Section, Option<Vec<u16>>) {
-    let ports = ports(config);
+    let ports = config.ports();
     // Each socket closes before the next one opens, and before anything can connect for long.
     let tried: Vec<io::Result<()>> = ports.iter().map(|(_, at)| bind(*at, false).map(drop)).collect();
     let taken = tried
@@ -47,19 +47,6 @@ pub(super) async fn section(config: &Config, keys: &Keys) -> (Section, Option<Ve
         section.rows.push(row);
     }
     (section, running)
-}
-
-/// Every address weir would listen on, and the key that sets it.
-fn ports(config: &Config) -> Vec<(&'static str, SocketAddr)> {
-    let decisions = config.decisions.as_ref();
-    let all = [
-        ("listen.tcp", config.ingress.tcp),
-        ("listen.tls", config.ingress.tls),
-        ("decisions.listen", decisions.and_then(|d| d.listen)),
-        ("decisions.listen_tls", decisions.and_then(|d| d.listen_tls)),
-        ("admin.listen", config.admin.as_ref().map(|a| a.listen)),
-    ];
-    all.into_iter().filter_map(|(key, at)| Some((key, at?))).collect()
 }
 
 /// `running`: the ports of a weir that runs on this host.

@@ -84,6 +84,22 @@ pub struct Config {
     pub drain_timeout: Duration,
 }
 
+impl Config {
+    /// Every address weir listens on, and the key that sets it.
+    #[must_use]
+    pub fn ports(&self) -> Vec<(&'static str, SocketAddr)> {
+        let decisions = self.decisions.as_ref();
+        let all = [
+            ("listen.tcp", self.ingress.tcp),
+            ("listen.tls", self.ingress.tls),
+            ("decisions.listen", decisions.and_then(|d| d.listen)),
+            ("decisions.listen_tls", decisions.and_then(|d| d.listen_tls)),
+            ("admin.listen", self.admin.as_ref().map(|a| a.listen)),
+        ];
+        all.into_iter().filter_map(|(key, at)| Some((key, at?))).collect()
+    }
+}
+
 /// The listeners and what a gateway connection may cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ingress {

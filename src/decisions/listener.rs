@@ -14,7 +14,7 @@ use super::room::Room;
 use super::session;
 use crate::config::Decisions;
 use crate::lifecycle::{Phase, Vital};
-use crate::net::{Acceptor, Listener, SocketOptions, bind, out_of_descriptors};
+use crate::net::{Acceptor, Listener, Ports, SocketOptions, out_of_descriptors};
 
 /// How long accepting rests when the process is out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -49,8 +49,10 @@ fn client_options(config: &Decisions) -> SocketOptions {
 }
 
 /// Opens a port; gateways are accepted once [`serve`] runs.
-pub(super) fn open(addr: SocketAddr, config: &Decisions) -> io::Result<Listener> {
-    Listener::from_std(bind(addr, false)?, client_options(config))
+pub(super) fn open(addr: SocketAddr, config: &Decisions, ports: &Ports) -> io::Result<Listener> {
+    let socket = ports.open(addr, 1)?.pop();
+    let socket = socket.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Listener::from_std(socket, client_options(config))
 }
 
 /// Serves a port until its door is closed or weir stops.
@@ -103,13 +105,15 @@ async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Opti
                     _ = refusing.changed() => {}
                 }
             }
-            (Phase::Starting | Phase::Ready, None) if !refuse => match open(bound, &room.config()) {
-                Ok(again) => listener = Some(again),
-                Err(error) => {
-                    tracing::warn!(%error, "the port is not free yet, tried again");
-                    sleep(REBIND_PAUSE).await;
+            (Phase::Starting | Phase::Ready, None) if !refuse => {
+                match open(bound, &room.config(), &room.ports) {
+                    Ok(again) => listener = Some(again),
+                    Err(error) => {
+                        tracing::warn!(%error, "the port is not free yet, tried again");
+                        sleep(REBIND_PAUSE).await;
+                    }
                 }
-            },
+            }
             // The port closes, so that gateways are refused and go elsewhere at once.
             (Phase::Draining { .. } | Phase::Starting | Phase::Ready, _) => {
                 listener = None;

@@ -48,7 +48,7 @@ use self::room::{Room, over};
 use self::stage::Leave;
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Lifecycle;
-use crate::net::{Acceptor, ClientTls};
+use crate::net::{Acceptor, ClientTls, Ports};
 
 /// A session whose broker was removed from the configuration leaves at a quiet moment, or after this long.
 const REMOVED_LEAVE_WITHIN: Duration = Duration::from_secs(30);
@@ -64,6 +64,8 @@ pub struct Network {
     /// How often a broker is probed that no gateway is connected to, usually [`IDLE_PROBE`]; `None` = not before a
     /// gateway needs it.
     pub idle_probe: Option<Duration>,
+    /// Where listening sockets come from.
+    pub ports: Ports,
 }
 
 /// The running return leg.
@@ -97,8 +99,9 @@ pub fn start(config: Decisions, network: Network, life: &Lifecycle) -> io::Resul
         tls,
         acceptor,
         idle_probe,
+        ports,
     } = network;
-    let room = Arc::new(Room::new(config.clone(), tls, idle_probe, life.watch()));
+    let room = Arc::new(Room::new(config.clone(), tls, ports, idle_probe, life.watch()));
     let runtime = tokio::runtime::Handle::current();
     let inner = Inner {
         room,
@@ -197,8 +200,9 @@ impl Inner {
             wants(&doors.tcp, config.listen),
             wants(&doors.tls, config.listen_tls),
         );
-        let bound_tcp = tcp.map(|addr| listener::open(addr, config)).transpose()?;
-        let bound_tls = tls.map(|addr| listener::open(addr, config)).transpose()?;
+        let open = |addr| listener::open(addr, config, &self.room.ports);
+        let bound_tcp = tcp.map(open).transpose()?;
+        let bound_tls = tls.map(open).transpose()?;
         let serve = |listener, wanted, acceptor| {
             let vital = self.life.vital("a listener of the return leg");
             listener::serve(Arc::clone(&self.room), wanted, listener, acceptor, vital)

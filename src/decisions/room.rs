@@ -16,7 +16,7 @@ use super::probe::Probes;
 use super::status::BrokerStatus;
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Phase;
-use crate::net::{ClientTls, Dialer};
+use crate::net::{ClientTls, Dialer, Ports};
 
 /// How long WSO2's client waits for a broker that accepted its connection, unless it is told otherwise.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ const FAILOVER_TRIES: u32 = 5;
 pub(super) struct Room {
     pub(super) config: watch::Sender<Arc<Decisions>>,
     tls: ClientTls,
+    pub(super) ports: Ports,
     pub(super) brokers: Brokers,
     pub(super) probes: Probes,
     pub(super) ledger: Arc<Ledger>,
@@ -40,6 +41,7 @@ impl Room {
     pub(super) fn new(
         config: Decisions,
         tls: ClientTls,
+        ports: Ports,
         idle_probe: Option<Duration>,
         phase: watch::Receiver<Phase>,
     ) -> Self {
@@ -47,6 +49,7 @@ impl Room {
             ledger: Ledger::new(config.brokers.iter().map(Url::to_string)),
             config: watch::Sender::new(Arc::new(config)),
             tls,
+            ports,
             brokers: Brokers::default(),
             probes: Probes::new(idle_probe),
             phase,

@@ -7,6 +7,7 @@
 mod error;
 mod info;
 mod keystore;
+mod ports;
 mod stream;
 mod tcp;
 mod tls;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 pub use error::{DialClass, DialError};
 pub use info::{CertificateInfo, hex, sha256};
+pub use ports::{Ports, pass, receive};
 pub use stream::{LINGER, MemoryIo, Raw, Stream};
 pub use tcp::{Listener, MemoryListener, SocketOptions, bind, connect, out_of_descriptors, resolve};
 pub use tls::{Acceptor, ClientTls, ServerTls, TlsError};

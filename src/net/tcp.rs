@@ -67,8 +67,8 @@ impl SocketOptions {
 
 /// Opens a listening socket: non-blocking, SO_REUSEADDR, backlog 1024.
 ///
-/// With `reuse_port` several sockets of this process may share the address and the kernel spreads
-/// connections over them; without it a second listener on the address is an error.
+/// With `reuse_port` several sockets of one user may share the address and the kernel spreads connections over
+/// them; without it a second listener on the address is an error.
 ///
 /// # Errors
 /// Names the address and, where it is known, what to do.

@@ -190,7 +190,7 @@ fn other_paths_and_methods_are_answered_with_what_there_is() {
 fn a_port_in_use_is_named_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = weir::admin::bind(address).unwrap_err();
+    let error = weir::admin::bind(address, &weir::net::Ports::default()).unwrap_err();
     assert!(
         error.contains("admin.listen") && error.contains(&address.to_string()),
         "{error}"

@@ -12,6 +12,7 @@ use weir::config::{Config, LogFormat};
 use weir::control::{Command, Control, Facts, ReloadReport, ReloadRequest};
 use weir::lifecycle::Lifecycle;
 use weir::metrics::Metrics;
+use weir::net::Ports;
 use weir::status::Snapshot;
 use weir::telemetry;
 
@@ -75,7 +76,7 @@ impl Weir {
         lifecycle.ready();
         let config = watch::Sender::new(Arc::new(fixture::config(token)));
         let facts = watch::Sender::new(Facts::new(SystemTime::now()));
-        let listener = admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = admin::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &Ports::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let handles = Handles {
             control,

@@ -13,7 +13,7 @@ use weir::config::{Decisions, Heartbeat, Policy, Scheme, Url};
 use weir::decisions::frame::{HEADER_0_9_1, HEARTBEAT};
 use weir::decisions::{DecisionsHandle, IDLE_PROBE, Network, Status, start};
 use weir::lifecycle::Lifecycle;
-use weir::net::{Acceptor, ClientTls};
+use weir::net::{Acceptor, ClientTls, Ports};
 
 pub(crate) use super::frames::*;
 
@@ -98,6 +98,7 @@ impl Weir {
             tls,
             acceptor,
             idle_probe,
+            ports: Ports::default(),
         };
         let handle = start(config.clone(), network, &life).unwrap();
         Self { handle, life, config }

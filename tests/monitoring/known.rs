@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir::decisions::Network;
 use weir::lifecycle::Lifecycle;
 use weir::metrics::{Kind, Metric, Metrics};
-use weir::net::ClientTls;
+use weir::net::{ClientTls, Ports};
 
 use crate::query;
 use crate::support::{Bed, Plan, scrape, story};
@@ -52,6 +52,7 @@ impl Known {
                 tls: ClientTls::trusting_nobody().unwrap(),
                 acceptor: None,
                 idle_probe: None,
+                ports: Ports::default(),
             };
             let decisions = bed.config.decisions.clone().unwrap();
             let leg = weir::decisions::start(decisions, network, &Lifecycle::new()).unwrap();

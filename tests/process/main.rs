@@ -15,5 +15,6 @@ mod service;
 mod soaking;
 mod starting;
 mod stdout;
+mod supervising;
 #[path = "../support/mod.rs"]
 mod support;

@@ -284,6 +284,15 @@ pub fn dialer() -> Dialer {
     Dialer::new(ClientTls::trusting_nobody().unwrap(), SocketOptions::default())
 }
 
+/// As WSO2's agent connects: with Nagle's algorithm.
+pub fn agents_dialer() -> Dialer {
+    let options = SocketOptions {
+        nodelay: false,
+        ..SocketOptions::default()
+    };
+    Dialer::new(ClientTls::trusting_nobody().unwrap(), options)
+}
+
 pub fn url(address: SocketAddr) -> Url {
     Url {
         scheme: Scheme::Tcp,

@@ -1,7 +1,8 @@
 //! The built binary as a process: its configuration in a directory of its own, its log read line by line,
 //! its signals, its end. Whatever happens to the test, the process does not outlive it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -42,6 +43,10 @@ pub struct Start {
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
     pub stderr: Stderr,
+    /// `weir supervise` in place of `weir run`.
+    pub supervised: bool,
+    /// A listening socket that is passed by LISTEN_FDS.
+    pub passed: Option<Arc<TcpListener>>,
 }
 
 /// A running `weir run`.
@@ -167,6 +172,15 @@ impl Process {
         }
     }
 
+    /// Waits for the `times`-th line whose message begins so.
+    pub async fn logged_times(&mut self, message: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.lines(message).len() < times {
+            assert!(Instant::now() < deadline, "{message}: {:#?}", self.log());
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Nobody reads the log from now on, or somebody does again.
     pub fn read_log(&self, reading: bool) {
         self.log.stopped.store(!reading, Ordering::SeqCst);
@@ -254,17 +268,30 @@ pub fn weir(arguments: &[&str]) -> Output {
 }
 
 fn spawn(config: &Path, start: &Start) -> Child {
+    let (stdin, passing) = match &start.passed {
+        None => (Stdio::null(), ""),
+        Some(socket) => (
+            Stdio::from(OwnedFd::from(socket.try_clone().unwrap())),
+            "exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$",
+        ),
+    };
     let mut command = Command::new("sh");
     command
         .arg("-c")
-        .arg(format!("{}\nexec \"$@\"", start.before))
+        .arg(format!("{}\n{passing}\nexec \"$@\"", start.before))
         .arg("sh")
         .args(&start.prefix)
-        .args([WEIR, "run", "--log-format", "json", "--config"])
+        .args([
+            WEIR,
+            if start.supervised { "supervise" } else { "run" },
+            "--log-format",
+            "json",
+            "--config",
+        ])
         .arg(config)
         .args(&start.arguments)
         .envs(start.environment.iter().cloned())
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::null());
     match start.stderr {
         Stderr::Read => command.stderr(Stdio::piped()),

@@ -65,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "decisions",
             "lifecycle",
             "metrics",
+            "net",
             "output",
             "status",
             "tap",
@@ -96,7 +97,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // The laboratory judges the relay, so it may use all of it.
     ("lab", EVERYTHING),
-    ("main", &["admin", "app", "check", "cli", "demo", "lab", "output"]),
+    // A parent process: it reads the configuration for its ports, and starts weir as a user would.
+    ("supervise", &["app", "config", "net", "output", "telemetry"]),
+    (
+        "main",
+        &[
+            "admin",
+            "app",
+            "check",
+            "cli",
+            "config",
+            "demo",
+            "lab",
+            "output",
+            "supervise",
+        ],
+    ),
 ];
 
 /// The room a file belongs to: the folder or file below `src`.

@@ -1,0 +1,94 @@
+//! What a process knows of whoever started it: the sockets it was given, and a parent that wants to hear when it is
+//! ready.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use tokio::sync::oneshot;
+
+use crate::net::{Ports, receive};
+
+/// Set in the environment of a process whose standard input is the channel to its parent.
+pub(crate) const SUPERVISED: &str = "WEIR_SUPERVISED";
+
+/// The secret that signs sessions, in hexadecimal: the same for all processes of one parent.
+const SECRET_BYTES: usize = 64;
+
+/// To the parent: this process serves.
+pub(crate) const READY: u8 = b'R';
+
+/// From the parent: a successor serves.
+pub(crate) const SUCCEEDED: u8 = b'S';
+
+/// What a process was given.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Listening sockets.
+    pub ports: Ports,
+    /// Signs sessions where the configuration has no `auth.session_secret`, so that they outlive the process.
+    pub session_secret: Option<String>,
+    /// The channel to `weir supervise`.
+    pub parent: Option<Parent>,
+}
+
+/// The channel to `weir supervise`.
+#[derive(Debug)]
+pub struct Parent(UnixStream);
+
+/// What a parent may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// A successor serves on the same sockets.
+    Succeeded,
+    /// Nothing more: it has died.
+    Gone,
+}
+
+impl Given {
+    /// By `weir supervise`, by a service manager (LISTEN_FDS), or nothing.
+    ///
+    /// # Errors
+    /// What was promised was not given.
+    pub fn from_environment() -> io::Result<Self> {
+        if std::env::var_os(SUPERVISED).is_none() {
+            return Ok(Self {
+                ports: Ports::of_service_manager()?,
+                ..Self::default()
+            });
+        }
+        let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let mut secret = [0; SECRET_BYTES];
+        let listeners = receive(&channel, &mut secret)?;
+        Ok(Self {
+            ports: Ports::of(listeners)?,
+            session_secret: Some(String::from_utf8_lossy(&secret).into_owned()),
+            parent: Some(Parent(channel)),
+        })
+    }
+}
+
+impl Parent {
+    /// This process serves. Resolves with the parent's next word.
+    ///
+    /// # Errors
+    /// The system has no thread to listen with.
+    pub fn ready(mut self) -> io::Result<oneshot::Receiver<Word>> {
+        // A parent that is gone is heard below.
+        let _ = self.0.write_all(&[READY]);
+        let (tell, word) = oneshot::channel();
+        let listen = move || {
+            let mut byte = [0];
+            let heard = match self.0.read_exact(&mut byte) {
+                Ok(()) if byte == [SUCCEEDED] => Word::Succeeded,
+                _ => Word::Gone,
+            };
+            // Weir may have ended meanwhile.
+            let _ = tell.send(heard);
+        };
+        std::thread::Builder::new()
+            .name("weir-parent".into())
+            .spawn(listen)?;
+        Ok(word)
+    }
+}

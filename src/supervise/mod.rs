@@ -1,0 +1,251 @@
+//! `weir supervise`: a parent that holds the ports, so that no gateway is refused while weir is started again.
+//!
+//! The parent opens the ports of the configuration and starts `weir run` with handles on them. It starts it again when
+//! it dies, passes signals on, reaps, and at SIGUSR2 starts a second process beside the first, which takes over when
+//! it is ready ([`state`]). It has no connections and knows nothing of events. [`Given`](crate::app::Given) is the other end.
+
+mod state;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use rustix::process::{self, Signal, WaitOptions, kill_process, waitpid};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use self::state::{Action, Pid, Processes};
+use crate::app::Files;
+use crate::app::given::{READY, SUCCEEDED, SUPERVISED};
+use crate::config::Config;
+use crate::net::{Ports, hex, pass};
+use crate::output::{self, FAILED, MISCONFIGURED};
+use crate::telemetry;
+
+/// Words of children that wait to be heard.
+const WORDS_MAX: usize = 16;
+
+/// Runs until a signal ends it, and ends with the exit code of the process that served.
+#[must_use]
+pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
+    let config = match files.load() {
+        Ok((mut config, _)) => {
+            adjust(&mut config);
+            config
+        }
+        Err(problems) => {
+            output::note(problems);
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    let log = match telemetry::init(&config.log) {
+        Ok(log) => log,
+        Err(e) => {
+            output::note(format_args!("error: log: {e}"));
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    let code = supervise(files, &config).unwrap_or_else(|e| {
+        tracing::error!("cannot supervise: {e}");
+        FAILED
+    });
+    log.flush();
+    ExitCode::from(code)
+}
+
+fn supervise(files: &Files, config: &Config) -> io::Result<u8> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (tell, words) = mpsc::channel(WORDS_MAX);
+    let mut secret = [0; 32];
+    aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
+    let mut supervisor = Supervisor {
+        files: files.clone(),
+        program: std::env::current_exe()?,
+        arguments: arguments(std::env::args_os().skip(1)),
+        ports: Ports::of_service_manager()?,
+        sockets: HashMap::new(),
+        secret: hex(&secret),
+        channels: HashMap::new(),
+        tell,
+    };
+    supervisor.open(config)?;
+    runtime.block_on(supervisor.run(words))
+}
+
+/// Those of this process, with `run` in the place of `supervise`.
+fn arguments(own: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut own: Vec<OsString> = own.collect();
+    if let Some(command) = own.iter_mut().find(|argument| *argument == "supervise") {
+        *command = "run".into();
+    }
+    own
+}
+
+struct Supervisor {
+    files: Files,
+    /// By its path, so that an upgrade starts what lies there then.
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    /// Where sockets come from: a service manager may have passed some to the parent itself.
+    ports: Ports,
+    /// By the address of the configuration.
+    sockets: HashMap<SocketAddr, TcpListener>,
+    secret: String,
+    channels: HashMap<Pid, UnixStream>,
+    tell: mpsc::Sender<Pid>,
+}
+
+impl Supervisor {
+    /// Until the last process has ended. `ready` hears of those that serve.
+    async fn run(&mut self, mut ready: mpsc::Receiver<Pid>) -> io::Result<u8> {
+        let mut ended = signal(SignalKind::child())?;
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut hup = signal(SignalKind::hangup())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
+        let mut processes = Processes::new(Instant::now());
+        let mut todo = Vec::new();
+        loop {
+            todo.extend(processes.tick(Instant::now()));
+            while let Some(action) = todo.pop() {
+                match action {
+                    Action::End(code) => return Ok(code),
+                    action => self.act(action, &mut processes),
+                }
+            }
+            let due = processes.due();
+            // Biased: who has ended is reaped before anything else is decided.
+            tokio::select! {
+                biased;
+                _ = ended.recv() => {
+                    for (pid, code) in reap() {
+                        self.channels.remove(&pid);
+                        todo.extend(processes.ended(pid, code, Instant::now()));
+                    }
+                }
+                Some(pid) = ready.recv() => todo.extend(processes.ready(pid)),
+                _ = term.recv() => todo.extend(processes.stop()),
+                _ = int.recv() => todo.extend(processes.stop()),
+                _ = hup.recv() => if let Some(pid) = processes.serving() {
+                    send(pid, Signal::HUP);
+                },
+                _ = upgrade.recv() => {
+                    tracing::info!("upgrade: starting a new weir beside the old one");
+                    processes.upgrade(Instant::now());
+                }
+                () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, processes: &mut Processes) {
+        match action {
+            Action::Start => match self.start() {
+                Ok(pid) => {
+                    tracing::info!(pid, "weir started");
+                    processes.started(pid, Instant::now());
+                }
+                Err(e) => {
+                    tracing::error!("cannot start {}: {e}", self.program.display());
+                    processes.not_started(Instant::now());
+                }
+            },
+            Action::Retire(pid) => {
+                // One that is gone is reaped.
+                if let Some(mut channel) = self.channels.get(&pid) {
+                    let _ = channel.write_all(&[SUCCEEDED]);
+                }
+            }
+            Action::Kill(pid) => send(pid, Signal::KILL),
+            Action::Terminate(pid) => send(pid, Signal::TERM),
+            Action::End(_) => {}
+        }
+    }
+
+    /// Starts a process, passes it the sockets, and listens to it on a thread of its own.
+    fn start(&mut self) -> io::Result<Pid> {
+        // A new process reads the configuration as it is now, and may need other ports.
+        if let Ok((config, _)) = self.files.load() {
+            self.open(&config)?;
+        }
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .env(SUPERVISED, "1")
+            .stdin(OwnedFd::from(theirs))
+            .spawn()?;
+        let pid = Pid::try_from(child.id()).map_err(io::Error::other)?;
+        let sockets: Vec<&TcpListener> = self.sockets.values().collect();
+        let passed = pass(&ours, &sockets, self.secret.as_bytes());
+        let mut listening = ours.try_clone()?;
+        self.channels.insert(pid, ours);
+        let tell = self.tell.clone();
+        let listen = move || {
+            let mut byte = [0];
+            while listening.read_exact(&mut byte).is_ok() {
+                if byte == [READY] && tell.blocking_send(pid).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name(format!("weir-child-{pid}"))
+            .spawn(listen)?;
+        if let Err(e) = passed {
+            // It ends by itself when it finds no sockets.
+            tracing::error!(pid, "cannot pass the ports: {e}");
+        }
+        Ok(pid)
+    }
+
+    /// Opens what the configuration names and is not open yet, and closes the rest.
+    fn open(&mut self, config: &Config) -> io::Result<()> {
+        // Not those of the return leg: weir closes them on purpose while no broker answers.
+        let mut wanted = config.ports();
+        wanted.retain(|(key, _)| !key.starts_with("decisions."));
+        self.sockets
+            .retain(|address, _| wanted.iter().any(|(_, port)| port == address));
+        for (key, address) in wanted {
+            // A port that the kernel chooses is chosen by the process that serves.
+            if address.port() != 0 && !self.sockets.contains_key(&address) {
+                let wrong = |e: io::Error| io::Error::new(e.kind(), format!("{key} = \"{address}\": {e}"));
+                self.sockets.extend(
+                    self.ports
+                        .open(address, 1)
+                        .map_err(wrong)?
+                        .pop()
+                        .map(|s| (address, s)),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everybody who has ended, orphans too where this is process 1, with exit codes as a shell gives them.
+fn reap() -> Vec<(Pid, u8)> {
+    let mut ended = Vec::new();
+    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        let by_signal = status.terminating_signal().map(|signal| 128 + signal);
+        let code = by_signal
+            .or(status.exit_status())
+            .and_then(|code| u8::try_from(code).ok());
+        ended.push((pid.as_raw_nonzero().get(), code.unwrap_or(FAILED)));
+    }
+    ended
+}
+
+fn send(pid: Pid, signal: Signal) {
+    if let Some(process) = process::Pid::from_raw(pid)
+        && let Err(e) = kill_process(process, signal)
+    {
+        tracing::warn!(pid, "cannot signal: {e}");
+    }
+}

@@ -1,0 +1,345 @@
+//! PURE: which processes there are, and what is to be done when one starts, is ready, or ends. Time is an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A process that dies before it is ready is started again after this, doubled each time, up to the longest.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// How long a new process may take to be ready beside the old one.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The exit code of a wrong configuration.
+const MISCONFIGURED: u8 = 2;
+
+/// A process, by its number.
+pub(super) type Pid = i32;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Start a process, then call [`Processes::started`] or [`Processes::not_started`].
+    Start,
+    /// This one's successor serves: it may drain and end.
+    Retire(Pid),
+    /// End it at once.
+    Kill(Pid),
+    /// Tell it to end as weir was told.
+    Terminate(Pid),
+    /// Everything is over; the exit code.
+    End(u8),
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    is_ready: bool,
+}
+
+/// The processes of one `weir supervise`.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    serving: Option<Process>,
+    /// Started by an upgrade, and when it must be ready.
+    successor: Option<(Pid, Instant)>,
+    /// Predecessors that drain.
+    retired: Vec<Pid>,
+    /// When to start the next one.
+    start_at: Option<Instant>,
+    upgrading: bool,
+    /// Starts in a row that were not ready.
+    failures: u32,
+    was_ever_ready: bool,
+    stopping: bool,
+    exit_code: u8,
+}
+
+impl Processes {
+    /// Nothing runs; the first start is due.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            start_at: Some(now),
+            ..Self::default()
+        }
+    }
+
+    /// What time alone brings about.
+    pub(super) fn tick(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.start_at.is_some_and(|at| at <= now) {
+            self.start_at = None;
+            actions.push(Action::Start);
+        }
+        if let Some((pid, _)) = self.successor.filter(|(_, deadline)| *deadline <= now) {
+            tracing::error!(
+                pid,
+                "the new weir was not ready within {READY_TIMEOUT:?}; the old one stays"
+            );
+            actions.push(Action::Kill(pid));
+            self.successor = None;
+            self.retired.push(pid);
+        }
+        actions
+    }
+
+    /// When [`Processes::tick`] has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let ready_by = self.successor.map(|(_, deadline)| deadline);
+        self.start_at.into_iter().chain(ready_by).min()
+    }
+
+    pub(super) fn started(&mut self, pid: Pid, now: Instant) {
+        if std::mem::take(&mut self.upgrading) {
+            self.successor = Some((pid, now + READY_TIMEOUT));
+        } else {
+            self.serving = Some(Process { pid, is_ready: false });
+        }
+    }
+
+    /// The process could not be started at all.
+    pub(super) fn not_started(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.upgrading) {
+            self.start_later(now);
+        }
+    }
+
+    pub(super) fn ready(&mut self, pid: Pid) -> Vec<Action> {
+        self.was_ever_ready = true;
+        if let Some(process) = self.serving.as_mut().filter(|p| p.pid == pid) {
+            process.is_ready = true;
+            self.failures = 0;
+            return Vec::new();
+        }
+        if self.successor.is_none_or(|(successor, _)| successor != pid) {
+            return Vec::new();
+        }
+        self.successor = None;
+        self.start_at = None;
+        tracing::info!(pid, "the new weir is ready");
+        let before = self.serving.replace(Process { pid, is_ready: true });
+        let retire = before.map(|old| {
+            self.retired.push(old.pid);
+            Action::Retire(old.pid)
+        });
+        retire.into_iter().collect()
+    }
+
+    /// A process has ended with this exit code (128 and the signal's number where a signal ended it).
+    pub(super) fn ended(&mut self, pid: Pid, code: u8, now: Instant) -> Vec<Action> {
+        self.retired.retain(|retired| *retired != pid);
+        if self.successor.is_some_and(|(successor, _)| successor == pid) {
+            self.successor = None;
+            tracing::error!(
+                pid,
+                code,
+                "the new weir ended before it was ready; the old one stays"
+            );
+        }
+        if let Some(process) = self.serving.take_if(|p| p.pid == pid) {
+            if self.stopping {
+                self.exit_code = code;
+            } else if !self.was_ever_ready && code == MISCONFIGURED {
+                return vec![Action::End(code)];
+            } else if let Some((successor, _)) = self.successor.take() {
+                tracing::error!(pid, code, "weir ended unexpectedly; the new one takes over");
+                self.serving = Some(Process {
+                    pid: successor,
+                    is_ready: false,
+                });
+            } else if process.is_ready {
+                tracing::error!(pid, code, "weir ended unexpectedly: starting it again");
+                self.start_at = Some(now);
+            } else {
+                self.start_later(now);
+                tracing::error!(
+                    pid,
+                    code,
+                    "weir ended before it was ready: starting it again after a pause"
+                );
+            }
+        }
+        if self.stopping && self.serving.is_none() && self.successor.is_none() && self.retired.is_empty() {
+            return vec![Action::End(self.exit_code)];
+        }
+        Vec::new()
+    }
+
+    /// A new process is to take the place of the one that serves.
+    pub(super) fn upgrade(&mut self, now: Instant) {
+        let is_ready = self.serving.as_ref().is_some_and(|p| p.is_ready);
+        if self.stopping || !is_ready || self.upgrading || self.successor.is_some() {
+            tracing::warn!("no upgrade now: weir is starting, stopping, or being upgraded");
+            return;
+        }
+        self.upgrading = true;
+        self.start_at = Some(now);
+    }
+
+    /// Weir was told to end: so is every process. Called again, they are told again.
+    pub(super) fn stop(&mut self) -> Vec<Action> {
+        self.stopping = true;
+        self.start_at = None;
+        let all = self.pids();
+        if all.is_empty() {
+            return vec![Action::End(0)];
+        }
+        all.into_iter().map(Action::Terminate).collect()
+    }
+
+    /// The one that serves.
+    pub(super) fn serving(&self) -> Option<Pid> {
+        self.serving.as_ref().map(|p| p.pid)
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        let successor = self.successor.map(|(pid, _)| pid);
+        let serving = self.serving.iter().map(|p| p.pid);
+        serving
+            .chain(successor)
+            .chain(self.retired.iter().copied())
+            .collect()
+    }
+
+    fn start_later(&mut self, now: Instant) {
+        let delay = BACKOFF_MIN
+            .saturating_mul(1 << self.failures.min(16))
+            .min(BACKOFF_MAX);
+        self.failures += 1;
+        self.start_at = Some(now + delay);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that serves as process 1.
+    fn serving(now: Instant) -> Processes {
+        let mut processes = Processes::new(now);
+        assert_eq!(processes.tick(now), [Action::Start]);
+        processes.started(1, now);
+        assert_eq!(processes.ready(1), []);
+        processes
+    }
+
+    #[test]
+    fn a_process_that_dies_is_started_again_at_once() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        assert_eq!(processes.ended(1, 137, now), []);
+        assert_eq!(processes.due(), Some(now));
+        assert_eq!(processes.tick(now), [Action::Start]);
+    }
+
+    #[test]
+    fn one_that_dies_before_it_is_ready_is_started_later_and_later() {
+        let mut now = Instant::now();
+        let mut processes = serving(now);
+        assert_eq!(processes.ended(1, 1, now), []);
+        let mut delays = Vec::new();
+        for pid in 2..12 {
+            assert_eq!(processes.tick(now), [Action::Start]);
+            processes.started(pid, now);
+            assert_eq!(processes.ended(pid, 1, now), []);
+            delays.push(processes.due().unwrap() - now);
+            now = processes.due().unwrap();
+        }
+        assert_eq!(delays[..3], [100, 200, 400].map(Duration::from_millis));
+        assert_eq!(delays[9], BACKOFF_MAX);
+        processes.tick(now);
+        processes.started(20, now);
+        processes.ready(20);
+        processes.ended(20, 1, now);
+        assert_eq!(
+            processes.due(),
+            Some(now),
+            "one that was ready is started at once"
+        );
+    }
+
+    #[test]
+    fn a_wrong_configuration_at_the_first_start_ends_everything() {
+        let now = Instant::now();
+        let mut processes = Processes::new(now);
+        processes.tick(now);
+        processes.started(1, now);
+        assert_eq!(processes.ended(1, 2, now), [Action::End(2)]);
+    }
+
+    #[test]
+    fn an_upgrade_retires_the_old_one_when_the_new_one_is_ready() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        processes.upgrade(now);
+        assert_eq!(processes.tick(now), [Action::Start]);
+        processes.started(2, now);
+        assert_eq!(processes.serving(), Some(1));
+        assert_eq!(processes.ready(2), [Action::Retire(1)]);
+        assert_eq!(processes.serving(), Some(2));
+        assert_eq!(processes.ended(1, 0, now), []);
+        assert_eq!(processes.due(), None, "the old one is not started again");
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_leaves_the_old_one() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        processes.upgrade(now);
+        processes.tick(now);
+        processes.started(2, now);
+        assert_eq!(processes.ended(2, 2, now), []);
+        assert_eq!((processes.serving(), processes.due()), (Some(1), None));
+
+        processes.upgrade(now);
+        processes.tick(now);
+        processes.started(3, now);
+        assert_eq!(processes.tick(now + READY_TIMEOUT), [Action::Kill(3)]);
+        assert_eq!(processes.ended(3, 137, now), []);
+        assert_eq!((processes.serving(), processes.due()), (Some(1), None));
+
+        processes.upgrade(now);
+        processes.tick(now);
+        processes.not_started(now);
+        assert_eq!((processes.serving(), processes.due()), (Some(1), None));
+    }
+
+    #[test]
+    fn a_second_upgrade_waits_for_the_first() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        processes.upgrade(now);
+        processes.upgrade(now);
+        assert_eq!(processes.tick(now), [Action::Start]);
+        processes.started(2, now);
+        processes.upgrade(now);
+        assert_eq!(processes.tick(now), []);
+    }
+
+    #[test]
+    fn an_old_one_that_dies_during_an_upgrade_leaves_its_place_to_the_new_one() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        processes.upgrade(now);
+        processes.tick(now);
+        processes.started(2, now);
+        assert_eq!(processes.ended(1, 137, now), []);
+        assert_eq!((processes.serving(), processes.due()), (Some(2), None));
+        assert_eq!(processes.ready(2), []);
+    }
+
+    #[test]
+    fn a_stop_is_passed_on_and_ends_with_the_exit_code_of_the_one_that_served() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        processes.upgrade(now);
+        processes.tick(now);
+        processes.started(2, now);
+        processes.ready(2);
+        assert_eq!(processes.stop(), [Action::Terminate(2), Action::Terminate(1)]);
+        assert_eq!(processes.ended(2, 1, now), []);
+        assert_eq!(processes.stop(), [Action::Terminate(1)], "told again");
+        assert_eq!(processes.ended(1, 0, now), [Action::End(1)]);
+    }
+}
