@@ -38,4 +38,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 \
     CMD ["/usr/local/bin/weir", "status"]
 ENTRYPOINT ["/usr/local/bin/weir"]
-CMD ["run"]
+# Keeps the ports open while weir is started again, passes signals on, and reaps.
+CMD ["supervise"]

@@ -3,6 +3,8 @@
 //! Admin port, signals and reload live on a thread of their own and hold a [`Control`]; each worker owns
 //! the receiving end of one [`Command`] channel and answers between two turns of its loop.
 
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -109,6 +111,50 @@ pub struct LastReload {
     pub at: SystemTime,
     /// The changes, or every problem found.
     pub outcome: Result<ReloadReport, Vec<String>>,
+}
+
+/// To `weir supervise`: start a successor.
+pub(crate) const UPGRADE: u8 = b'U';
+
+/// The way to ask `weir supervise` for a successor, and why it refused the last one.
+#[derive(Debug, Clone)]
+pub struct Upgrades {
+    parent: Arc<UnixStream>,
+    refused: Arc<Mutex<Option<String>>>,
+}
+
+impl Upgrades {
+    /// By the channel to the parent.
+    #[must_use]
+    pub fn new(parent: UnixStream) -> Self {
+        Self {
+            parent: Arc::new(parent),
+            refused: Arc::default(),
+        }
+    }
+
+    /// Asks; a refusal of before is forgotten.
+    ///
+    /// # Errors
+    /// The parent is gone.
+    pub fn ask(&self) -> io::Result<()> {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        (&*self.parent).write_all(&[UPGRADE])
+    }
+
+    /// The parent has refused, or the successor has failed.
+    pub fn refuse(&self, why: String) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Why there is no successor, since it was last asked for.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 /// A handle on all workers.

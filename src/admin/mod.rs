@@ -18,6 +18,7 @@
 //! |---|---|---|
 //! | POST | `/reload` | read the configuration again |
 //! | POST, DELETE | `/drain` | start a drain, take it back |
+//! | POST | `/upgrade` | have `weir supervise` start a successor |
 //! | POST | `/endpoints/{group}/{endpoint}/enable`, `…/disable` | switch an endpoint |
 //! | POST | `/tap` | passing events, as long as the caller reads (`tap`) |
 //! | PUT | `/log-level` | body `info` or `weir::egress=debug,info` |
@@ -45,7 +46,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::control::{Control, Facts, ReloadRequest};
+use crate::control::{Control, Facts, ReloadRequest, Upgrades};
 use crate::decisions::DecisionsHandle;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -71,6 +72,8 @@ pub struct Handles {
     pub metrics: Metrics,
     /// The return leg; `None` = it is off.
     pub decisions: Option<DecisionsHandle>,
+    /// The way to `weir supervise`; `None` = it did not start this weir.
+    pub upgrades: Option<Upgrades>,
 }
 
 /// Opens the admin port.

@@ -102,7 +102,14 @@ async fn status(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectI
                 let level = handles.log.level();
                 json(
                     StatusCode::OK,
-                    &Status::new(&look, &config, decisions, level, Instant::now()),
+                    &Status::new(
+                        &look,
+                        &config,
+                        decisions,
+                        handles.upgrades.as_ref(),
+                        level,
+                        Instant::now(),
+                    ),
                 )
             }
             Err(silence) => silence.into_response(),
@@ -147,7 +154,7 @@ async fn readyz(State(handles): State<Arc<Handles>>, RawQuery(query): RawQuery) 
 }
 
 async fn not_found() -> Response {
-    let text = "no such path; there are / /metrics /livez /readyz /status /reload /drain /tap /log-level \
+    let text = "no such path; there are / /metrics /livez /readyz /status /reload /drain /upgrade /tap /log-level \
                 /endpoints/{group}/{endpoint}/enable and …/disable\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }

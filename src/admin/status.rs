@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::config::{Ack, Config, Policy, Shed};
-use crate::control::LastReload;
+use crate::control::{LastReload, Upgrades};
 use crate::decisions;
 use crate::lifecycle::Phase;
 use crate::metrics::Look;
@@ -22,6 +22,11 @@ pub(super) struct Status<'a> {
     phase: &'static str,
     drain_remaining_seconds: Option<f64>,
     version: &'static str,
+    pid: u32,
+    /// By `weir supervise`.
+    supervised: bool,
+    /// Why there is no successor, since `POST /upgrade` last asked for one.
+    upgrade_refused: Option<String>,
     started_at: String,
     uptime_seconds: f64,
     log_level: String,
@@ -84,6 +89,7 @@ impl<'a> Status<'a> {
         look: &'a Look,
         config: &'a Config,
         decisions: Option<decisions::Status>,
+        upgrades: Option<&Upgrades>,
         log_level: String,
         now: Instant,
     ) -> Self {
@@ -96,6 +102,9 @@ impl<'a> Status<'a> {
             phase: look.phase.as_str(),
             drain_remaining_seconds: drain_remaining,
             version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            supervised: upgrades.is_some(),
+            upgrade_refused: upgrades.and_then(Upgrades::refused),
             started_at: utc(facts.started_at),
             uptime_seconds: facts.started_at.elapsed().unwrap_or_default().as_secs_f64(),
             log_level,

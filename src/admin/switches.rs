@@ -36,6 +36,7 @@ pub(super) fn routes() -> Router<Arc<Handles>> {
     Router::new()
         .route("/reload", post(reload))
         .route("/drain", post(drain).delete(undo_drain))
+        .route("/upgrade", post(upgrade))
         .route("/endpoints/{group}/{endpoint}/{switch}", post(endpoint))
         .route("/log-level", get(log_level).put(set_log_level))
         .route("/tap", post(tap::open))
@@ -118,6 +119,28 @@ async fn undo_drain(State(handles): State<Arc<Handles>>) -> Response {
         }
     }
     phase(&handles)
+}
+
+/// Answered before there is a successor: /status tells who serves, or why nobody else does.
+async fn upgrade(State(handles): State<Arc<Handles>>) -> Response {
+    let Some(upgrades) = &handles.upgrades else {
+        return error(
+            StatusCode::CONFLICT,
+            "this weir was not started by `weir supervise`, so nobody can start another beside it; start it anew: with \
+             systemd by `systemctl restart weir` (weir.socket keeps the ports open), else start the new weir first, \
+             which shares the ports, and then send this one SIGTERM",
+        );
+    };
+    match upgrades.ask() {
+        Ok(()) => json(
+            StatusCode::ACCEPTED,
+            &json!({ "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION") }),
+        ),
+        Err(e) => {
+            let text = format!("cannot reach `weir supervise`: {e}");
+            error(StatusCode::SERVICE_UNAVAILABLE, &text)
+        }
+    }
 }
 
 fn phase(handles: &Handles) -> Response {

@@ -7,7 +7,10 @@ use std::os::unix::net::UnixStream;
 
 use tokio::sync::oneshot;
 
+use crate::control::Upgrades;
 use crate::net::{Ports, receive};
+
+pub(crate) use crate::control::UPGRADE;
 
 /// Set in the environment of a process whose standard input is the channel to its parent.
 pub(crate) const SUPERVISED: &str = "WEIR_SUPERVISED";
@@ -20,6 +23,9 @@ pub(crate) const READY: u8 = b'R';
 
 /// From the parent: a successor serves.
 pub(crate) const SUCCEEDED: u8 = b'S';
+
+/// From the parent: no successor, and why; the length of the text in two bytes, then the text.
+pub(crate) const REFUSED: u8 = b'F';
 
 /// What a process was given.
 #[derive(Debug, Default)]
@@ -34,7 +40,10 @@ pub struct Given {
 
 /// The channel to `weir supervise`.
 #[derive(Debug)]
-pub struct Parent(UnixStream);
+pub struct Parent {
+    channel: UnixStream,
+    upgrades: Upgrades,
+}
 
 /// What a parent may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,32 +72,54 @@ impl Given {
         Ok(Self {
             ports: Ports::of(listeners)?,
             session_secret: Some(String::from_utf8_lossy(&secret).into_owned()),
-            parent: Some(Parent(channel)),
+            parent: Some(Parent {
+                upgrades: Upgrades::new(channel.try_clone()?),
+                channel,
+            }),
         })
     }
 }
 
 impl Parent {
+    /// The way to ask for a successor.
+    pub(crate) fn upgrades(&self) -> Upgrades {
+        self.upgrades.clone()
+    }
+
     /// This process serves. Resolves with the parent's next word.
     ///
     /// # Errors
     /// The system has no thread to listen with.
     pub fn ready(mut self) -> io::Result<oneshot::Receiver<Word>> {
         // A parent that is gone is heard below.
-        let _ = self.0.write_all(&[READY]);
+        let _ = self.channel.write_all(&[READY]);
         let (tell, word) = oneshot::channel();
         let listen = move || {
-            let mut byte = [0];
-            let heard = match self.0.read_exact(&mut byte) {
-                Ok(()) if byte == [SUCCEEDED] => Word::Succeeded,
-                _ => Word::Gone,
-            };
             // Weir may have ended meanwhile.
-            let _ = tell.send(heard);
+            let _ = tell.send(self.listen().unwrap_or(Word::Gone));
         };
         std::thread::Builder::new()
             .name("weir-parent".into())
             .spawn(listen)?;
         Ok(word)
+    }
+
+    /// Until a successor serves.
+    fn listen(&mut self) -> io::Result<Word> {
+        loop {
+            let mut word = [0];
+            self.channel.read_exact(&mut word)?;
+            match word[0] {
+                SUCCEEDED => return Ok(Word::Succeeded),
+                REFUSED => {
+                    let mut length = [0; 2];
+                    self.channel.read_exact(&mut length)?;
+                    let mut why = vec![0; u16::from_be_bytes(length).into()];
+                    self.channel.read_exact(&mut why)?;
+                    self.upgrades.refuse(String::from_utf8_lossy(&why).into_owned());
+                }
+                _ => return Ok(Word::Gone),
+            }
+        }
     }
 }

@@ -186,6 +186,7 @@ impl Weir {
                 facts: facts.subscribe(),
                 metrics,
                 decisions: decisions.clone(),
+                upgrades: given.parent.as_ref().map(given::Parent::upgrades),
             };
             admin::spawn(socket, handles).map_err(|e| StartError::System(e.to_string()))?;
         }

@@ -80,7 +80,9 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         Ok(given) => given,
         Err(e) => {
             tracing::error!("cannot start: {e}");
-            return end(FAILED);
+            // A wrong socket unit does not mend itself.
+            let is_wrong = e.kind() == io::ErrorKind::InvalidInput;
+            return end(if is_wrong { MISCONFIGURED } else { FAILED });
         }
     };
     let weir = match Weir::start_with(config, warnings, log.clone(), &given) {
@@ -100,7 +102,10 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
         }
     };
     for address in given.ports.unused() {
-        tracing::warn!(%address, "a listening socket was passed that the configuration does not name");
+        tracing::warn!(
+            %address,
+            "a listening socket was passed that the configuration does not name: who connects there is not answered"
+        );
     }
     let at = weir.addresses();
     let shown = |a: Option<std::net::SocketAddr>| a.map_or("off".to_owned(), |a| a.to_string());

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::cmsg_space;
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -44,7 +45,14 @@ impl Ports {
         for i in 0..given.len() {
             let wrong =
                 |e: io::Error| io::Error::new(e.kind(), format!("descriptor {} of LISTEN_FDS: {e}", i + 3));
-            listeners.extend(given.take_tcp_listener(i).map_err(wrong)?);
+            let listener = given.take_tcp_listener(i).map_err(wrong)?;
+            if let Some(listener) = listener {
+                if !socket_acceptconn(&listener)? {
+                    let text = "it does not listen (a socket unit with Accept=yes passes connections)";
+                    return Err(wrong(io::Error::new(io::ErrorKind::InvalidInput, text)));
+                }
+                listeners.push(listener);
+            }
         }
         Self::of(listeners)
     }

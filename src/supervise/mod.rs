@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use rustix::process::{self, Signal, WaitOptions, kill_process, waitpid};
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::state::{Action, Pid, Processes};
 use crate::app::Files;
-use crate::app::given::{READY, SUCCEEDED, SUPERVISED};
+use crate::app::given::{READY, REFUSED, SUCCEEDED, SUPERVISED, UPGRADE};
 use crate::config::Config;
 use crate::net::{Ports, hex, pass};
 use crate::output::{self, FAILED, MISCONFIGURED};
@@ -65,18 +65,38 @@ fn supervise(files: &Files, config: &Config) -> io::Result<u8> {
     let (tell, words) = mpsc::channel(WORDS_MAX);
     let mut secret = [0; 32];
     aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
+    let ports = match Ports::of_service_manager() {
+        Ok(ports) => ports,
+        Err(e) => return Ok(misconfigured(&e)),
+    };
     let mut supervisor = Supervisor {
         files: files.clone(),
-        program: std::env::current_exe()?,
+        program: program(std::env::args_os().next())?,
         arguments: arguments(std::env::args_os().skip(1)),
-        ports: Ports::of_service_manager()?,
+        ports,
         sockets: HashMap::new(),
         secret: hex(&secret),
         channels: HashMap::new(),
         tell,
     };
-    supervisor.open(config)?;
+    if let Err(e) = supervisor.open(config) {
+        return Ok(misconfigured(&e));
+    }
     runtime.block_on(supervisor.run(words))
+}
+
+/// As `weir run` says it of a port that it cannot use.
+fn misconfigured(e: &io::Error) -> u8 {
+    tracing::error!("cannot start: {e}");
+    MISCONFIGURED
+}
+
+/// The path by which this process was started, where it was one: a link to this version may be one to another later.
+fn program(name: Option<OsString>) -> io::Result<PathBuf> {
+    match name {
+        Some(name) if Path::new(&name).components().count() > 1 => std::path::absolute(name),
+        _ => std::env::current_exe(),
+    }
 }
 
 /// Those of this process, with `run` in the place of `supervise`.
@@ -99,12 +119,12 @@ struct Supervisor {
     sockets: HashMap<SocketAddr, TcpListener>,
     secret: String,
     channels: HashMap<Pid, UnixStream>,
-    tell: mpsc::Sender<Pid>,
+    tell: mpsc::Sender<(Pid, u8)>,
 }
 
 impl Supervisor {
-    /// Until the last process has ended. `ready` hears of those that serve.
-    async fn run(&mut self, mut ready: mpsc::Receiver<Pid>) -> io::Result<u8> {
+    /// Until the last process has ended.
+    async fn run(&mut self, mut words: mpsc::Receiver<(Pid, u8)>) -> io::Result<u8> {
         let mut ended = signal(SignalKind::child())?;
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
@@ -117,7 +137,7 @@ impl Supervisor {
             while let Some(action) = todo.pop() {
                 match action {
                     Action::End(code) => return Ok(code),
-                    action => self.act(action, &mut processes),
+                    action => todo.extend(self.act(action, &mut processes)),
                 }
             }
             let due = processes.due();
@@ -130,42 +150,48 @@ impl Supervisor {
                         todo.extend(processes.ended(pid, code, Instant::now()));
                     }
                 }
-                Some(pid) = ready.recv() => todo.extend(processes.ready(pid)),
+                Some((pid, word)) = words.recv() => match word {
+                    READY => todo.extend(processes.ready(pid)),
+                    UPGRADE => todo.extend(processes.asked(pid, Instant::now())),
+                    _ => {}
+                },
                 _ = term.recv() => todo.extend(processes.stop()),
                 _ = int.recv() => todo.extend(processes.stop()),
                 _ = hup.recv() => if let Some(pid) = processes.serving() {
                     send(pid, Signal::HUP);
                 },
-                _ = upgrade.recv() => {
-                    tracing::info!("upgrade: starting a new weir beside the old one");
-                    processes.upgrade(Instant::now());
-                }
+                _ = upgrade.recv() => todo.extend(processes.upgrade(Instant::now())),
                 () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
             }
         }
     }
 
-    fn act(&mut self, action: Action, processes: &mut Processes) {
+    /// Does it; what is to be done then.
+    fn act(&mut self, action: Action, processes: &mut Processes) -> Vec<Action> {
         match action {
             Action::Start => match self.start() {
                 Ok(pid) => {
                     tracing::info!(pid, "weir started");
                     processes.started(pid, Instant::now());
                 }
-                Err(e) => {
-                    tracing::error!("cannot start {}: {e}", self.program.display());
-                    processes.not_started(Instant::now());
-                }
+                Err(e) => return processes.not_started(&e.to_string(), Instant::now()),
             },
-            Action::Retire(pid) => {
-                // One that is gone is reaped.
-                if let Some(mut channel) = self.channels.get(&pid) {
-                    let _ = channel.write_all(&[SUCCEEDED]);
-                }
+            Action::Retire(pid) => self.say(pid, &[SUCCEEDED]),
+            Action::Refuse(pid, why) => {
+                let length = u16::try_from(why.len()).unwrap_or(0).to_be_bytes();
+                self.say(pid, &[&[REFUSED][..], &length, why.as_bytes()].concat());
             }
             Action::Kill(pid) => send(pid, Signal::KILL),
             Action::Terminate(pid) => send(pid, Signal::TERM),
             Action::End(_) => {}
+        }
+        Vec::new()
+    }
+
+    /// To one that has ended nothing is said.
+    fn say(&self, pid: Pid, words: &[u8]) {
+        if let Some(mut channel) = self.channels.get(&pid) {
+            let _ = channel.write_all(words);
         }
     }
 
@@ -176,32 +202,33 @@ impl Supervisor {
             self.open(&config)?;
         }
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(&self.program)
+        let sockets: Vec<&TcpListener> = self.sockets.values().collect();
+        // They wait in the channel until the process reads.
+        pass(&ours, &sockets, self.secret.as_bytes())?;
+        let mut listening = ours.try_clone()?;
+        let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env(SUPERVISED, "1")
             .stdin(OwnedFd::from(theirs))
-            .spawn()?;
+            .spawn()
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.program.display())))?;
         let pid = Pid::try_from(child.id()).map_err(io::Error::other)?;
-        let sockets: Vec<&TcpListener> = self.sockets.values().collect();
-        let passed = pass(&ours, &sockets, self.secret.as_bytes());
-        let mut listening = ours.try_clone()?;
-        self.channels.insert(pid, ours);
         let tell = self.tell.clone();
         let listen = move || {
-            let mut byte = [0];
-            while listening.read_exact(&mut byte).is_ok() {
-                if byte == [READY] && tell.blocking_send(pid).is_err() {
+            let mut word = [0];
+            while listening.read_exact(&mut word).is_ok() {
+                if tell.blocking_send((pid, word[0])).is_err() {
                     return;
                 }
             }
         };
-        std::thread::Builder::new()
-            .name(format!("weir-child-{pid}"))
-            .spawn(listen)?;
-        if let Err(e) = passed {
-            // It ends by itself when it finds no sockets.
-            tracing::error!(pid, "cannot pass the ports: {e}");
+        let listener = std::thread::Builder::new().name(format!("weir-child-{pid}"));
+        if let Err(e) = listener.spawn(listen) {
+            // Nobody would hear it.
+            let _ = child.kill();
+            return Err(e);
         }
+        self.channels.insert(pid, ours);
         Ok(pid)
     }
 

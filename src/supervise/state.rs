@@ -28,6 +28,8 @@ pub(super) enum Action {
     Kill(Pid),
     /// Tell it to end as weir was told.
     Terminate(Pid),
+    /// Tell it that it is not succeeded, and why.
+    Refuse(Pid, String),
     /// Everything is over; the exit code.
     End(u8),
 }
@@ -35,7 +37,8 @@ pub(super) enum Action {
 #[derive(Debug)]
 struct Process {
     pid: Pid,
-    is_ready: bool,
+    /// When it must be ready; `None` = it is.
+    ready_by: Option<Instant>,
 }
 
 /// The processes of one `weir supervise`.
@@ -73,42 +76,57 @@ impl Processes {
             actions.push(Action::Start);
         }
         if let Some((pid, _)) = self.successor.filter(|(_, deadline)| *deadline <= now) {
-            tracing::error!(
-                pid,
-                "the new weir was not ready within {READY_TIMEOUT:?}; the old one stays"
-            );
             actions.push(Action::Kill(pid));
             self.successor = None;
             self.retired.push(pid);
+            actions.extend(self.refuse(format!("the new weir was not ready within {READY_TIMEOUT:?}")));
+        }
+        if let Some(process) = self
+            .serving
+            .as_mut()
+            .filter(|p| p.ready_by.is_some_and(|at| at <= now))
+        {
+            tracing::error!(
+                pid = process.pid,
+                "weir was not ready within {READY_TIMEOUT:?}: killed"
+            );
+            // It is started again when it has ended.
+            process.ready_by = Some(now + READY_TIMEOUT);
+            actions.push(Action::Kill(process.pid));
         }
         actions
     }
 
     /// When [`Processes::tick`] has something to do.
     pub(super) fn due(&self) -> Option<Instant> {
-        let ready_by = self.successor.map(|(_, deadline)| deadline);
-        self.start_at.into_iter().chain(ready_by).min()
+        let successor = self.successor.map(|(_, deadline)| deadline);
+        let serving = self.serving.as_ref().and_then(|p| p.ready_by);
+        self.start_at.into_iter().chain(successor).chain(serving).min()
     }
 
     pub(super) fn started(&mut self, pid: Pid, now: Instant) {
         if std::mem::take(&mut self.upgrading) {
             self.successor = Some((pid, now + READY_TIMEOUT));
         } else {
-            self.serving = Some(Process { pid, is_ready: false });
+            let ready_by = Some(now + READY_TIMEOUT);
+            self.serving = Some(Process { pid, ready_by });
         }
     }
 
     /// The process could not be started at all.
-    pub(super) fn not_started(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.upgrading) {
-            self.start_later(now);
+    pub(super) fn not_started(&mut self, why: &str, now: Instant) -> Vec<Action> {
+        if std::mem::take(&mut self.upgrading) {
+            return self.refuse(format!("the new weir cannot be started: {why}"));
         }
+        tracing::error!("cannot start weir: {why}");
+        self.start_later(now);
+        Vec::new()
     }
 
     pub(super) fn ready(&mut self, pid: Pid) -> Vec<Action> {
         self.was_ever_ready = true;
         if let Some(process) = self.serving.as_mut().filter(|p| p.pid == pid) {
-            process.is_ready = true;
+            process.ready_by = None;
             self.failures = 0;
             return Vec::new();
         }
@@ -118,7 +136,7 @@ impl Processes {
         self.successor = None;
         self.start_at = None;
         tracing::info!(pid, "the new weir is ready");
-        let before = self.serving.replace(Process { pid, is_ready: true });
+        let before = self.serving.replace(Process { pid, ready_by: None });
         let retire = before.map(|old| {
             self.retired.push(old.pid);
             Action::Retire(old.pid)
@@ -128,28 +146,33 @@ impl Processes {
 
     /// A process has ended with this exit code (128 and the signal's number where a signal ended it).
     pub(super) fn ended(&mut self, pid: Pid, code: u8, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
         self.retired.retain(|retired| *retired != pid);
         if self.successor.is_some_and(|(successor, _)| successor == pid) {
             self.successor = None;
-            tracing::error!(
-                pid,
-                code,
-                "the new weir ended before it was ready; the old one stays"
-            );
+            let advice = match code {
+                MISCONFIGURED => "; its configuration is wrong, `weir check` says where",
+                _ => "; the log says why",
+            };
+            actions = self.refuse(format!(
+                "the new weir ended before it was ready, with exit code {code}{advice}"
+            ));
         }
         if let Some(process) = self.serving.take_if(|p| p.pid == pid) {
             if self.stopping {
                 self.exit_code = code;
             } else if !self.was_ever_ready && code == MISCONFIGURED {
                 return vec![Action::End(code)];
-            } else if let Some((successor, _)) = self.successor.take() {
+            } else if let Some((successor, deadline)) = self.successor.take() {
                 tracing::error!(pid, code, "weir ended unexpectedly; the new one takes over");
                 self.serving = Some(Process {
                     pid: successor,
-                    is_ready: false,
+                    ready_by: Some(deadline),
                 });
-            } else if process.is_ready {
+            } else if process.ready_by.is_none() {
                 tracing::error!(pid, code, "weir ended unexpectedly: starting it again");
+                // What starts now serves; it succeeds nobody.
+                self.upgrading = false;
                 self.start_at = Some(now);
             } else {
                 self.start_later(now);
@@ -163,18 +186,43 @@ impl Processes {
         if self.stopping && self.serving.is_none() && self.successor.is_none() && self.retired.is_empty() {
             return vec![Action::End(self.exit_code)];
         }
+        actions
+    }
+
+    /// A new process is to take the place of the one that serves. While one is on its way, nothing more is done.
+    pub(super) fn upgrade(&mut self, now: Instant) -> Vec<Action> {
+        if self.upgrading || self.successor.is_some() {
+            tracing::info!("an upgrade is under way already");
+            return Vec::new();
+        }
+        let is_ready = self.serving.as_ref().is_some_and(|p| p.ready_by.is_none());
+        if self.stopping || !is_ready {
+            return self.refuse("weir is starting or stopping".to_owned());
+        }
+        tracing::info!("upgrade: starting a new weir beside the old one");
+        self.upgrading = true;
+        self.start_at = Some(now);
         Vec::new()
     }
 
-    /// A new process is to take the place of the one that serves.
-    pub(super) fn upgrade(&mut self, now: Instant) {
-        let is_ready = self.serving.as_ref().is_some_and(|p| p.is_ready);
-        if self.stopping || !is_ready || self.upgrading || self.successor.is_some() {
-            tracing::warn!("no upgrade now: weir is starting, stopping, or being upgraded");
-            return;
+    /// A process has asked for a successor.
+    pub(super) fn asked(&mut self, pid: Pid, now: Instant) -> Vec<Action> {
+        match self.serving() {
+            Some(serving) if serving == pid => self.upgrade(now),
+            _ => vec![Action::Refuse(
+                pid,
+                "this process ends; another one serves".to_owned(),
+            )],
         }
-        self.upgrading = true;
-        self.start_at = Some(now);
+    }
+
+    /// An upgrade has failed: the one that serves stays, and hears why.
+    fn refuse(&self, why: String) -> Vec<Action> {
+        tracing::error!("the old weir stays: {why}");
+        self.serving()
+            .map(|pid| Action::Refuse(pid, why))
+            .into_iter()
+            .collect()
     }
 
     /// Weir was told to end: so is every process. Called again, they are told again.
@@ -289,20 +337,73 @@ mod tests {
         processes.upgrade(now);
         processes.tick(now);
         processes.started(2, now);
-        assert_eq!(processes.ended(2, 2, now), []);
+        let why = "the new weir ended before it was ready, with exit code 2; its configuration is wrong, `weir \
+                   check` says where";
+        assert_eq!(processes.ended(2, 2, now), [Action::Refuse(1, why.to_owned())]);
         assert_eq!((processes.serving(), processes.due()), (Some(1), None));
 
         processes.upgrade(now);
         processes.tick(now);
         processes.started(3, now);
-        assert_eq!(processes.tick(now + READY_TIMEOUT), [Action::Kill(3)]);
+        let why = "the new weir was not ready within 60s".to_owned();
+        assert_eq!(
+            processes.tick(now + READY_TIMEOUT),
+            [Action::Kill(3), Action::Refuse(1, why)]
+        );
         assert_eq!(processes.ended(3, 137, now), []);
         assert_eq!((processes.serving(), processes.due()), (Some(1), None));
 
         processes.upgrade(now);
         processes.tick(now);
-        processes.not_started(now);
+        let why = "the new weir cannot be started: no such file".to_owned();
+        assert_eq!(
+            processes.not_started("no such file", now),
+            [Action::Refuse(1, why)]
+        );
         assert_eq!((processes.serving(), processes.due()), (Some(1), None));
+    }
+
+    #[test]
+    fn only_the_process_that_serves_is_upgraded_when_it_asks() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        assert_eq!(processes.asked(1, now), []);
+        assert_eq!(processes.tick(now), [Action::Start]);
+        processes.started(2, now);
+        processes.ready(2);
+        let [Action::Refuse(1, _)] = &processes.asked(1, now)[..] else {
+            panic!("one that is retired is succeeded already")
+        };
+        assert_eq!(processes.due(), None);
+        processes.stop();
+        assert!(matches!(processes.asked(2, now)[..], [Action::Refuse(2, _)]));
+    }
+
+    #[test]
+    fn a_process_that_is_never_ready_is_killed_and_started_again() {
+        let now = Instant::now();
+        let mut processes = Processes::new(now);
+        processes.tick(now);
+        processes.started(1, now);
+        let late = processes.due().unwrap();
+        assert_eq!(late, now + READY_TIMEOUT);
+        assert_eq!(processes.tick(late), [Action::Kill(1)]);
+        assert_eq!(processes.tick(late), [], "killed once");
+        assert_eq!(processes.ended(1, 137, late), []);
+        assert_eq!(processes.due(), Some(late + BACKOFF_MIN));
+    }
+
+    #[test]
+    fn one_that_dies_before_its_successor_is_started_is_started_again_without_succeeding_anybody() {
+        let now = Instant::now();
+        let mut processes = serving(now);
+        processes.upgrade(now);
+        processes.ended(1, 137, now);
+        assert_eq!(processes.tick(now), [Action::Start]);
+        processes.started(2, now);
+        assert_eq!(processes.serving(), Some(2));
+        processes.ended(2, 1, now);
+        assert!(processes.due().is_some(), "and again where it fails");
     }
 
     #[test]
@@ -325,7 +426,8 @@ mod tests {
         processes.tick(now);
         processes.started(2, now);
         assert_eq!(processes.ended(1, 137, now), []);
-        assert_eq!((processes.serving(), processes.due()), (Some(2), None));
+        assert_eq!(processes.serving(), Some(2));
+        assert_eq!(processes.due(), Some(now + READY_TIMEOUT));
         assert_eq!(processes.ready(2), []);
     }
 

@@ -87,6 +87,7 @@ impl Weir {
             facts: facts.subscribe(),
             metrics: Metrics::new(),
             decisions: None,
+            upgrades: None,
         };
         Self {
             address,

@@ -51,6 +51,22 @@ fn whatever_changes_something_needs_the_token_and_whatever_looks_does_not() {
 }
 
 #[test]
+fn a_weir_without_a_supervisor_cannot_be_upgraded_and_says_what_to_do() {
+    let weir = Weir::start(Some("s3cret"));
+    assert_eq!(weir.ask("POST", "/upgrade", &[], "").status, 401);
+    let answer = weir.ask("POST", "/upgrade", &["Authorization: Bearer s3cret"], "");
+    assert_eq!(answer.status, 409);
+    let error = answer.json()["error"].as_str().unwrap().to_owned();
+    assert!(
+        error.contains("weir supervise") && error.contains("SIGTERM"),
+        "{error}"
+    );
+    let status = weir.get("/status").json();
+    assert_eq!(status["supervised"], false);
+    assert_eq!(status["pid"], std::process::id());
+}
+
+#[test]
 fn a_token_that_a_reload_changed_counts_at_once() {
     let weir = Weir::start(Some("old"));
     weir.config.send_replace(Arc::new(fixture::config(Some("new"))));

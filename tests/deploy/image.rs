@@ -35,7 +35,8 @@ fn the_image_says_its_version_and_runs_without_rights() {
     assert!(instructions("ARG").contains(&version), "ARG {version}");
     assert_eq!(instructions("USER"), ["65532:65532"]);
     assert_eq!(instructions("ENTRYPOINT"), ["[\"/usr/local/bin/weir\"]"]);
-    assert_eq!(instructions("CMD").last().unwrap(), "[\"run\"]");
+    // As PID 1: it keeps the ports open while weir is started again, passes signals on, and reaps.
+    assert_eq!(instructions("CMD").last().unwrap(), "[\"supervise\"]");
     for manifest in ["tier/deployment.yaml", "sidecar-native/patch.yaml"] {
         let text = read(format!("deploy/kubernetes/{manifest}"));
         assert!(

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use weir::lab::gateway::{Answer, Gateway, frame};
 use weir::lab::load::{TwinOptions, Version};
-use weir::lab::{Events, Load, LoadOptions, Sizes};
+use weir::lab::{Events, Load, LoadOptions, LoadReport, Sizes};
 
-use crate::support::process::Start;
+use crate::support::process::{Start, WEIR};
 use crate::support::stage::Stage;
 use crate::support::{Plan, agents_dialer, dialer, story, url};
 
@@ -44,47 +44,153 @@ fn signal(pid: u64, name: &str) {
     assert!(killed.unwrap().success(), "no process {pid}");
 }
 
+/// Kills the process that serves again and again, while gateways publish.
+async fn kill(times: usize, connections: u32, rate: f64) -> LoadReport {
+    let mut stage = Stage::start_as(
+        Plan {
+            top: "ack = \"delivered\"",
+            ..Plan::groups(&["one", "two"])
+        },
+        supervised(),
+    )
+    .await;
+    let load = Load::start(LoadOptions {
+        dialer: agents_dialer(),
+        connections,
+        rate: Some(rate),
+        agent: Some(agent()),
+        ..stage.load()
+    });
+    for nth in 0..times {
+        let acked = load.counts().events_acked;
+        stage
+            .weir
+            .until("traffic", |_| load.counts().events_acked > acked + 1_000)
+            .await;
+        // Until the agents have closed the connections that they logged in on.
+        sleep(Duration::from_millis(400)).await;
+        signal(serving(&stage, nth), "KILL");
+        stage.weir.logged_times("weir is ready", nth + 2).await;
+    }
+    load.stop();
+    let report = load.finish().await;
+    let counts = report.counts;
+    assert_eq!((counts.queue_full, counts.login_failures), (0, 0), "{counts:?}");
+    let verdict = stage
+        .judge
+        .verdict(None)
+        .witness("connections reset", counts.resets);
+    assert!(verdict.ok(), "{verdict}");
+    assert_eq!(verdict.acked, verdict.issued, "all was answered in the end");
+    stage.weir.signal("TERM");
+    assert_eq!(stage.weir.end().await, Some(0));
+    report
+}
+
 #[test]
 fn a_killed_weir_is_started_again_and_the_agents_refuse_nothing_and_lose_nothing() {
     story(async {
-        let mut stage = Stage::start_as(
-            Plan {
-                top: "ack = \"delivered\"",
-                ..Plan::groups(&["one", "two"])
-            },
-            supervised(),
-        )
-        .await;
-        let load = Load::start(LoadOptions {
-            dialer: agents_dialer(),
-            connections: 4,
-            rate: Some(2_000.0),
-            agent: Some(agent()),
-            ..stage.load()
-        });
-        for nth in 0..5 {
-            let acked = load.counts().events_acked;
-            stage
-                .weir
-                .until("traffic", |_| load.counts().events_acked > acked + 1_000)
-                .await;
-            // Until the agents have closed the connections that they logged in on.
-            sleep(Duration::from_millis(400)).await;
-            signal(serving(&stage, nth), "KILL");
-            stage.weir.logged_times("weir is ready", nth + 2).await;
-        }
-        load.stop();
-        let counts = load.finish().await.counts;
-        assert_eq!((counts.queue_full, counts.login_failures), (0, 0), "{counts:?}");
-        let verdict = stage
-            .judge
-            .verdict(None)
-            .witness("connections reset", counts.resets);
-        assert!(verdict.ok(), "{verdict}");
-        assert_eq!(verdict.acked, verdict.issued, "all was answered in the end");
-        stage.weir.signal("TERM");
-        assert_eq!(stage.weir.end().await, Some(0));
+        kill(5, 4, 2_000.0).await;
     });
+}
+
+#[test]
+#[ignore = "takes minutes; a release build carries 64 agents at 20,000 events/s"]
+fn a_hundred_kills_in_a_row_are_refused_and_lost_by_nobody() {
+    let rate = std::env::var("WEIR_KILLS_RATE").map_or(20_000.0, |rate| rate.parse().unwrap());
+    story(async move {
+        let report = kill(100, 64, rate).await;
+        println!(
+            "{} events in {:.0?}, p50 {:?}, p99 {:?}, max {:?}; {:?}",
+            report.counts.events_acked,
+            report.elapsed,
+            report.latency.p50(),
+            report.latency.p99(),
+            report.latency.max(),
+            report.counts
+        );
+    });
+}
+
+/// Exit code and output of `weir upgrade`.
+fn upgrade(stage: &Stage) -> (i32, String) {
+    let output = std::process::Command::new(WEIR)
+        .args(["upgrade", "--admin", &format!("http://{}", stage.weir.admin)])
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn weir_upgrade_waits_for_the_new_process_and_names_both() {
+    story(async {
+        let mut stage = Stage::start_as(Plan::groups(&["one"]), supervised()).await;
+        let old = serving(&stage, 0);
+        let (code, said) = upgrade(&stage);
+        let new = serving(&stage, 1);
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!("upgraded: version {version}, pid {old} -> version {version}, pid {new}\n");
+        assert_eq!((code, said), (0, expected));
+        stage.weir.logged("weir has ended").await;
+        signal(new, "0");
+    });
+}
+
+#[test]
+fn weir_upgrade_says_why_the_old_process_stays() {
+    story(async {
+        let stage = Stage::start_as(Plan::groups(&["one"]), supervised()).await;
+        std::fs::write(stage.weir.config_file(), "nonsense = 1").unwrap();
+        let expected = "weir: the old weir stays: the new weir ended before it was ready, with exit code 2; its \
+                        configuration is wrong, `weir check` says where\n";
+        assert_eq!(upgrade(&stage), (1, expected.to_owned()));
+        std::fs::write(stage.weir.config_file(), &stage.toml).unwrap();
+        let (code, said) = upgrade(&stage);
+        assert_eq!(code, 0, "{said}");
+    });
+}
+
+#[test]
+fn weir_upgrade_of_a_weir_without_a_supervisor_fails_and_says_what_to_do() {
+    story(async {
+        let stage = Stage::start(Plan::groups(&["one"])).await;
+        let (code, said) = upgrade(&stage);
+        assert_eq!(code, 1);
+        assert!(
+            said.contains("was not started by `weir supervise`") && said.contains("systemctl restart weir"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn a_passed_connection_in_the_place_of_a_listening_socket_is_refused() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("weir.toml");
+    let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
+    std::fs::write(&file, crate::support::toml(&Plan::groups(&[]), &group)).unwrap();
+    let ended = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"",
+            "sh",
+            WEIR,
+            "run",
+            "--config",
+        ])
+        .arg(&file)
+        .stdin(std::os::fd::OwnedFd::from(connection))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("descriptor 3 of LISTEN_FDS: it does not listen"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -113,7 +219,10 @@ fn an_upgrade_starts_a_new_process_and_one_that_fails_leaves_the_old_one() {
 
         std::fs::write(stage.weir.config_file(), "nonsense = 1").unwrap();
         stage.weir.signal("USR2");
-        stage.weir.logged("the new weir ended before it was ready").await;
+        stage
+            .weir
+            .logged("the old weir stays: the new weir ended before it was ready")
+            .await;
         let mut gateway = Gateway::connect(&dialer(), &stage.url()).await.unwrap();
         assert!(matches!(
             gateway.login("admin", "admin", LIMIT).await,
@@ -128,13 +237,34 @@ fn a_wrong_configuration_ends_the_supervisor_with_its_exit_code() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("weir.toml");
     std::fs::write(&file, "nonsense = 1").unwrap();
-    let ended = std::process::Command::new(crate::support::process::WEIR)
+    let ended = std::process::Command::new(WEIR)
         .args(["supervise", "--config"])
         .arg(&file)
         .output()
         .unwrap();
     assert_eq!(ended.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("nonsense"));
+}
+
+#[test]
+fn a_port_that_cannot_be_opened_ends_the_supervisor_as_it_ends_weir() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("weir.toml");
+    let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
+    let address = taken.local_addr().unwrap().to_string();
+    let toml = crate::support::toml(&Plan::groups(&[]), &group).replacen("127.0.0.1:0", &address, 1);
+    std::fs::write(&file, toml).unwrap();
+    for command in ["run", "supervise"] {
+        let ended = std::process::Command::new(WEIR)
+            .args([command, "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{command}: {said}");
+        assert!(said.contains("listen.tcp"), "{command}: {said}");
+    }
 }
 
 #[test]

@@ -37,6 +37,11 @@ pub enum AdminCommand {
     ///
     /// It is no longer ready, accepts no new connections, and delivers what it has.
     Drain(DrainArgs),
+    /// Start the weir that lies at the program's path now beside a running one, which then drains and ends
+    ///
+    /// For a weir under `weir supervise`. Waits until the new process answers; when it does not get ready, the old one
+    /// stays, and the exit code is 1.
+    Upgrade(UpgradeArgs),
     /// Switch a Traffic Manager of a running weir on or off
     ///
     /// The switch lasts until it is turned back or weir restarts, and has nothing to do with health.
@@ -128,6 +133,14 @@ pub struct DrainArgs {
     /// Take the drain back: serve again
     #[arg(long)]
     pub undo: bool,
+}
+
+/// Arguments of `weir upgrade`.
+#[derive(Debug, Clone, Args)]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    /// Which weir.
+    pub admin: AdminArgs,
 }
 
 /// Arguments of `weir endpoint`.

@@ -10,12 +10,20 @@ pub mod tap;
 
 use std::io;
 use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::output;
 use args::{AdminArgs, AdminCommand, Switch};
 use http::{Reply, Target};
+
+/// How long `weir upgrade` waits: somewhat longer than `weir supervise` waits for a new process.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(65);
+
+/// How often it looks who answers.
+const UPGRADE_LOOK: Duration = Duration::from_millis(200);
 
 /// Does what `command` asks and prints the outcome: results on stdout, problems on stderr.
 #[must_use]
@@ -67,6 +75,7 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
             let reply = call(&args.admin, method, "/drain", "")?;
             Ok(tables::phase(&parse(&reply.body)?))
         }
+        AdminCommand::Upgrade(args) => upgrade(&args.admin),
         AdminCommand::Endpoint(args) => {
             let (switch, which) = match &args.switch {
                 Switch::Enable(which) => ("enable", which),
@@ -91,6 +100,31 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
                 None => call(&args.admin, "GET", "/log-level", "")?,
             };
             Ok(tables::safe(&reply.body))
+        }
+    }
+}
+
+/// Asks for a successor, and waits until it answers in the place of the one that was asked.
+fn upgrade(admin: &AdminArgs) -> Result<String, Problem> {
+    let deadline = Instant::now() + UPGRADE_TIMEOUT;
+    let old = parse(&call(admin, "POST", "/upgrade", "")?.body)?;
+    loop {
+        sleep(UPGRADE_LOOK);
+        // Between the two, one that ends may cut a connection; a new token is only known to the new one.
+        let seen = call(admin, "GET", "/status", "").and_then(|reply| parse(&reply.body));
+        match seen {
+            Ok(new) if new["pid"] != old["pid"] => return Ok(tables::upgraded(&old, &new)),
+            Ok(same) => {
+                if let Some(why) = same["upgrade_refused"].as_str() {
+                    return Err(failed(&format!("the old weir stays: {why}"), 1));
+                }
+                if Instant::now() >= deadline {
+                    let text = "no other process answers yet; see the log of `weir supervise`";
+                    return Err(failed(text, 1));
+                }
+            }
+            Err(problem) if Instant::now() >= deadline => return Err(problem),
+            Err(_) => {}
         }
     }
 }

@@ -235,6 +235,12 @@ pub(super) fn phase(v: &Value) -> String {
     safe(&format!("{}{deadline}\n", text(&v["phase"])))
 }
 
+/// Who answered before an upgrade, and who does now.
+pub(super) fn upgraded(old: &Value, new: &Value) -> String {
+    let who = |v: &Value| format!("version {}, pid {}", text(&v["version"]), text(&v["pid"]));
+    safe(&format!("upgraded: {} -> {}\n", who(old), who(new)))
+}
+
 /// An answer other than 2xx.
 pub(super) fn refusal(status: u16, body: &str) -> String {
     let v: Value = serde_json::from_str(body).unwrap_or_default();

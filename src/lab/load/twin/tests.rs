@@ -37,10 +37,14 @@ impl Lab {
     }
 
     fn load(&self, agent: TwinOptions) -> Load {
+        self.load_at(1_000.0, agent)
+    }
+
+    fn load_at(&self, rate: f64, agent: TwinOptions) -> Load {
         let tls = ClientTls::trusting_nobody().unwrap();
         let dialer = Dialer::over(Arc::new(self.network.clone()), tls);
         Load::start(LoadOptions {
-            rate: Some(1_000.0),
+            rate: Some(rate),
             agent: Some(agent),
             settle: Duration::from_secs(120),
             ..LoadOptions::new(dialer, url(9611)).judged_by(&self.judge)
@@ -268,4 +272,84 @@ async fn a_group_of_two_sends_a_failed_batch_to_the_other_at_once() {
     assert_eq!(counts.queue_full, 0, "{counts:?}");
     let verdict = lab.judge.verdict(None);
     assert!(verdict.ok() && verdict.acked == verdict.issued, "{verdict}");
+}
+
+/// What a gateway at 5,000 events/s refuses of 300,000 while a weir that stands alone is away for 3 s.
+async fn refused_while_away(agent: TwinOptions) -> u64 {
+    let lab = Lab::new();
+    let sink = lab.sink(9611);
+    let load = lab.load_at(5_000.0, agent);
+    sleep(12 * SECOND).await;
+    sink.kill(Close::Rst).await;
+    sleep(3 * SECOND).await;
+    sink.revive().await;
+    sleep(45 * SECOND).await;
+    load.stop();
+    let counts = load.finish().await.counts;
+    let verdict = lab.judge.verdict(None);
+    assert!(verdict.ok() && verdict.acked == verdict.issued, "{verdict}");
+    counts.queue_full
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weir_away_for_3_s_costs_118_000_of_300_000_events_with_the_agents_defaults() {
+    let refused = refused_while_away(TwinOptions::new(Version::V5_4)).await;
+    eprintln!("AWAY {refused}");
+    assert!((116_000..=120_000).contains(&refused), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weir_away_for_3_s_costs_nothing_with_a_reconnection_interval_of_5_s() {
+    let agent = TwinOptions {
+        reconnection_interval: 5 * SECOND,
+        ..TwinOptions::new(Version::V5_4)
+    };
+    assert_eq!(refused_while_away(agent).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weir_away_for_3_s_costs_nothing_with_a_queue_of_262_144_events() {
+    let agent = TwinOptions {
+        queue_size: 262_144,
+        ..TwinOptions::new(Version::V5_4)
+    };
+    assert_eq!(refused_while_away(agent).await, 0);
+}
+
+/// What a gateway at 5,000 events/s refuses while two weirs of its group are away for 3 s each, one after the other.
+async fn refused_by_a_rolling_restart(apart: Duration) -> u64 {
+    let lab = Lab::new();
+    let weirs = [lab.sink(9611), lab.sink(9612)];
+    let load = lab.load_at(
+        5_000.0,
+        TwinOptions {
+            others: vec![(url(9612), url(9612))],
+            ..TwinOptions::new(Version::V5_4)
+        },
+    );
+    sleep(12 * SECOND).await;
+    for weir in &weirs {
+        weir.kill(Close::Rst).await;
+        sleep(3 * SECOND).await;
+        weir.revive().await;
+        sleep(apart.saturating_sub(3 * SECOND)).await;
+    }
+    sleep(40 * SECOND).await;
+    load.stop();
+    let counts = load.finish().await.counts;
+    let verdict = lab.judge.verdict(None);
+    assert!(verdict.ok() && verdict.acked == verdict.issued, "{verdict}");
+    counts.queue_full
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_weirs_of_one_group_restarted_35_s_apart_cost_nothing() {
+    assert_eq!(refused_by_a_rolling_restart(35 * SECOND).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_weirs_of_one_group_restarted_10_s_apart_cost_events() {
+    let refused = refused_by_a_rolling_restart(10 * SECOND).await;
+    eprintln!("TENAPART {refused}");
+    assert!(refused > 10_000, "{refused}");
 }
