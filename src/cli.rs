@@ -114,7 +114,7 @@ Examples:
 const SUPERVISE_EXAMPLES: &str = "\
 Examples:
   weir supervise --config /etc/weir/weir.toml
-  kill -USR2 1     upgrade: a new process beside the old one
+  weir upgrade     a new process beside the old one, as SIGUSR2 does
 
 Exit codes: those of `weir run`; 128 and the number of a signal when that ended it";
 

@@ -1,16 +1,18 @@
 //! Ports that outlive the process: passed by a service manager, or held by `weir supervise`.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use weir::lab::gateway::{Answer, Gateway, frame};
 use weir::lab::load::{TwinOptions, Version};
-use weir::lab::{Events, Load, LoadOptions, LoadReport, Sizes};
+use weir::lab::{Events, Load, LoadOptions, Sizes};
 
+use crate::support::machine::own_addresses;
 use crate::support::process::{Start, WEIR};
 use crate::support::stage::Stage;
-use crate::support::{Plan, agents_dialer, dialer, story, url};
+use crate::support::{Plan, agents_dialer, dialer, long_story, story, url};
 
 /// Long enough for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -44,72 +46,140 @@ fn signal(pid: u64, name: &str) {
     assert!(killed.unwrap().success(), "no process {pid}");
 }
 
-/// Kills the process that serves again and again, while gateways publish.
-async fn kill(times: usize, connections: u32, rate: f64) -> LoadReport {
-    let mut stage = Stage::start_as(
-        Plan {
-            top: "ack = \"delivered\"",
-            ..Plan::groups(&["one", "two"])
-        },
-        supervised(),
-    )
-    .await;
-    let load = Load::start(LoadOptions {
-        dialer: agents_dialer(),
-        connections,
-        rate: Some(rate),
-        agent: Some(agent()),
-        ..stage.load()
-    });
-    for nth in 0..times {
-        let acked = load.counts().events_acked;
-        stage
-            .weir
-            .until("traffic", |_| load.counts().events_acked > acked + 1_000)
-            .await;
-        // Until the agents have closed the connections that they logged in on.
-        sleep(Duration::from_millis(400)).await;
-        signal(serving(&stage, nth), "KILL");
-        stage.weir.logged_times("weir is ready", nth + 2).await;
+/// How many gateways publish, how many events a second in all, and how often weir goes.
+struct Size {
+    connections: u32,
+    rate: f64,
+    times: usize,
+}
+
+const SMALL: Size = Size {
+    connections: 4,
+    rate: 2_000.0,
+    times: 5,
+};
+
+/// A hundred times; a machine that is too slow for 20,000 events/s is told another rate by `WEIR_LONG_RATE`.
+fn large() -> Size {
+    let rate = std::env::var("WEIR_LONG_RATE").map_or(20_000.0, |rate| rate.parse().unwrap());
+    Size {
+        connections: 64,
+        rate,
+        times: 100,
     }
-    load.stop();
-    let report = load.finish().await;
-    let counts = report.counts;
-    assert_eq!((counts.queue_full, counts.login_failures), (0, 0), "{counts:?}");
-    let verdict = stage
-        .judge
-        .verdict(None)
-        .witness("connections reset", counts.resets);
-    assert!(verdict.ok(), "{verdict}");
-    assert_eq!(verdict.acked, verdict.issued, "all was answered in the end");
+}
+
+/// Weir goes and comes back by `away` again and again while agents publish: they refuse nothing and lose nothing.
+fn nothing_is_refused_or_lost(start: Start, size: &Size, away: impl AsyncFn(Stage, usize) -> Stage) {
+    let plan = Plan {
+        top: "ack = \"delivered\"",
+        ..Plan::groups(&["one", "two"])
+    };
+    let (own, admin) = own_addresses();
+    let tcp = start.passed.as_ref().map_or(own, |s| s.local_addr().unwrap());
+    long_story(Duration::from_secs(1_200), async move {
+        let mut stage = Stage::start_at(plan, start, (tcp, admin), [127, 0, 0, 1].into()).await;
+        let load = Load::start(LoadOptions {
+            dialer: agents_dialer(),
+            connections: size.connections,
+            rate: Some(size.rate),
+            agent: Some(agent()),
+            ..stage.load()
+        });
+        for nth in 0..size.times {
+            let acked = load.counts().events_acked;
+            stage
+                .weir
+                .until("traffic", |_| load.counts().events_acked > acked + 1_000)
+                .await;
+            // Until the agents have closed the connections that they logged in on.
+            sleep(Duration::from_millis(400)).await;
+            stage = away(stage, nth).await;
+        }
+        load.stop();
+        let report = load.finish().await;
+        let (counts, latency) = (report.counts, report.latency);
+        println!(
+            "{} events in {:.0?}, answered within p50 {:.0?}, p99 {:.0?}, max {:.0?}; {counts:?}",
+            counts.events_acked,
+            report.elapsed,
+            latency.p50(),
+            latency.p99(),
+            latency.max(),
+        );
+        assert_eq!((counts.queue_full, counts.login_failures), (0, 0), "{counts:?}");
+        let verdict = stage
+            .judge
+            .verdict(None)
+            .witness("connections reset", counts.resets);
+        assert!(verdict.ok(), "{verdict}");
+        assert_eq!(verdict.acked, verdict.issued, "all was answered in the end");
+        stage.weir.signal("TERM");
+        assert_eq!(stage.weir.end().await, Some(0));
+    });
+}
+
+/// SIGKILL to the process that serves.
+async fn kill(mut stage: Stage, nth: usize) -> Stage {
+    signal(serving(&stage, nth), "KILL");
+    stage.weir.logged_times("weir is ready", nth + 2).await;
+    stage
+}
+
+/// SIGUSR2 to the parent, until the old process has ended.
+async fn succeed(mut stage: Stage, nth: usize) -> Stage {
+    stage.weir.signal("USR2");
+    stage.weir.logged_times("weir is ready", nth + 2).await;
+    stage.weir.logged_times("weir has ended", nth + 1).await;
+    stage
+}
+
+/// As a service manager restarts a service.
+async fn restart(mut stage: Stage, _: usize) -> Stage {
     stage.weir.signal("TERM");
     assert_eq!(stage.weir.end().await, Some(0));
-    report
+    stage.weir = stage.weir.again().await;
+    stage
+}
+
+fn passed() -> Start {
+    Start {
+        passed: Some(Arc::new(TcpListener::bind("127.0.0.1:0").unwrap())),
+        ..Start::default()
+    }
 }
 
 #[test]
 fn a_killed_weir_is_started_again_and_the_agents_refuse_nothing_and_lose_nothing() {
-    story(async {
-        kill(5, 4, 2_000.0).await;
-    });
+    nothing_is_refused_or_lost(supervised(), &SMALL, kill);
 }
 
 #[test]
-#[ignore = "takes minutes; a release build carries 64 agents at 20,000 events/s"]
+fn an_upgrade_under_load_is_refused_and_lost_by_nobody() {
+    nothing_is_refused_or_lost(supervised(), &SMALL, succeed);
+}
+
+#[test]
+fn a_restart_with_passed_sockets_under_load_is_refused_and_lost_by_nobody() {
+    nothing_is_refused_or_lost(passed(), &SMALL, restart);
+}
+
+#[test]
+#[ignore = "takes minutes"]
 fn a_hundred_kills_in_a_row_are_refused_and_lost_by_nobody() {
-    let rate = std::env::var("WEIR_KILLS_RATE").map_or(20_000.0, |rate| rate.parse().unwrap());
-    story(async move {
-        let report = kill(100, 64, rate).await;
-        println!(
-            "{} events in {:.0?}, p50 {:?}, p99 {:?}, max {:?}; {:?}",
-            report.counts.events_acked,
-            report.elapsed,
-            report.latency.p50(),
-            report.latency.p99(),
-            report.latency.max(),
-            report.counts
-        );
-    });
+    nothing_is_refused_or_lost(supervised(), &large(), kill);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_hundred_upgrades_in_a_row_are_refused_and_lost_by_nobody() {
+    nothing_is_refused_or_lost(supervised(), &large(), succeed);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_hundred_restarts_with_passed_sockets_are_refused_and_lost_by_nobody() {
+    nothing_is_refused_or_lost(passed(), &large(), restart);
 }
 
 /// Exit code and output of `weir upgrade`.
@@ -166,7 +236,7 @@ fn weir_upgrade_of_a_weir_without_a_supervisor_fails_and_says_what_to_do() {
 
 #[test]
 fn a_passed_connection_in_the_place_of_a_listening_socket_is_refused() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let connection = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("weir.toml");
@@ -248,7 +318,7 @@ fn a_wrong_configuration_ends_the_supervisor_with_its_exit_code() {
 
 #[test]
 fn a_port_that_cannot_be_opened_ends_the_supervisor_as_it_ends_weir() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("weir.toml");
     let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
@@ -270,13 +340,9 @@ fn a_port_that_cannot_be_opened_ends_the_supervisor_as_it_ends_weir() {
 #[test]
 fn gateways_that_connect_between_two_processes_wait_in_a_socket_that_was_passed() {
     story(async {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = socket.local_addr().unwrap();
-        let start = Start {
-            passed: Some(Arc::new(socket)),
-            ..Start::default()
-        };
-        let (_, admin) = crate::support::machine::own_addresses();
+        let start = passed();
+        let at = start.passed.as_ref().unwrap().local_addr().unwrap();
+        let (_, admin) = own_addresses();
         let local = std::net::IpAddr::from([127, 0, 0, 1]);
         let mut stage = Stage::start_at(Plan::groups(&["one"]), start, (at, admin), local).await;
         stage.weir.kill().await;

@@ -33,15 +33,16 @@ use weir::telemetry;
 
 /// Runs a story on a runtime of its own; a story that hangs fails.
 pub fn story<F: Future>(work: F) -> F::Output {
+    long_story(Duration::from_secs(120), work)
+}
+
+/// The same for one that may take longer.
+pub fn long_story<F: Future>(limit: Duration, work: F) -> F::Output {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .unwrap();
-    runtime.block_on(async {
-        timeout(Duration::from_secs(120), work)
-            .await
-            .expect("the story hangs")
-    })
+    runtime.block_on(async { timeout(limit, work).await.expect("the story hangs") })
 }
 
 /// What a bed is made of. The texts are the insides of the tables of weir.toml.

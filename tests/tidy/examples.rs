@@ -46,6 +46,9 @@ fn examples(page: &str) -> Vec<(usize, String)> {
 fn taken(example: &str) -> Result<(), Problems> {
     // What references bring in is not the book's; a pin that is an ellipsis is not one either.
     let mut text = example.replace("\"…\"", &format!("\"{}\"", "ab".repeat(32)));
+    for (port, name) in (1..).zip(["WEIR_TCP", "WEIR_TLS", "WEIR_ADMIN_LISTEN"]) {
+        text = text.replace(&format!("$env{{{name}}}"), &format!("127.0.0.1:{port}"));
+    }
     for kind in ["$env{", "$file{", "$secret{", "$sys{"] {
         while let Some(at) = text.find(kind) {
             let end = at + text.get(at..).and_then(|rest| rest.find('}')).unwrap();

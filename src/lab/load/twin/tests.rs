@@ -292,10 +292,9 @@ async fn refused_while_away(agent: TwinOptions) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_weir_away_for_3_s_costs_118_000_of_300_000_events_with_the_agents_defaults() {
+async fn a_weir_away_for_3_s_costs_117_000_of_300_000_events_with_the_agents_defaults() {
     let refused = refused_while_away(TwinOptions::new(Version::V5_4)).await;
-    eprintln!("AWAY {refused}");
-    assert!((116_000..=120_000).contains(&refused), "{refused}");
+    assert!((116_000..=119_000).contains(&refused), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,6 +349,5 @@ async fn two_weirs_of_one_group_restarted_35_s_apart_cost_nothing() {
 #[tokio::test(start_paused = true)]
 async fn two_weirs_of_one_group_restarted_10_s_apart_cost_events() {
     let refused = refused_by_a_rolling_restart(10 * SECOND).await;
-    eprintln!("TENAPART {refused}");
-    assert!(refused > 10_000, "{refused}");
+    assert!((65_000..=70_000).contains(&refused), "{refused}");
 }
