@@ -44,7 +44,10 @@ fn help(said: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(args: &RunArgs, run: fn(&Files, &dyn Fn(&mut Config)) -> ExitCode) -> ExitCode {
+/// `weir run` or `weir supervise`, with what the command line has to say about the configuration.
+type Serve = fn(&Files, &dyn Fn(&mut Config)) -> ExitCode;
+
+fn run(args: &RunArgs, run: Serve) -> ExitCode {
     let (level, format) = (args.log_level.clone(), args.log_format);
     run(&files(&args.config), &move |config| {
         if let Some(level) = &level {
