@@ -105,7 +105,10 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
 }
 
 /// Asks for a successor, and waits until it answers in the place of the one that was asked.
-#[allow(clippy::disallowed_methods)] // a plain thread, that of the command
+#[allow(
+    clippy::disallowed_methods,
+    reason = "blocks a thread: no runtime's clock here"
+)]
 fn upgrade(admin: &AdminArgs) -> Result<String, Problem> {
     let deadline = Instant::now() + UPGRADE_TIMEOUT;
     let old = parse(&call(admin, "POST", "/upgrade", "")?.body)?;
