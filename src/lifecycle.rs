@@ -15,13 +15,30 @@ pub enum Phase {
     Starting,
     /// Serving.
     Ready,
-    /// No new connections; delivering what was accepted until the deadline.
+    /// Not ready: serves until balancers have noticed, then sends gateways elsewhere, and serves on.
     Draining {
+        /// From then on gateways are sent away.
+        away_at: Instant,
         /// When the rest is given up.
         deadline: Instant,
+        /// What it leads to.
+        end: End,
     },
     /// Over.
     Stopped,
+}
+
+/// What a drain leads to; it only ever goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// To nothing: an operator asked for it, and takes it back or ends the process.
+    Open,
+    /// To the end of the process, when no gateway is left.
+    Process,
+    /// The same, and a successor serves on the same listening sockets.
+    Succeeded,
+    /// Nothing more is read from gateways: what is queued may still be delivered.
+    Closing,
 }
 
 impl Phase {
@@ -34,6 +51,25 @@ impl Phase {
             Phase::Draining { .. } => "draining",
             Phase::Stopped => "stopped",
         }
+    }
+
+    /// Which part of a drain this is, and how much of the drain is left.
+    #[must_use]
+    pub fn drain(self, now: Instant) -> Option<(&'static str, Duration)> {
+        let Phase::Draining {
+            away_at,
+            deadline,
+            end,
+        } = self
+        else {
+            return None;
+        };
+        let stage = match end {
+            End::Closing => "closing",
+            _ if now < away_at => "notice",
+            _ => "sending away",
+        };
+        Some((stage, deadline.saturating_duration_since(now)))
     }
 }
 
@@ -77,7 +113,7 @@ impl Lifecycle {
     /// All rooms stand: ready. Also takes back a drain that was asked for by the operator.
     pub fn ready(&self) {
         self.phase.send_if_modified(|p| {
-            let change = !matches!(p, Phase::Stopped | Phase::Ready);
+            let change = matches!(p, Phase::Starting | Phase::Draining { end: End::Open, .. });
             if change {
                 *p = Phase::Ready;
             }
@@ -85,16 +121,47 @@ impl Lifecycle {
         });
     }
 
-    /// Starts a drain that ends at `now + timeout`; a drain under way keeps its deadline.
-    pub fn drain(&self, now: Instant, timeout: Duration) {
+    /// An operator's drain: gateways are sent away at `now + notice`, and it says to end at `now + timeout`. A
+    /// drain under way keeps its times.
+    pub fn drain(&self, now: Instant, notice: Duration, timeout: Duration) {
         self.phase.send_if_modified(|p| {
             let change = matches!(p, Phase::Starting | Phase::Ready);
             if change {
                 *p = Phase::Draining {
+                    away_at: now + notice,
                     deadline: now + timeout,
+                    end: End::Open,
                 };
             }
             change
+        });
+    }
+
+    /// A drain that ends the process, at `now + timeout` at the latest. Balancers that an operator's drain has
+    /// told are not told again.
+    pub fn end(&self, now: Instant, notice: Duration, timeout: Duration, end: End) {
+        self.phase.send_if_modified(|p| {
+            let away_at = match *p {
+                Phase::Stopped => return false,
+                Phase::Draining { end: before, .. } if before >= end => return false,
+                Phase::Draining { away_at, .. } => away_at.min(now + notice),
+                Phase::Starting | Phase::Ready => now + notice,
+            };
+            let deadline = now + timeout;
+            *p = Phase::Draining {
+                away_at,
+                deadline,
+                end,
+            };
+            true
+        });
+    }
+
+    /// Gateways are not read from any more.
+    pub fn close(&self) {
+        self.phase.send_if_modified(|p| match p {
+            Phase::Draining { end, .. } => std::mem::replace(end, End::Closing) != End::Closing,
+            _ => false,
         });
     }
 
@@ -171,16 +238,29 @@ mod tests {
         let now = Instant::now();
         life.ready();
         assert_eq!(life.phase(), Phase::Ready);
-        life.drain(now, Duration::from_secs(5));
-        life.drain(now, Duration::from_secs(50));
-        assert_eq!(
-            life.phase(),
-            Phase::Draining {
-                deadline: now + Duration::from_secs(5)
-            }
-        );
+        let seconds = Duration::from_secs;
+        let draining = |away, deadline, end| Phase::Draining {
+            away_at: now + seconds(away),
+            deadline: now + seconds(deadline),
+            end,
+        };
+        life.drain(now, seconds(2), seconds(5));
+        life.drain(now, seconds(20), seconds(50));
+        assert_eq!(life.phase(), draining(2, 5, End::Open));
         life.ready();
         assert_eq!(life.phase(), Phase::Ready, "an operator may take a drain back");
+        life.drain(now, seconds(2), seconds(5));
+        life.end(now + seconds(10), seconds(2), seconds(5), End::Process);
+        assert_eq!(
+            life.phase(),
+            draining(2, 15, End::Process),
+            "the process has its own time to end, and balancers are told once"
+        );
+        life.ready();
+        assert_eq!(life.phase(), draining(2, 15, End::Process), "no way back");
+        life.close();
+        life.end(now + seconds(10), seconds(2), seconds(50), End::Succeeded);
+        assert_eq!(life.phase(), draining(2, 15, End::Closing));
         life.stop();
         life.ready();
         assert_eq!(life.phase(), Phase::Stopped);

@@ -54,7 +54,9 @@ pub struct Ingress {
     /// Publish frames answered with the gentle no (`SessionTimeoutException`) because a queue gave no room,
     /// or with `ack = "delivered"` no delivery, before `reply_timeout`.
     pub publishes_refused_total: u64,
-    /// Those of them that found no room in `partial_max_bytes`.
+    /// Publish frames answered with `TransportException` because weir drains.
+    pub publishes_sent_away_total: u64,
+    /// Those refused that found no room in `partial_max_bytes`.
     pub partial_refused_total: u64,
     /// Bytes that partial frames have claimed now.
     pub partial_bytes: u64,
@@ -290,7 +292,7 @@ impl Ingress {
         }
     }
 
-    fn all_mut(&mut self) -> [&mut u64; 29] {
+    fn all_mut(&mut self) -> [&mut u64; 30] {
         [
             &mut self.connections_tcp,
             &mut self.connections_tls,
@@ -309,6 +311,7 @@ impl Ingress {
             &mut self.publishes_ok_total,
             &mut self.events_ok_total,
             &mut self.publishes_refused_total,
+            &mut self.publishes_sent_away_total,
             &mut self.partial_refused_total,
             &mut self.partial_bytes,
             &mut self.session_errors_total,

@@ -13,7 +13,7 @@ use crate::control::Command;
 use crate::egress::{Context, Group, ObserverSource};
 use crate::ingress::token::Tokens;
 use crate::ingress::{Gate, Hashing, Settings, listen};
-use crate::lifecycle::{Lifecycle, Phase, Vital};
+use crate::lifecycle::{End, Lifecycle, Phase, Vital};
 use crate::net::{Acceptor, Dialer, Listener};
 use crate::relay::{Fanout, Limits, Reason};
 use crate::status::{self, Snapshot};
@@ -55,6 +55,7 @@ pub struct Worker {
     removed: RefCell<Vec<Rc<Group>>>,
     /// The last numbers of removed groups that had to drop something: a loss stays to be seen.
     departed: RefCell<Snapshot>,
+    drain_sends_away: Cell<bool>,
 }
 
 impl Worker {
@@ -87,6 +88,7 @@ impl Worker {
             groups: RefCell::default(),
             removed: RefCell::default(),
             departed: RefCell::default(),
+            drain_sends_away: Cell::default(),
         });
         worker.apply(config);
         if let Some(listener) = parts.tcp {
@@ -106,10 +108,11 @@ impl Worker {
         mut commands: mpsc::Receiver<Command>,
         mut phase: watch::Receiver<Phase>,
     ) {
-        let mut held_until: Option<Instant> = None;
+        let mut away_at: Option<Instant> = None;
+        let mut told: Option<End> = None;
         loop {
-            let patience_ends = async {
-                match held_until {
+            let notice_ends = async {
+                match away_at {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -123,15 +126,29 @@ impl Worker {
                         self.gate.resets_all();
                         return;
                     }
-                    held_until = match now {
-                        Phase::Draining { deadline } => Some(deadline),
-                        _ => None,
+                    let Phase::Draining { away_at: at, end, .. } = now else {
+                        (away_at, told) = (None, None);
+                        self.gate.keep();
+                        continue;
                     };
-                    self.gate.set_draining(held_until.is_some());
+                    if told.is_none() {
+                        away_at = Some(at);
+                    }
+                    if end == End::Succeeded && told < Some(end) {
+                        self.gate.end_listeners();
+                        // Those, too, that came back after they were sent away.
+                        away_at = Some(at);
+                    }
+                    if end == End::Closing {
+                        self.gate.close();
+                    }
+                    told = Some(end);
                 }
-                () = patience_ends => {
-                    held_until = None;
-                    self.gate.send_away();
+                () = notice_ends => {
+                    away_at = None;
+                    if self.drain_sends_away.get() {
+                        self.gate.send_away();
+                    }
                 }
                 command = commands.recv() => match command {
                     Some(command) => self.answer(command),
@@ -199,6 +216,7 @@ impl Worker {
     /// Brings groups, limits and users to what `config` says; what has not changed is not touched.
     fn apply(self: &Rc<Self>, config: Arc<Config>) {
         self.gate.set_settings(Settings::share(&config));
+        self.drain_sends_away.set(config.drain_sends_away);
         self.fanout.set_batch_max_bytes(config.link.batch_max_bytes);
         self.context.eager.set(config.ack == Ack::Delivered);
         let settings = Rc::new(config.link.clone());
@@ -271,10 +289,10 @@ impl Worker {
     }
 }
 
-/// Runs a task that must not end before weir does.
-async fn hold(vital: Vital, task: impl Future<Output = ()>) {
-    task.await;
-    drop(vital);
+/// Runs a listener: only a successor ends it.
+async fn hold(vital: Vital, listener: impl Future<Output = ()>) {
+    listener.await;
+    vital.done();
 }
 
 /// What is left to say of a group that is gone: its counts. It is no trouble any more.

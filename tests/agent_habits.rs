@@ -10,12 +10,15 @@ mod ends;
 use std::time::Duration;
 
 use support::peer::{Peer, RESET, error, login, logout, tls_url};
-use support::{Bed, Plan, story};
+use support::{Bed, Plan, agents_dialer, story};
+use tokio::time::{Instant, sleep_until};
 use weir::config::Config;
 use weir::lab::gateway::{Answer, frame};
+use weir::lab::load::{TwinOptions, Version};
 use weir::lab::sink::Answer as TmAnswer;
 use weir::lab::{Close, Load, LoadOptions};
-use weir::wire::reply::{AUTHENTICATION, SESSION_TIMEOUT, UNDEFINED_EVENT_TYPE};
+use weir::lifecycle::{End, Phase};
+use weir::wire::reply::{AUTHENTICATION, SESSION_TIMEOUT, TRANSPORT, UNDEFINED_EVENT_TYPE};
 
 const SCRIPTED: u32 = 1000;
 

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use crate::config::{Ack, Config, Policy, Shed};
 use crate::control::{LastReload, Upgrades};
 use crate::decisions;
-use crate::lifecycle::Phase;
 use crate::metrics::Look;
 use crate::status::Snapshot;
 
@@ -20,6 +19,7 @@ const LATE_AFTER_MAX: Duration = Duration::from_secs(3);
 #[derive(Serialize)]
 pub(super) struct Status<'a> {
     phase: &'static str,
+    drain_stage: Option<&'static str>,
     drain_remaining_seconds: Option<f64>,
     version: &'static str,
     pid: u32,
@@ -94,13 +94,11 @@ impl<'a> Status<'a> {
         now: Instant,
     ) -> Self {
         let facts = &look.facts;
-        let drain_remaining = match look.phase {
-            Phase::Draining { deadline } => Some(deadline.saturating_duration_since(now).as_secs_f64()),
-            _ => None,
-        };
+        let drain = look.phase.drain(now);
         Self {
             phase: look.phase.as_str(),
-            drain_remaining_seconds: drain_remaining,
+            drain_stage: drain.map(|d| d.0),
+            drain_remaining_seconds: drain.map(|d| d.1.as_secs_f64()),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             supervised: upgrades.is_some(),

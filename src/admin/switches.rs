@@ -23,7 +23,7 @@ use super::listener::Peer;
 use super::routes::json;
 use super::tap;
 use crate::control::ReloadRequest;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{End, Phase};
 
 /// Longest wait for a reload; shorter than a connection may live, so the answer still gets through.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(8);
@@ -104,16 +104,25 @@ async fn reload(State(handles): State<Arc<Handles>>) -> Response {
 }
 
 async fn drain(State(handles): State<Arc<Handles>>) -> Response {
-    let drain_timeout = handles.config.borrow().drain_timeout;
-    handles.lifecycle.drain(Instant::now(), drain_timeout);
+    let (notice, timeout) = {
+        let config = handles.config.borrow();
+        (config.drain_notice, config.drain_timeout)
+    };
+    handles.lifecycle.drain(Instant::now(), notice, timeout);
     phase(&handles)
 }
 
 /// Only a drain is taken back: a weir that is starting must not become ready by this.
 async fn undo_drain(State(handles): State<Arc<Handles>>) -> Response {
     match handles.lifecycle.phase() {
-        Phase::Draining { .. } => handles.lifecycle.ready(),
+        Phase::Draining { end: End::Open, .. } => handles.lifecycle.ready(),
         Phase::Ready => {}
+        Phase::Draining { .. } => {
+            return error(
+                StatusCode::CONFLICT,
+                "this drain ends the process, it cannot be taken back",
+            );
+        }
         Phase::Starting | Phase::Stopped => {
             return error(StatusCode::CONFLICT, "there is no drain to take back");
         }
@@ -145,13 +154,12 @@ async fn upgrade(State(handles): State<Arc<Handles>>) -> Response {
 
 fn phase(handles: &Handles) -> Response {
     let phase = handles.lifecycle.phase();
-    let remaining = match phase {
-        Phase::Draining { deadline } => {
-            Some(deadline.saturating_duration_since(Instant::now()).as_secs_f64())
-        }
-        _ => None,
-    };
-    let body = json!({ "phase": phase.as_str(), "drain_remaining_seconds": remaining });
+    let drain = phase.drain(Instant::now());
+    let body = json!({
+        "phase": phase.as_str(),
+        "drain_stage": drain.map(|d| d.0),
+        "drain_remaining_seconds": drain.map(|d| d.1.as_secs_f64()),
+    });
     json(StatusCode::OK, &body)
 }
 

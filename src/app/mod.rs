@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::control::{Control, Facts, ReloadRequest};
 use crate::decisions::DecisionsHandle;
 use crate::ingress::token::Tokens;
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::{End, Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::net::{Acceptor, ClientTls, ServerTls, TlsError};
 use crate::status::Snapshot;
@@ -92,6 +92,9 @@ const RELOADS_WAITING_MAX: usize = 8;
 
 /// How long the end waits for workers that do not answer, all together.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// At the end of a drain: how long what was taken last may still be delivered.
+const LET_OUT: Duration = Duration::from_secs(1);
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -237,28 +240,56 @@ impl Weir {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Stops taking from gateways and waits until everything accepted has ended, at most `drain_timeout`;
-    /// whether it was done in time, and every worker has said so.
+    /// [`Weir::end`] without a successor.
     pub async fn drain(&self) -> bool {
-        let timeout = self.config.borrow().drain_timeout;
+        self.end(End::Process).await
+    }
+
+    /// Waits until no gateway is connected and everything accepted has ended, at most `drain_timeout`: weir serves for
+    /// `drain_notice`, then sends gateways elsewhere, and serves on. Whether everything accepted has ended, and every
+    /// worker has said so.
+    pub async fn end(&self, end: End) -> bool {
+        let (timeout, notice) = {
+            let config = self.config.borrow();
+            let notice = match end {
+                End::Succeeded => Duration::ZERO,
+                _ => config.drain_notice,
+            };
+            (config.drain_timeout, notice)
+        };
         // Of its own: an operator's drain before this one may have used up its time long ago.
         let deadline = Instant::now() + timeout;
-        self.lifecycle.drain(Instant::now(), timeout);
-        while matches!(self.lifecycle.phase(), Phase::Draining { .. }) {
+        let last = deadline + LET_OUT;
+        self.lifecycle.end(Instant::now(), notice, timeout, end);
+        let mut first = None;
+        while let Phase::Draining { away_at, end, .. } = self.lifecycle.phase() {
             // A worker that is stuck must not make the drain longer.
-            let Ok(look) = timeout_at(deadline, self.control.look()).await else {
+            let look = timeout_at(last, self.control.look());
+            let Ok(Some(snapshot)) = look.await else {
                 return false;
             };
-            let Some(snapshot) = look else { return false };
-            if snapshot
+            let ingress = &snapshot.ingress;
+            let connected = ingress.connections_tcp + ingress.connections_tls;
+            let empty = snapshot
                 .groups
                 .iter()
-                .all(|g| g.events.queued + g.events.inflight == 0)
-            {
+                .all(|g| g.events.queued + g.events.inflight == 0);
+            // Whoever has seen no gateway needs not wait for balancers to notice.
+            let accepted = ingress.accepted_total;
+            let nobody_came = *first.get_or_insert((connected, accepted)) == (0, accepted);
+            let now = Instant::now();
+            if empty && (end == End::Closing || connected == 0 && (nobody_came || now >= away_at)) {
                 return true;
             }
-            if Instant::now() >= deadline {
+            if now >= last || now >= deadline && connected == 0 {
                 return false;
+            }
+            if now >= deadline && end != End::Closing {
+                tracing::info!(
+                    connected,
+                    "drain_timeout is over: the gateways that are left are reset"
+                );
+                self.lifecycle.close();
             }
             sleep(DRAIN_LOOK).await;
         }

@@ -17,6 +17,7 @@ use super::{Files, Given, StartError, Weir, panics};
 use crate::config::Config;
 use crate::config::{Problem, Problems, Warning};
 use crate::control::{ReloadReport, ReloadRequest};
+use crate::lifecycle::End;
 use crate::net::TlsError;
 use crate::output;
 use crate::status::Snapshot;
@@ -221,14 +222,14 @@ impl Supervisor<'_> {
         } = signals;
         let mut requests = self.weir.reload_requests();
         let stopped = self.weir.lifecycle().stop_token();
-        let why = tokio::select! {
+        let (why, end) = tokio::select! {
             // Signals first: an end must not wait behind reloads, whatever those wait for.
             biased;
-            _ = term.recv() => "SIGTERM",
-            _ = int.recv() => "SIGINT",
+            _ = term.recv() => ("SIGTERM", End::Process),
+            _ = int.recv() => ("SIGINT", End::Process),
             said = said(word) => match said {
-                Word::Succeeded => "a successor serves",
-                Word::Gone => "the supervising process has ended",
+                Word::Succeeded => ("a successor serves", End::Succeeded),
+                Word::Gone => ("the supervising process has ended", End::Process),
             },
             // Nobody else stops it while this runs.
             () = stopped.cancelled() => return,
@@ -236,7 +237,7 @@ impl Supervisor<'_> {
         };
         // Whoever asks for a reload from now on is told that weir is stopping.
         drop(requests);
-        self.drain(why, &mut term, &mut int).await;
+        self.drain(why, end, &mut term, &mut int).await;
     }
 
     /// Reloads whenever somebody asks for it or a file has changed.
@@ -317,7 +318,7 @@ impl Supervisor<'_> {
         format!("at {}; to groups {}", listening.join(", "), groups.join(", "))
     }
 
-    async fn drain(&self, why: &str, term: &mut Signal, int: &mut Signal) {
+    async fn drain(&self, why: &str, end: End, term: &mut Signal, int: &mut Signal) {
         tracing::info!(signal = why, "draining; a second signal ends at once");
         let longest = self.weir.config.borrow().drain_timeout + AFTER_DRAIN;
         self.notify.stopping("draining", longest);
@@ -326,7 +327,7 @@ impl Supervisor<'_> {
             biased;
             _ = term.recv() => {}
             _ = int.recv() => {}
-            in_time = self.weir.drain() => {
+            in_time = self.weir.end(end) => {
                 if !in_time && !self.weir.lifecycle().has_failed() {
                     tracing::warn!("drain_timeout is over");
                 }

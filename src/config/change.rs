@@ -80,6 +80,8 @@ impl Change {
             decisions,
             log,
             drain_timeout,
+            drain_notice,
+            drain_sends_away,
         } = old;
         let mut listeners_as_before = new.ingress.clone();
         listeners_as_before.tcp = ingress.tcp;
@@ -111,6 +113,8 @@ impl Change {
             ("log.level", log.level != new.log.level),
             ("decisions", same_amqp && *decisions != new.decisions),
             ("drain_timeout", *drain_timeout != new.drain_timeout),
+            ("drain_notice", *drain_notice != new.drain_notice),
+            ("drain_sends_away", *drain_sends_away != new.drain_sends_away),
         ];
         let restart = [
             ("workers", *workers != new.workers),

@@ -1,6 +1,7 @@
 //! What no single key can say: rules between tables, and warnings about whole groups.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::context::Context;
 use super::problem::{Bad, Place};
@@ -111,6 +112,22 @@ pub(super) fn logins(context: &Context<'_>, config: &Config) {
     } else {
         let message = "no gateway can log in: listen.tls is off and auth.allow_plaintext_login is false";
         context.problem(place.as_ref(), "listen.tls", Bad::new(message, hint));
+    }
+}
+
+/// How long an agent that was sent away may keep the connection on which it had logged in: 5 s idle, and an eviction
+/// every 5.5 s.
+const POOLED: Duration = Duration::from_secs(11);
+
+/// A drain that is over before the agents have gone resets what they still have open.
+pub(super) fn drain(context: &Context<'_>, config: &Config) {
+    if config.drain_sends_away && config.drain_timeout < config.drain_notice + POOLED {
+        context.warning(
+            context.place(&["drain_timeout"]).as_ref(),
+            "drain_timeout",
+            "it ends before the agents that were sent away have closed their connections",
+            "allow drain_notice and 11s more, the time after which agents close what is idle",
+        );
     }
 }
 

@@ -39,7 +39,9 @@ const fn unset(path: &'static str, help: &'static str) -> Key {
 const KEYS: &[Key] = &[
     key("workers", "1", "Threads, each with its own listeners, queues and links; a Traffic Manager has 100 connections to give, each worker takes one per endpoint."),
     key("ack", r#""accepted""#, "When a gateway gets its ok: \"accepted\" = every group's queue has the events, \"delivered\" = every available group has delivered them."),
-    key("drain_timeout", r#""20s""#, "After SIGTERM: how long queued events may take to be delivered."),
+    key("drain_timeout", r#""20s""#, "How long a stop may take at most: until no gateway is connected and everything queued is delivered."),
+    key("drain_notice", r#""5s""#, "The first part of it: not ready, but serving as before, until balancers have noticed."),
+    key("drain_sends_away", "true", "After that, answer the next publish on each connection with an error that makes the agent go elsewhere; false for agents of 6.1, which never publish again after it."),
     key("listen.tcp", r#""0.0.0.0:9611""#, "Where gateways publish; \"off\" = not at all."),
     key("listen.tls", r#""0.0.0.0:9711""#, "Where gateways log in, and publish with TLS; \"off\" = not at all."),
     key("listen.max_connections", "10_000", "Gateway connections at a time; further ones wait."),

@@ -82,6 +82,10 @@ pub struct Config {
     pub log: Log,
     /// How long a drain may take before the rest is counted as dropped.
     pub drain_timeout: Duration,
+    /// How long a drain serves as before, so that balancers notice.
+    pub drain_notice: Duration,
+    /// Whether a drain sends gateways elsewhere after that.
+    pub drain_sends_away: bool,
 }
 
 impl Config {

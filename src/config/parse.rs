@@ -18,7 +18,7 @@ use super::throttling::{self, Throttling};
 use super::tls::tls;
 use super::unquoted;
 use super::url_groups::Found;
-use super::values::{count, duration, word};
+use super::values::{count, duration, flag, word};
 use super::{Ack, Config, Group};
 
 /// Errors of syntax shown for one file; those after the first are often its echo.
@@ -214,6 +214,10 @@ fn read(context: &Context<'_>, weir: Option<usize>, deployment: Option<usize>) -
         drain_timeout: top.read("drain_timeout", Duration::from_secs(20), |g| {
             duration(g, Duration::ZERO, Duration::from_secs(3600))
         }),
+        drain_notice: top.read("drain_notice", Duration::from_secs(5), |g| {
+            duration(g, Duration::ZERO, Duration::from_secs(3600))
+        }),
+        drain_sends_away: top.read("drain_sends_away", true, flag),
         tls: tls(&top.section("tls")),
         link: delivery::link(&top.section("link")),
         admin: admin(&top.section("admin")),
@@ -228,6 +232,7 @@ fn read(context: &Context<'_>, weir: Option<usize>, deployment: Option<usize>) -
     checks::limits(context, &config);
     checks::addresses(context, &config, &found);
     checks::logins(context, &config);
+    checks::drain(context, &config);
     config
 }
 

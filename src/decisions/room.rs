@@ -191,7 +191,7 @@ pub(super) async fn over(phase: &mut watch::Receiver<Phase>) {
         let now = *phase.borrow_and_update();
         let deadline = match now {
             Phase::Stopped => return,
-            Phase::Draining { deadline } => Some(deadline),
+            Phase::Draining { deadline, .. } => Some(deadline),
             Phase::Starting | Phase::Ready => None,
         };
         let time = async {

@@ -11,7 +11,7 @@ use super::session::{Memory, Session};
 use super::slowdown::source;
 use crate::config::Ack;
 use crate::relay::{Full, Receipt};
-use crate::wire::reply::{AUTHENTICATION, Reply, SESSION_TIMEOUT, UNDEFINED_EVENT_TYPE};
+use crate::wire::reply::{AUTHENTICATION, Reply, SESSION_TIMEOUT, TRANSPORT, UNDEFINED_EVENT_TYPE};
 use crate::wire::request::{LOGIN, PUBLISH};
 use crate::wire::{Batch, Decoded, FrameError, Front, Malformed, Request, front};
 
@@ -222,10 +222,24 @@ impl Session {
         self.replies.send(&gentle_no());
     }
 
+    /// Once: an agent that stays, or comes back, is served.
+    fn send_away(&mut self) {
+        self.number = self.gate.next_number();
+        self.gate.stats().publishes_sent_away_total += 1;
+        self.replies.send(&Reply::Error {
+            class: TRANSPORT,
+            message: "weir is about to end, send the events elsewhere".into(),
+        });
+    }
+
     /// Events that were taken and answered ok (0: answered otherwise, or to be answered later).
     fn publish(&mut self, session: &[u8], batch: Batch<'_>, now: Instant) -> Result<usize, Full> {
         if !self.is_known(session, now) {
             self.expired(shown(session));
+            return Ok(0);
+        }
+        if self.gate.sends_away(self.number) {
+            self.send_away();
             return Ok(0);
         }
         if batch.events() == 0 {

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
 use super::hashing::Hashing;
@@ -102,11 +102,14 @@ pub struct Gate {
     settings: RefCell<Rc<Settings>>,
     stats: RefCell<status::Ingress>,
     unix_ms: fn() -> i64,
-    draining: Cell<bool>,
-    /// The drain has lasted long enough for gateways to be sent elsewhere.
-    sends_away: Cell<bool>,
-    /// Sessions that had something to read while draining.
-    parked: RefCell<Vec<Waker>>,
+    /// The number of the next connection.
+    next_number: Cell<u32>,
+    /// Connections with a lower number are sent away with their next publish.
+    away_below: Cell<u32>,
+    /// Cancelled when a successor serves on the listening sockets.
+    pub(super) succeeded: CancellationToken,
+    /// Nothing more is read.
+    closing: Cell<bool>,
     pub(super) connection_closed: Notify,
     /// Open connections by address.
     by_address: RefCell<HashMap<IpAddr, usize>>,
@@ -137,9 +140,10 @@ impl Gate {
             settings: RefCell::new(Rc::new(settings)),
             stats: RefCell::default(),
             unix_ms,
-            draining: Cell::new(false),
-            sends_away: Cell::new(false),
-            parked: RefCell::default(),
+            next_number: Cell::new(0),
+            away_below: Cell::new(0),
+            succeeded: CancellationToken::new(),
+            closing: Cell::new(false),
             connection_closed: Notify::new(),
             by_address: RefCell::default(),
             full_at: Cell::new(None),
@@ -158,27 +162,37 @@ impl Gate {
         self.connection_closed.notify_waiters();
     }
 
-    /// Whether sessions stop reading (what they have read is finished) and new connections are reset.
-    pub fn set_draining(&self, draining: bool) {
-        self.draining.set(draining);
-        self.sends_away.set(false);
-        if !draining {
-            self.wake_parked();
-        }
-    }
-
-    /// Resets, while draining, every connection on which a gateway waits to be read, once it has its answers. A
-    /// gateway that is held for longer than its own patience would count weir as failed; a reset sends it
-    /// elsewhere at once, with everything that was not answered.
+    /// Answers the next publish on each connection of now with [`TRANSPORT`], once: its agent goes elsewhere.
+    ///
+    /// [`TRANSPORT`]: crate::wire::reply::TRANSPORT
     pub fn send_away(&self) {
-        self.sends_away.set(self.draining.get());
-        self.wake_parked();
+        self.away_below.set(self.next_number.get());
     }
 
-    fn wake_parked(&self) {
-        for waker in self.parked.take() {
-            waker.wake();
-        }
+    /// Sends away nobody more.
+    pub fn keep(&self) {
+        self.away_below.set(0);
+    }
+
+    /// Ends the listeners: whoever connects from now on is another process's.
+    pub fn end_listeners(&self) {
+        self.succeeded.cancel();
+    }
+
+    /// Sessions stop reading; what they have read is finished and answered.
+    pub fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// The number of a connection that is accepted, or was sent away, now.
+    pub(super) fn next_number(&self) -> u32 {
+        let number = self.next_number.get();
+        self.next_number.set(number.wrapping_add(1));
+        number
+    }
+
+    pub(super) fn sends_away(&self, number: u32) -> bool {
+        number < self.away_below.get()
     }
 
     /// Whether a publish with this session would be taken here.
@@ -228,20 +242,8 @@ impl Gate {
         (self.unix_ms)()
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.get()
-    }
-
-    pub(super) fn sends_away(&self) -> bool {
-        self.sends_away.get()
-    }
-
-    /// A session that must not read now; woken when it may.
-    pub(super) fn park(&self, waker: &Waker) {
-        let mut parked = self.parked.borrow_mut();
-        if !parked.iter().rev().take(4).any(|w| w.will_wake(waker)) {
-            parked.push(waker.clone());
-        }
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
     }
 
     pub(super) fn open_connections(&self) -> u64 {

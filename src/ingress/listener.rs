@@ -15,11 +15,19 @@ use crate::net::{Acceptor, Listener, Raw, Stream, out_of_descriptors};
 /// Pause after the process ran out of descriptors; each further one doubles it up to the second value.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Serves one listening socket for ever; with an [`Acceptor`] it speaks TLS.
-pub async fn listen(gate: Rc<Gate>, mut listener: Listener, tls: Option<Acceptor>) {
+/// Serves one listening socket until a successor does; with an [`Acceptor`] it speaks TLS.
+pub async fn listen(gate: Rc<Gate>, listener: Listener, tls: Option<Acceptor>) {
+    let succeeded = gate.succeeded.clone();
+    tokio::select! {
+        () = succeeded.cancelled() => {}
+        () = accept(&gate, listener, tls) => {}
+    }
+}
+
+async fn accept(gate: &Rc<Gate>, mut listener: Listener, tls: Option<Acceptor>) {
     let mut pause = PAUSE.0;
     loop {
-        room(&gate).await;
+        room(gate).await;
         match listener.accept().await {
             Ok((mut raw, peer)) => {
                 // Whatever ends the connection from here on, a crash of the process included, ends it with a
@@ -27,13 +35,13 @@ pub async fn listen(gate: Rc<Gate>, mut listener: Listener, tls: Option<Acceptor
                 raw.reset_on_close();
                 pause = PAUSE.0;
                 // The other listener may have given the last place away meanwhile.
-                room(&gate).await;
-                accepted(&gate, raw, peer, tls.clone());
+                room(gate).await;
+                accepted(gate, raw, peer, tls.clone());
             }
             Err(e) if out_of_descriptors(&e) => {
                 gate.stats().accept_paused_total += 1;
                 warn(
-                    &gate,
+                    gate,
                     None,
                     &format!(
                         "cannot accept: {e}; pausing for {pause:?} (raise LimitNOFILE or lower listen.max_connections)"
@@ -45,7 +53,7 @@ pub async fn listen(gate: Rc<Gate>, mut listener: Listener, tls: Option<Acceptor
             // The peer was gone before it was accepted.
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(e) => {
-                warn(&gate, None, &format!("cannot accept: {e}"));
+                warn(gate, None, &format!("cannot accept: {e}"));
                 sleep(pause).await;
             }
         }
@@ -81,11 +89,6 @@ async fn room(gate: &Gate) {
 
 fn accepted(gate: &Rc<Gate>, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) {
     gate.stats().accepted_total += 1;
-    if gate.is_draining() {
-        gate.stats().reset_drain_total += 1;
-        raw.abort();
-        return;
-    }
     if !gate.has_place_for(address(peer)) {
         gate.stats().reset_per_address_total += 1;
         warn(
@@ -121,6 +124,7 @@ pub(super) fn warn(gate: &Gate, peer: Option<SocketAddr>, what: &str) {
 struct Open {
     gate: Rc<Gate>,
     peer: SocketAddr,
+    number: u32,
     tls: bool,
 }
 
@@ -129,6 +133,7 @@ impl Open {
         let open = Self {
             gate: Rc::clone(gate),
             peer,
+            number: gate.next_number(),
             tls,
         };
         open.count(|n| *n += 1);
@@ -152,7 +157,7 @@ impl Open {
                 }
             }
         };
-        let mut session = Session::new(Rc::clone(gate), stream, peer);
+        let mut session = Session::new(Rc::clone(gate), stream, peer, self.number);
         session.serve().await;
     }
 

@@ -37,6 +37,8 @@ const READS_AT_ONCE: u32 = 4;
 pub(super) struct Session {
     pub(super) gate: Rc<Gate>,
     pub(super) peer: SocketAddr,
+    /// By order of acceptance, or of the last publish that sent it away.
+    pub(super) number: u32,
     pub(super) known: Option<Known>,
     pub(super) replies: Replies,
     stream: Option<Stream>,
@@ -85,18 +87,17 @@ enum Turn {
     Idle,
     /// Neither a login nor a valid session for too long.
     Unproven,
-    /// A drain has lasted long enough.
-    Away,
     /// There may be more to read, but it is the others' turn.
     Enough,
 }
 
 impl Session {
-    pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr) -> Self {
+    pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr, number: u32) -> Self {
         let now = Instant::now();
         Self {
             gate,
             peer,
+            number,
             known: None,
             replies: Replies::default(),
             stream: Some(stream),
@@ -151,10 +152,6 @@ impl Session {
                     self.gate.stats().reset_no_session_total += 1;
                     return;
                 }
-                Turn::Away => {
-                    self.gate.stats().reset_drain_total += 1;
-                    return;
-                }
                 Turn::Enough => {
                     tokio::task::yield_now().await;
                     continue;
@@ -203,11 +200,8 @@ impl Session {
             let stop = if std::mem::take(&mut self.resume) {
                 let held = std::mem::take(&mut self.partial);
                 self.consume_partial(held, now)
-            } else if self.gate.is_draining() {
-                if self.gate.sends_away() && !self.replies.is_waiting() {
-                    return Poll::Ready(Turn::Away);
-                }
-                self.gate.park(cx.waker());
+            } else if self.gate.is_closing() {
+                // The end of the process is near, and resets this connection.
                 return self.rest(cx, now);
             } else {
                 match self.poll_read(cx, now) {
@@ -361,7 +355,7 @@ impl Session {
             self.unproven_since = None;
         }
         let waits = self.replies.is_waiting() || matches!(self.memory, Memory::Wanted(_));
-        if waits || self.gate.is_draining() {
+        if waits || self.gate.is_closing() {
             return (None, None);
         }
         let settings = self.gate.settings();

@@ -23,6 +23,10 @@ pub const UNDEFINED_EVENT_TYPE: &str =
 /// The login failed.
 pub const AUTHENTICATION: &str = "org.wso2.carbon.databridge.commons.exception.AuthenticationException";
 
+/// The agent gives up the connections to this endpoint, its login's too, connects anew about 10 ms later and sends
+/// the batch again: elsewhere, where a balancer says so. The agents of 6.1 never publish again.
+pub const TRANSPORT: &str = "org.wso2.carbon.databridge.commons.exception.TransportException";
+
 /// One reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply<'a> {

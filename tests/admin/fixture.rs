@@ -75,6 +75,8 @@ pub(crate) fn config(token: Option<&str>) -> Config {
             format: LogFormat::Text,
         },
         drain_timeout: Duration::from_secs(30),
+        drain_notice: Duration::ZERO,
+        drain_sends_away: true,
     }
 }
 
@@ -135,6 +137,7 @@ pub(crate) fn snapshot() -> Snapshot {
             publishes_ok_total: n(),
             events_ok_total: n(),
             publishes_refused_total: n(),
+            publishes_sent_away_total: n(),
             partial_refused_total: n(),
             partial_bytes: n(),
             session_errors_total: n(),

@@ -118,8 +118,8 @@ fn readiness_follows_the_phase_and_never_the_traffic_managers() {
         (weir.get("/readyz").status, weir.get("/readyz").body.as_str()),
         (200, "ok\n")
     );
-    weir.lifecycle
-        .drain(Deadline::now(), std::time::Duration::from_secs(60));
+    let time = std::time::Duration::from_secs;
+    weir.lifecycle.drain(Deadline::now(), time(30), time(60));
     assert_eq!(weir.get("/readyz").status, 503);
     let verbose = weir.get("/readyz?verbose");
     assert_eq!(verbose.status, 503);

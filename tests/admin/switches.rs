@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use weir::control::ReloadReport;
-use weir::lifecycle::Phase;
+use weir::lifecycle::{End, Phase};
 use weir::telemetry;
 
 use crate::fixture;
@@ -215,16 +215,13 @@ fn a_drain_starts_once_and_can_be_taken_back() {
     let weir = Weir::start(None);
     let answer = weir.ask("POST", "/drain", &[], "");
     assert_eq!(answer.json()["phase"], "draining");
-    let Phase::Draining { deadline } = weir.lifecycle.phase() else {
+    let begun = weir.lifecycle.phase();
+    let Phase::Draining { deadline, .. } = begun else {
         panic!("not draining");
     };
     assert!(deadline.saturating_duration_since(tokio::time::Instant::now()) <= Duration::from_secs(30));
     weir.ask("POST", "/drain", &[], "");
-    assert_eq!(
-        weir.lifecycle.phase(),
-        Phase::Draining { deadline },
-        "a second call keeps the deadline"
-    );
+    assert_eq!(weir.lifecycle.phase(), begun, "a second call keeps the deadline");
     assert_eq!(weir.get("/readyz").status, 503);
     assert!(
         weir.get("/status").json()["drain_remaining_seconds"]
@@ -234,8 +231,17 @@ fn a_drain_starts_once_and_can_be_taken_back() {
     );
     assert_eq!(weir.ask("DELETE", "/drain", &[], "").json()["phase"], "ready");
     assert_eq!(weir.get("/readyz").status, 200);
-    weir.lifecycle
-        .drain(tokio::time::Instant::now(), Duration::from_secs(1));
+    let now = tokio::time::Instant::now();
+    weir.lifecycle.end(
+        now,
+        Duration::from_secs(30),
+        Duration::from_secs(60),
+        End::Process,
+    );
+    assert_eq!(weir.get("/status").json()["drain_stage"], "notice");
+    let answer = weir.ask("DELETE", "/drain", &[], "");
+    assert_eq!(answer.status, 409, "a signal is not taken back: {}", answer.body);
+    assert_eq!(weir.get("/readyz").status, 503);
 }
 
 #[test]

@@ -157,7 +157,8 @@ async fn a_drain_closes_the_port_keeps_connections_to_its_deadline_and_can_be_ta
     let stub = StubBroker::new().await;
     let weir = Weir::new(config(&[stub.addr()]));
     let (mut gateway, mut broker) = tokio::join!(Wire::gateway(weir.addr(), 0), stub.open());
-    weir.life.drain(Instant::now(), Duration::from_secs(3600));
+    weir.life
+        .drain(Instant::now(), Duration::ZERO, Duration::from_secs(3600));
     soon("a closed port", async {
         while tokio::net::TcpStream::connect(weir.addr()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -174,7 +175,7 @@ async fn a_drain_closes_the_port_keeps_connections_to_its_deadline_and_can_be_ta
     })
     .await;
     let began = Instant::now();
-    weir.life.drain(began, Duration::from_millis(700));
+    weir.life.drain(began, Duration::ZERO, Duration::from_millis(700));
     assert!(gateway.closed().await, "FIN at the deadline");
     assert!(began.elapsed() >= Duration::from_millis(690));
     assert!(broker.closed().await);

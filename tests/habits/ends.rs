@@ -76,11 +76,112 @@ fn a_stop_resets_every_connection_in_whatever_state_it_is() {
 }
 
 #[test]
-fn a_drain_answers_what_it_has_read_and_resets_the_rest() {
+fn a_drain_sends_each_connection_away_once_and_serves_what_comes_later() {
     story(async {
         let bed = Bed::start(Plan {
             tls: true,
-            top: "ack = \"delivered\"\ndrain_timeout = \"400ms\"",
+            top: "drain_timeout = \"1h\"\ndrain_notice = \"300ms\"",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let session = Peer::tls(&bed).await.login().await;
+        let (mut peer, mut pipelining) = (Peer::tcp(&bed).await, Peer::tcp(&bed).await);
+        assert_eq!(peer.ask(&bed.issue(&session, SCRIPTED, 0, 1)).await, Answer::Ok);
+        bed.acked(SCRIPTED, 0, 1);
+        let now = Instant::now();
+        let life = bed.weir.lifecycle();
+        life.drain(now, Duration::from_millis(300), Duration::from_secs(3600));
+        assert_eq!(
+            peer.ask(&bed.issue(&session, SCRIPTED, 1, 1)).await,
+            Answer::Ok,
+            "noticed by nobody yet"
+        );
+        bed.acked(SCRIPTED, 1, 1);
+        sleep_until(now + Duration::from_millis(300)).await;
+        // The worker hears of the time before it hears of this look.
+        bed.snapshot().await;
+
+        let away = |answer: Answer| matches!(answer, Answer::Error { class, .. } if class == TRANSPORT);
+        assert!(away(peer.ask(&bed.issue(&session, SCRIPTED, 2, 1)).await));
+        assert_eq!(
+            peer.ask(&bed.issue(&session, SCRIPTED, 2, 1)).await,
+            Answer::Ok,
+            "once"
+        );
+        bed.acked(SCRIPTED, 2, 1);
+        let mut frames = bed.issue(&session, SCRIPTED + 1, 0, 1);
+        frames.extend(bed.issue(&session, SCRIPTED + 1, 1, 1));
+        pipelining.send(&frames).await.unwrap();
+        assert!(away(pipelining.answer().await), "the first");
+        assert_eq!(pipelining.answer().await, Answer::Ok, "and only the first");
+        bed.acked(SCRIPTED + 1, 1, 1);
+        let mut late = Peer::tls(&bed).await;
+        let session = late.login().await;
+        assert_eq!(
+            late.ask(&bed.issue(&session, SCRIPTED + 2, 0, 1)).await,
+            Answer::Ok,
+            "whoever comes later"
+        );
+        bed.acked(SCRIPTED + 2, 0, 1);
+
+        life.ready();
+        life.drain(now, Duration::ZERO, Duration::from_secs(3600));
+        bed.snapshot().await;
+        life.ready();
+        bed.snapshot().await;
+        assert_eq!(
+            peer.ask(&bed.issue(&session, SCRIPTED, 3, 1)).await,
+            Answer::Ok,
+            "taken back"
+        );
+        bed.acked(SCRIPTED, 3, 1);
+        let verdict = bed.verdict().await;
+        assert!(verdict.ok(), "{verdict}");
+        assert_eq!((verdict.issued, verdict.acked), (7, 6));
+        assert_eq!(
+            verdict.groups[0].copies, 6,
+            "nothing of what was sent away is stored: {verdict}"
+        );
+        assert_eq!(bed.snapshot().await.ingress.publishes_sent_away_total, 2);
+    });
+}
+
+#[test]
+fn a_drain_for_agents_of_6_1_sends_nobody_away() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "drain_sends_away = false",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let load = Load::start(LoadOptions {
+            agent: Some(TwinOptions::new(Version::V6_1)),
+            rate: Some(1_000.0),
+            dialer: agents_dialer(),
+            ..bed.load()
+        });
+        bed.until("traffic", |s| s.groups[0].events.delivered > 100).await;
+        let now = Instant::now();
+        bed.weir
+            .lifecycle()
+            .drain(now, Duration::ZERO, Duration::from_secs(3600));
+        let before = bed.snapshot().await.groups[0].events.delivered;
+        bed.until("traffic", |s| s.groups[0].events.delivered > before + 1_000)
+            .await;
+        load.stop();
+        let counts = load.finish().await.counts;
+        assert_eq!(counts.queue_full, 0, "{counts:?}");
+        bed.assert_clean(counts.events_acked).await;
+        assert_eq!(bed.snapshot().await.ingress.publishes_sent_away_total, 0);
+    });
+}
+
+#[test]
+fn at_its_deadline_a_drain_reads_nothing_more_delivers_what_it_can_and_resets_the_rest() {
+    story(async {
+        let bed = Bed::start(Plan {
+            tls: true,
+            top: "ack = \"delivered\"\ndrain_timeout = \"400ms\"\ndrain_sends_away = false",
             ..Plan::groups(&["stalled", "alive"])
         })
         .await;
@@ -107,36 +208,36 @@ fn a_drain_answers_what_it_has_read_and_resets_the_rest() {
             assert!(!bed.weir.drain().await, "the stalled group holds it up");
         };
         let meanwhile = async {
-            while bed.weir.lifecycle().phase().as_str() != "draining" {
-                tokio::task::yield_now().await;
-            }
+            let mut phase = bed.weir.lifecycle().watch();
+            let closing = |p: &Phase| {
+                matches!(
+                    p,
+                    Phase::Draining {
+                        end: End::Closing,
+                        ..
+                    }
+                )
+            };
+            phase.wait_for(closing).await.unwrap();
             // The worker hears of it before it hears of this look.
             bed.snapshot().await;
             all[2]
                 .send(&bed.issue(&session, SCRIPTED + 2, 0, 1))
                 .await
                 .unwrap();
-            // A new connection is sent elsewhere, perhaps before it knows that it is one.
-            let late = match tokio::net::TcpStream::connect(bed.weir.addresses().tcp.unwrap()).await {
-                Ok(mut tcp) => tokio::io::AsyncReadExt::read(&mut tcp, &mut [0; 1])
-                    .await
-                    .unwrap_err(),
-                Err(error) => error,
-            };
-            assert_eq!(late.kind(), std::io::ErrorKind::ConnectionReset);
         };
         tokio::join!(draining, meanwhile);
         let last = bed.weir.stop();
         for (n, peer) in all.iter_mut().enumerate() {
             assert_eq!(peer.answer().await, RESET, "connection {n}: no answer, no FIN");
         }
-        assert_eq!(last.ingress.reset_drain_total, 5, "with the new one");
+        assert_eq!(last.ingress.reset_drain_total, 4);
         let verdict = bed.judge.verdict(Some(&(&last).into()));
         assert!(verdict.ok(), "{verdict}");
         assert_eq!((verdict.issued, verdict.acked), (3, 1));
         assert_eq!(
             last.groups[1].events.accepted, 2,
-            "the one sent during the drain was not taken"
+            "the one sent after the deadline was not taken"
         );
     });
 }

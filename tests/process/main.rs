@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod crashing;
+mod draining;
 mod ending;
 mod killing;
 mod limits;

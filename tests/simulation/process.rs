@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 use weir::control::Control;
 use weir::ingress::Hashing;
-use weir::lifecycle::Lifecycle;
+use weir::lifecycle::{End, Lifecycle};
 use weir::metrics::LinkObservers;
 use weir::worker::{Parts, Worker};
 
@@ -96,7 +96,7 @@ impl World {
     /// SIGTERM: drains, and ends; what was left is in the last look.
     pub async fn stop(&self, within: Duration) {
         for one in self.weir.borrow().iter() {
-            one.life.drain(Instant::now(), within);
+            one.life.end(Instant::now(), Duration::ZERO, within, End::Process);
         }
         let deadline = Instant::now() + within;
         while !at_rest(&self.snapshot()) && Instant::now() < deadline {
@@ -109,7 +109,8 @@ impl World {
     pub fn drain(&self, on: bool) {
         for one in self.weir.borrow().iter() {
             if on {
-                one.life.drain(Instant::now(), Duration::from_secs(3600));
+                one.life
+                    .drain(Instant::now(), Duration::ZERO, Duration::from_secs(3600));
             } else {
                 one.life.ready();
             }

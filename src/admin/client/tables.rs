@@ -20,7 +20,7 @@ pub(super) fn status(v: &Value) -> String {
         out,
         "weir {}  {}  up {}  configuration of {}",
         text(&v["version"]),
-        text(&v["phase"]),
+        drain(v),
         age_ms(v["uptime_seconds"].as_f64().unwrap_or(0.0) * 1e3),
         text(&v["config_loaded_at"])
     );
@@ -36,10 +36,11 @@ pub(super) fn status(v: &Value) -> String {
     let i = &v["ingress"];
     let _ = writeln!(
         out,
-        "gateways: {} connections on tcp, {} on tls, {} waiting for room; {} events taken, {} logins failed\n",
+        "gateways: {} connections on tcp, {} on tls, {} waiting for room; {} sent away; {} events taken, {} logins failed\n",
         text(&i["connections_tcp"]),
         text(&i["connections_tls"]),
         text(&i["blocked_now"]),
+        text(&i["publishes_sent_away_total"]),
         text(&i["events_ok_total"]),
         text(&i["logins_failed_total"])
     );
@@ -228,11 +229,19 @@ pub(super) fn reload(v: &Value) -> String {
 
 /// The answer of /drain.
 pub(super) fn phase(v: &Value) -> String {
-    let remaining = v["drain_remaining_seconds"].as_f64();
-    let deadline = remaining
-        .map(|s| format!(", {} left", age_ms(s * 1e3)))
-        .unwrap_or_default();
-    safe(&format!("{}{deadline}\n", text(&v["phase"])))
+    safe(&format!("{}\n", drain(v)))
+}
+
+/// The phase; of a drain, which part of it, and how long it lasts.
+fn drain(v: &Value) -> String {
+    let mut out = text(&v["phase"]);
+    if let Some(stage) = v["drain_stage"].as_str() {
+        let _ = write!(out, ": {stage}");
+    }
+    if let Some(seconds) = v["drain_remaining_seconds"].as_f64() {
+        let _ = write!(out, ", {} left", age_ms(seconds * 1e3));
+    }
+    out
 }
 
 /// Who answered before an upgrade, and who does now.

@@ -252,7 +252,7 @@ function draw(status) {
   phase.className = "chip " + phaseKind[status.phase];
   const left = status.drain_remaining_seconds;
   byId("about").textContent = `${status.version}, up ${age(status.uptime_seconds * 1000)}, configuration of ${status.config_loaded_at}` +
-    (left === null ? "" : `, ${age(left * 1000)} left to drain`);
+    (left === null ? "" : `, draining: ${status.drain_stage}, ${age(left * 1000)} left`);
   byId("notices").replaceChildren(...drawNotices(status));
   const i = status.ingress;
   byId("gateways").replaceChildren(el("h2", "", "Gateways"),
