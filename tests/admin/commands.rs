@@ -96,7 +96,7 @@ fn drain_endpoint_and_log_level_do_what_they_say() {
     assert!(
         run(&weir, "drain --token s3cret")
             .unwrap()
-            .starts_with("draining, ")
+            .starts_with("draining: sending away, ")
     );
     assert_eq!(run(&weir, "drain --undo --token s3cret").unwrap(), "ready\n");
     assert_eq!(weir.lifecycle.phase(), Phase::Ready);

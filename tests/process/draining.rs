@@ -150,6 +150,27 @@ fn a_drain_with_nowhere_to_go_costs_nothing_undone_or_not() {
 }
 
 #[test]
+fn a_stop_without_gateways_waits_for_nobody() {
+    story(async {
+        let mut stage = Stage::start(tier("drain_notice = \"10m\"\ndrain_timeout = \"20m\"")).await;
+        // Whoever was there before does not count.
+        let report = Load::start(LoadOptions {
+            count: Some(100),
+            ..stage.load()
+        });
+        assert_eq!(report.finish().await.counts.events_acked, 100);
+        stage
+            .weir
+            .until("nobody is connected", |s| {
+                s.number("/ingress/connections_tcp") == 0
+            })
+            .await;
+        stage.weir.signal("TERM");
+        assert_eq!(stage.weir.end().await, Some(0), "{:#?}", stage.weir.log());
+    });
+}
+
+#[test]
 fn a_stop_of_one_of_two_weirs_of_a_gateway_costs_nothing() {
     story(async {
         let mut stage = Stage::start(tier("drain_notice = \"500ms\"\ndrain_timeout = \"3s\"")).await;

@@ -265,13 +265,14 @@ pub fn toml(plan: &Plan, blocks: &str) -> String {
         ("off", String::new())
     };
     // Stories about other things need not wait for balancers, or for gateways that have nowhere to go.
-    let own = |key: &str, value: &str| match plan.top.contains(key) {
+    let tables = plan.top.lines().any(|line| line.starts_with('['));
+    let own = |key: &str, value: &str| match tables || plan.top.contains(key) {
         true => String::new(),
         false => format!("{key} = \"{value}\"\n"),
     };
     let drain = own("drain_notice", "0s") + &own("drain_timeout", "1s");
     format!(
-        "{drain}{}\n[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{blocks}\n\
+        "{}\n{drain}[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{blocks}\n\
          [listen]\ntcp = \"127.0.0.1:0\"\ntls = \"{tls}\"\n{}\n[auth]\nallow_plaintext_login = true\n{}\n\
          [queue]\n{}\n[link]\nbackoff_min = \"20ms\"\nbackoff_max = \"200ms\"\n{}\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n{keystore}{}\n",
