@@ -121,9 +121,7 @@ fn a_reload_says_what_changed_what_waits_for_a_restart_and_line_by_line_what_is_
         assert_eq!(weir(&stage, None, &["log-level"]), (0, "debug\n".into()));
         assert_eq!(weir(&stage, token, &["log-level", "info"]), (0, "info\n".into()));
 
-        let bad = stage
-            .toml
-            .replacen("[apim", "worker = 3\nack = \"maybe\"\n[apim", 1);
+        let bad = format!("\nworker = 3\nack = \"maybe\"\n{}", stage.toml);
         std::fs::write(stage.weir.config_file(), bad).unwrap();
         let (code, said) = weir(&stage, token, &["reload"]);
         assert_eq!(code, 2);
