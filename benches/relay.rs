@@ -195,7 +195,7 @@ fn config(sinks: &[Sink]) -> Config {
     };
     let groups: String = sinks.iter().map(group).collect();
     let text = format!(
-        "[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{groups}\
+        "drain_notice = \"0s\"\n[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n{groups}\
          [listen]\ntcp = \"127.0.0.1:0\"\ntls = \"off\"\n[auth]\nallow_plaintext_login = true\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n"
     );

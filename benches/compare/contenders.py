@@ -178,7 +178,7 @@ def nginx_files(bench, children, contender, sink):
 def weir_toml(bench, cell, contender, sinks):
     """The configuration: defaults, but for what the cell and the contender are about."""
     tls = contender.tls
-    lines = [f"workers = {contender.workers}"]
+    lines = [f"workers = {contender.workers}", 'drain_notice = "0s"']
     if contender.ack:
         lines.append(f'ack = "{contender.ack}"')
     lines += ["[listen]", 'tcp = "127.0.0.1:0"', 'tls = "127.0.0.1:0"' if tls else 'tls = "off"']

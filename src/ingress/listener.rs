@@ -19,6 +19,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub async fn listen(gate: Rc<Gate>, listener: Listener, tls: Option<Acceptor>) {
     let succeeded = gate.succeeded.clone();
     tokio::select! {
+        // At once: whoever is accepted later would stay.
+        biased;
         () = succeeded.cancelled() => {}
         () = accept(&gate, listener, tls) => {}
     }
