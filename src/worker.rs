@@ -146,8 +146,10 @@ impl Worker {
                 }
                 () = notice_ends => {
                     away_at = None;
-                    if self.drain_sends_away.get() {
-                        self.gate.send_away();
+                    match told {
+                        _ if !self.drain_sends_away.get() => {}
+                        Some(End::Succeeded) => self.gate.send_all_away(),
+                        _ => self.gate.send_away(),
                     }
                 }
                 command = commands.recv() => match command {

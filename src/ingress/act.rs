@@ -224,7 +224,7 @@ impl Session {
 
     /// Once: an agent that stays, or comes back, is served.
     fn send_away(&mut self) {
-        self.number = self.gate.next_number();
+        self.replies.number = self.gate.number_after();
         self.gate.stats().publishes_sent_away_total += 1;
         self.replies.send(&Reply::Error {
             class: TRANSPORT,
@@ -238,7 +238,7 @@ impl Session {
             self.expired(shown(session));
             return Ok(0);
         }
-        if self.gate.sends_away(self.number) {
+        if self.gate.sends_away(self.replies.number) {
             self.send_away();
             return Ok(0);
         }

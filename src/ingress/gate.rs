@@ -169,6 +169,11 @@ impl Gate {
         self.away_below.set(self.next_number.get());
     }
 
+    /// The same, with those that are still in their handshake: after [`Gate::end_listeners`].
+    pub fn send_all_away(&self) {
+        self.away_below.set(u32::MAX);
+    }
+
     /// Sends away nobody more.
     pub fn keep(&self) {
         self.away_below.set(0);
@@ -184,11 +189,16 @@ impl Gate {
         self.closing.set(true);
     }
 
-    /// The number of a connection that is accepted, or was sent away, now.
+    /// The number of a connection that has opened now.
     pub(super) fn next_number(&self) -> u32 {
         let number = self.next_number.get();
         self.next_number.set(number.wrapping_add(1));
         number
+    }
+
+    /// The number of a connection that is sent away now.
+    pub(super) fn number_after(&self) -> u32 {
+        self.next_number().max(self.away_below.get())
     }
 
     pub(super) fn sends_away(&self, number: u32) -> bool {

@@ -126,7 +126,6 @@ pub(super) fn warn(gate: &Gate, peer: Option<SocketAddr>, what: &str) {
 struct Open {
     gate: Rc<Gate>,
     peer: SocketAddr,
-    number: u32,
     tls: bool,
 }
 
@@ -135,7 +134,6 @@ impl Open {
         let open = Self {
             gate: Rc::clone(gate),
             peer,
-            number: gate.next_number(),
             tls,
         };
         open.count(|n| *n += 1);
@@ -159,7 +157,7 @@ impl Open {
                 }
             }
         };
-        let mut session = Session::new(Rc::clone(gate), stream, peer, self.number);
+        let mut session = Session::new(Rc::clone(gate), stream, peer);
         session.serve().await;
     }
 

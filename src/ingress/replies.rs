@@ -31,6 +31,8 @@ pub(super) struct Replies {
     unflushed: bool,
     /// Some login was answered with a session.
     logged_in: bool,
+    /// The connection's, by the order in which they opened, or of the answer that has sent it away. Here it takes no room.
+    pub(super) number: u32,
     waiting: VecDeque<Waiting>,
 }
 
@@ -44,6 +46,13 @@ enum Waiting {
 }
 
 impl Replies {
+    pub(super) fn new(number: u32) -> Self {
+        Self {
+            number,
+            ..Self::default()
+        }
+    }
+
     /// A publish or logout was taken.
     pub(super) fn ok(&mut self) {
         if self.waiting.is_empty() {

@@ -37,8 +37,6 @@ const READS_AT_ONCE: u32 = 4;
 pub(super) struct Session {
     pub(super) gate: Rc<Gate>,
     pub(super) peer: SocketAddr,
-    /// By order of acceptance, or of the last publish that sent it away.
-    pub(super) number: u32,
     pub(super) known: Option<Known>,
     pub(super) replies: Replies,
     stream: Option<Stream>,
@@ -92,14 +90,14 @@ enum Turn {
 }
 
 impl Session {
-    pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr, number: u32) -> Self {
+    pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr) -> Self {
         let now = Instant::now();
+        let number = gate.next_number();
         Self {
             gate,
             peer,
-            number,
             known: None,
-            replies: Replies::default(),
+            replies: Replies::new(number),
             stream: Some(stream),
             partial: BytesMut::new(),
             needed: HEADER_BYTES,
