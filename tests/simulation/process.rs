@@ -98,6 +98,11 @@ impl World {
         for one in self.weir.borrow().iter() {
             one.life.end(Instant::now(), Duration::ZERO, within, End::Process);
         }
+        // Gateways are sent away, and come back, as there is nobody else.
+        sleep(Duration::from_millis(500)).await;
+        for one in self.weir.borrow().iter() {
+            one.life.close();
+        }
         let deadline = Instant::now() + within;
         while !at_rest(&self.snapshot()) && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
