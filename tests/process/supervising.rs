@@ -111,7 +111,7 @@ fn nothing_is_refused_or_lost(start: Start, size: &Size, away: impl AsyncFn(Stag
         let verdict = stage
             .judge
             .verdict(None)
-            .witness("connections reset", counts.resets);
+            .witness("events sent again", counts.events_resent);
         assert!(verdict.ok(), "{verdict}");
         assert_eq!(verdict.acked, verdict.issued, "all was answered in the end");
         stage.weir.signal("TERM");
