@@ -47,6 +47,7 @@ Exit codes:
   0   done; for `weir run`: everything accepted was delivered
   1   something failed at run time, or something was lost
   2   the arguments or the configuration are wrong, and nothing was done
+  134 weir has a defect and has ended at once (SIGABRT): the log says where
   141 nobody read stdout to its end";
 
 /// What to do.
