@@ -104,12 +104,6 @@ impl Ports {
         Ok(all)
     }
 
-    /// Whether any socket was passed: they stay open when this process ends.
-    #[must_use]
-    pub fn outlive_us(&self) -> bool {
-        !self.passed().is_empty()
-    }
-
     /// Passed sockets that nobody has asked for.
     #[must_use]
     pub fn unused(&self) -> Vec<SocketAddr> {
