@@ -1,12 +1,15 @@
 //! Stops and drains under the load of agents: what a drain sends away arrives elsewhere, once.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use weir::lab::load::{TwinOptions, Version};
@@ -230,7 +233,15 @@ impl Balancer {
         let (at, _) = own_addresses();
         let path = folder.path().to_owned();
         std::fs::write(path.join("config"), config(&at, &path)).unwrap();
-        let child = match Command::new(program).args(arguments(&path)).spawn() {
+        let said = File::create(path.join("said")).unwrap();
+        let mut command = Command::new(program);
+        command
+            .args(arguments(&path))
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
+            .process_group(0);
+        let child = match command.spawn() {
             Ok(child) => child,
             Err(e) => {
                 println!("SKIPPED: {program} cannot be started: {e}");
@@ -245,14 +256,18 @@ impl Balancer {
             std::net::TcpStream::connect(self.at).is_ok()
         })
         .await
-        .unwrap();
+        .unwrap_or_else(|e| {
+            let said = std::fs::read_to_string(self.folder.path().join("said"));
+            panic!("{e}: {said:?}")
+        });
     }
 }
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
+        // The group, which is the balancer's own: a killed master of nginx leaves its workers behind. It may have ended
+        // already.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
 }
