@@ -12,13 +12,15 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use rustix::process::{self, Signal, WaitOptions, kill_process, waitpid};
-use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{self, Signal, WaitOptions, kill_process, wait};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use self::state::{Action, Pid, Processes};
@@ -35,6 +37,14 @@ const WORDS_MAX: usize = 16;
 /// Runs until a signal ends it, and ends with the exit code of the process that served.
 #[must_use]
 pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
+    // Before the configuration is read: the kernel drops a signal to process 1 that it does not listen for.
+    let (runtime, signals) = match listen() {
+        Ok(listening) => listening,
+        Err(e) => {
+            output::note(format_args!("error: cannot listen for signals: {e}"));
+            return ExitCode::from(FAILED);
+        }
+    };
     let config = match files.load() {
         Ok((mut config, _)) => {
             adjust(&mut config);
@@ -52,7 +62,7 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
             return ExitCode::from(MISCONFIGURED);
         }
     };
-    let code = supervise(files, &config).unwrap_or_else(|e| {
+    let code = supervise(files, &config, &runtime, signals).unwrap_or_else(|e| {
         tracing::error!("cannot supervise: {e}");
         FAILED
     });
@@ -60,8 +70,31 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn supervise(files: &Files, config: &Config) -> io::Result<u8> {
+/// The signals of the parent.
+struct Signals {
+    child: unix::Signal,
+    term: unix::Signal,
+    int: unix::Signal,
+    hup: unix::Signal,
+    upgrade: unix::Signal,
+}
+
+fn listen() -> io::Result<(Runtime, Signals)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _context = runtime.enter();
+        Signals {
+            child: signal(SignalKind::child())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        }
+    };
+    Ok((runtime, signals))
+}
+
+fn supervise(files: &Files, config: &Config, runtime: &Runtime, signals: Signals) -> io::Result<u8> {
     let (tell, words) = mpsc::channel(WORDS_MAX);
     let mut secret = [0; 32];
     aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
@@ -82,7 +115,7 @@ fn supervise(files: &Files, config: &Config) -> io::Result<u8> {
     if let Err(e) = supervisor.open(config) {
         return Ok(misconfigured(&e));
     }
-    runtime.block_on(supervisor.run(words))
+    Ok(runtime.block_on(supervisor.run(signals, words)))
 }
 
 /// As `weir run` says it of a port that it cannot use.
@@ -124,27 +157,23 @@ struct Supervisor {
 
 impl Supervisor {
     /// Until the last process has ended.
-    async fn run(&mut self, mut words: mpsc::Receiver<(Pid, u8)>) -> io::Result<u8> {
-        let mut ended = signal(SignalKind::child())?;
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        let mut hup = signal(SignalKind::hangup())?;
-        let mut upgrade = signal(SignalKind::user_defined2())?;
+    async fn run(&mut self, mut signals: Signals, mut words: mpsc::Receiver<(Pid, u8)>) -> u8 {
         let mut processes = Processes::new(Instant::now());
         let mut todo = Vec::new();
+        // Lets the runtime look at signals that came before: a stop is heard before anything is started.
+        yield_now().await;
         loop {
-            todo.extend(processes.tick(Instant::now()));
             while let Some(action) = todo.pop() {
                 match action {
-                    Action::End(code) => return Ok(code),
+                    Action::End(code) => return code,
                     action => todo.extend(self.act(action, &mut processes)),
                 }
             }
             let due = processes.due();
-            // Biased: who has ended is reaped before anything else is decided.
+            // Biased: who has ended is reaped before anything else is decided, and nothing is started before a stop is heard.
             tokio::select! {
                 biased;
-                _ = ended.recv() => {
+                _ = signals.child.recv() => {
                     for (pid, code) in reap() {
                         self.channels.remove(&pid);
                         todo.extend(processes.ended(pid, code, Instant::now()));
@@ -155,13 +184,15 @@ impl Supervisor {
                     UPGRADE => todo.extend(processes.asked(pid, Instant::now())),
                     _ => {}
                 },
-                _ = term.recv() => todo.extend(processes.stop()),
-                _ = int.recv() => todo.extend(processes.stop()),
-                _ = hup.recv() => if let Some(pid) = processes.serving() {
+                _ = signals.term.recv() => todo.extend(processes.stop()),
+                _ = signals.int.recv() => todo.extend(processes.stop()),
+                _ = signals.hup.recv() => if let Some(pid) = processes.serving() {
                     send(pid, Signal::HUP);
                 },
-                _ = upgrade.recv() => todo.extend(processes.upgrade(Instant::now())),
-                () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+                _ = signals.upgrade.recv() => todo.extend(processes.upgrade(Instant::now())),
+                () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {
+                    todo.extend(processes.tick(Instant::now()));
+                }
             }
         }
     }
@@ -209,6 +240,8 @@ impl Supervisor {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env(SUPERVISED, "1")
+            // Ctrl-C at a terminal goes to the whole group: with the one that is passed on it would be the second signal.
+            .process_group(0)
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.program.display())))?;
@@ -259,7 +292,7 @@ impl Supervisor {
 /// Everybody who has ended, orphans too where this is process 1, with exit codes as a shell gives them.
 fn reap() -> Vec<(Pid, u8)> {
     let mut ended = Vec::new();
-    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         let by_signal = status.terminating_signal().map(|signal| 128 + signal);
         let code = by_signal
             .or(status.exit_status())

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 use weir::lab::gateway::{Answer, Gateway, frame};
 use weir::lab::load::{TwinOptions, Version};
+use weir::lab::sink::Answer as Tm;
 use weir::lab::{Events, Load, LoadOptions, Sizes};
 
 use crate::support::machine::own_addresses;
 use crate::support::process::{Start, WEIR};
 use crate::support::stage::Stage;
-use crate::support::{Plan, agents_dialer, dialer, long_story, story, url};
+use crate::support::{Plan, agents_dialer, dialer, long_story, sabotage, story, url};
 
 /// Long enough for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -314,6 +315,97 @@ fn a_wrong_configuration_ends_the_supervisor_with_its_exit_code() {
         .unwrap();
     assert_eq!(ended.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("nonsense"));
+}
+
+#[test]
+fn a_stop_while_the_configuration_is_read_ends_the_supervisor_before_anything_is_started() {
+    if !sabotage::possible() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("weir.toml");
+    let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
+    std::fs::write(&file, crate::support::toml(&Plan::groups(&[]), &group)).unwrap();
+    // The signal comes when the file is opened for the first time.
+    let ended = std::process::Command::new("timeout")
+        .args([
+            "60",
+            "strace",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=openat",
+            "-P",
+        ])
+        .arg(&file)
+        .args(["-e", "inject=openat:signal=SIGTERM:when=1"])
+        .args([WEIR, "supervise", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{:?}: {said}", ended.status);
+    assert!(!said.contains("weir started"), "{said}");
+}
+
+#[test]
+fn a_child_of_another_process_group_is_reaped() {
+    story(async {
+        let home = tempfile::tempdir().unwrap();
+        let pipe = home.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        // As an orphan comes to process 1: not started by the supervisor, and with a session of its own.
+        let start = Start {
+            before: format!("setsid cat {} &", pipe.display()),
+            ..supervised()
+        };
+        let stage = Stage::start_as(Plan::groups(&["one"]), start).await;
+        let children = format!("/proc/{0}/task/{0}/children", stage.weir.pid());
+        let count = || {
+            std::fs::read_to_string(&children)
+                .unwrap()
+                .split_whitespace()
+                .count()
+        };
+        assert_eq!(count(), 2);
+        // It ends with its input.
+        drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+        while count() == 2 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    });
+}
+
+#[test]
+fn a_signal_to_the_process_group_is_one_signal_and_drains() {
+    story(async {
+        let plan = Plan {
+            top: "drain_notice = \"1ms\"\ndrain_timeout = \"500ms\"\ndrain_sends_away = false",
+            ..Plan::groups(&["one"])
+        };
+        let start = Start {
+            prefix: vec!["setsid".to_owned()],
+            ..supervised()
+        };
+        let mut stage = Stage::start_as(plan, start).await;
+        stage.sinks[0].set(|b| b.answer(Tm::Stall));
+        let mut gateway = Gateway::connect(&dialer(), &stage.url()).await.unwrap();
+        let Answer::Session(session) = gateway.login("admin", "admin", LIMIT).await else {
+            panic!("no session");
+        };
+        let publish = frame(&session, &Events::new(Sizes::Typical, 0), 0, 0, 1);
+        assert_eq!(gateway.ask(&publish, LIMIT).await, Answer::Ok);
+        // As Ctrl-C does; a second signal would end it at once.
+        let group = format!("-{}", stage.weir.pid());
+        let killed = std::process::Command::new("kill")
+            .args(["-INT", "--", &group])
+            .status();
+        assert!(killed.unwrap().success());
+        stage.weir.logged("drain_timeout is over").await;
+        assert_eq!(stage.weir.end().await, Some(1));
+    });
 }
 
 #[test]
