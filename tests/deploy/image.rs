@@ -1,4 +1,5 @@
-//! The Dockerfile, as far as it can be judged without building it: ports, user, paths, and what the build is given.
+//! The Dockerfile, as far as it can be judged without building it: bases, ports, user, paths, and what the build is given.
+//! tests/image/check builds and runs it.
 
 use super::{read, root};
 use weir::config::keys;
@@ -44,6 +45,33 @@ fn the_image_says_its_version_and_runs_without_rights() {
             "{manifest}"
         );
     }
+}
+
+#[test]
+fn the_base_images_are_pinned_by_digest_or_by_their_narrowest_tag() {
+    let from = instructions("FROM");
+    let bases: Vec<&str> = from
+        .iter()
+        .map(|words| words.split(' ').next().unwrap())
+        .collect();
+    let [build, last] = bases[..] else {
+        panic!("two stages: {bases:?}")
+    };
+    let tag = build.strip_prefix("rust:").unwrap();
+    let toolchain = tag.split_once("-slim-bookworm").expect("Debian 12, slim").0;
+    let numbers = |version: &str| -> Vec<u32> { version.split('.').map(|n| n.parse().unwrap()).collect() };
+    assert_eq!(numbers(toolchain).len(), 3, "a release, not a series: {build}");
+    assert!(
+        numbers(toolchain) >= numbers(env!("CARGO_PKG_RUST_VERSION")),
+        "{build}"
+    );
+    // It has no tags by release.
+    assert!(
+        last.starts_with("gcr.io/distroless/cc-debian12:nonroot"),
+        "{last}"
+    );
+    let label = format!("org.opencontainers.image.base.name=\"{last}\"");
+    assert!(instructions("LABEL").join(" ").contains(&label), "{label}");
 }
 
 #[test]
