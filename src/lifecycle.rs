@@ -53,6 +53,18 @@ impl Phase {
         }
     }
 
+    /// Whether a successor serves on the same listening sockets.
+    #[must_use]
+    pub fn is_succeeded(self) -> bool {
+        matches!(
+            self,
+            Phase::Draining {
+                end: End::Succeeded,
+                ..
+            }
+        )
+    }
+
     /// Which part of a drain this is, and how much of the drain is left.
     #[must_use]
     pub fn drain(self, now: Instant) -> Option<(&'static str, Duration)> {

@@ -24,9 +24,11 @@ use axum::serve::{IncomingStream, Listener};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::lifecycle::Phase;
 
 /// Connections open at a time, and as many again that have been cut and are about to end.
 const CONNECTIONS_MAX: usize = 64;
@@ -163,18 +165,35 @@ impl Places {
 
 /// The listener.
 pub(super) struct Bounded {
-    listener: TcpListener,
+    /// `None` = a successor accepts on this socket.
+    listener: Option<TcpListener>,
+    phase: watch::Receiver<Phase>,
     places: Arc<Places>,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub(super) fn new(listener: std::net::TcpListener, phase: watch::Receiver<Phase>) -> io::Result<Self> {
         SockRef::from(&listener).listen(BACKLOG)?;
         listener.set_nonblocking(true)?;
         Ok(Self {
-            listener: TcpListener::from_std(listener)?,
+            listener: Some(TcpListener::from_std(listener)?),
+            phase,
             places: Arc::default(),
         })
+    }
+
+    /// The next connection. With a successor none: what is asked here is meant for the weir that serves.
+    async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        if let Some(listener) = &mut self.listener {
+            // Biased: of two processes at one socket only one answers.
+            tokio::select! {
+                biased;
+                Ok(_) = self.phase.wait_for(|phase| phase.is_succeeded()) => self.listener = None,
+                // The library's accept waits a second when file descriptors have run out.
+                accepted = Listener::accept(listener) => return accepted,
+            }
+        }
+        std::future::pending().await
     }
 }
 
@@ -183,8 +202,7 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Hurried, SocketAddr) {
-        // The library's accept waits a second when file descriptors have run out.
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        let (stream, peer) = self.next().await;
         let place = loop {
             // The caller's time begins when it has a place.
             if let Some(place) = self.places.take(Instant::now()) {
@@ -204,7 +222,8 @@ impl Listener for Bounded {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        let listener = self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        listener.local_addr()
     }
 }
 

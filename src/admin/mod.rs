@@ -125,9 +125,9 @@ pub fn spawn(listener: TcpListener, handles: Handles) -> io::Result<JoinHandle<(
 ///
 /// The listener cannot be used.
 pub async fn serve(listener: TcpListener, handles: Handles) -> io::Result<()> {
-    let stop = handles.lifecycle.stop_token();
+    let (stop, phase) = (handles.lifecycle.stop_token(), handles.lifecycle.watch());
     let app = routes::router(handles).into_make_service_with_connect_info::<listener::Peer>();
-    let server = axum::serve(listener::Bounded::new(listener)?, app);
+    let server = axum::serve(listener::Bounded::new(listener, phase)?, app);
     // Stop goes before everything: nothing here is worth waiting for.
     tokio::select! {
         biased;

@@ -209,6 +209,44 @@ fn weir_upgrade_waits_for_the_new_process_and_names_both() {
 }
 
 #[test]
+fn while_an_old_process_drains_only_the_new_one_answers_at_the_admin_port() {
+    story(async {
+        let plan = Plan {
+            top: "drain_timeout = \"2m\"",
+            ..Plan::groups(&["one"])
+        };
+        let mut stage = Stage::start_as(plan, supervised()).await;
+        // An idle gateway keeps the old process.
+        let mut gateway = Gateway::connect(&dialer(), &stage.url()).await.unwrap();
+        let login = gateway.login("admin", "admin", LIMIT).await;
+        assert!(matches!(login, Answer::Session(_)), "{login:?}");
+        for nth in 1..=2 {
+            let (code, said) = upgrade(&stage);
+            let new = serving(&stage, nth);
+            assert!(
+                code == 0 && said.contains(&format!("-> version {}, pid {new}\n", env!("CARGO_PKG_VERSION"))),
+                "{said}"
+            );
+            stage.weir.logged_times("draining", nth).await;
+            // The port is closed a moment after that line; shared, it would serve one as often as the other.
+            let in_a_row = std::cell::Cell::new(0);
+            stage
+                .weir
+                .until("the new process answers a hundred times in a row", |s| {
+                    let is_new = s.number("/pid") == new && s.0["phase"] == "ready";
+                    in_a_row.set(if is_new { in_a_row.get() + 1 } else { 0 });
+                    in_a_row.get() == 100
+                })
+                .await;
+        }
+        assert!(
+            stage.weir.lines("weir has ended").len() < 2,
+            "the first one drains still"
+        );
+    });
+}
+
+#[test]
 fn weir_upgrade_says_why_the_old_process_stays() {
     story(async {
         let stage = Stage::start_as(Plan::groups(&["one"]), supervised()).await;
