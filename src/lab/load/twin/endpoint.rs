@@ -13,7 +13,6 @@ use super::pool::Pool;
 use super::{Gateway, Queued, Version, lock};
 use crate::config::Url;
 use crate::lab::event::Id;
-use crate::lab::gateway::DIAL_TIMEOUT;
 use crate::lab::stamp;
 use crate::net::Stream;
 use crate::wire::reply::{self, Reply};
@@ -21,6 +20,9 @@ use crate::wire::request::{encode_login, encode_publish_header};
 
 /// Java's `BufferedOutputStream` and `BufferedInputStream`.
 const JAVA_BUFFER_BYTES: usize = 8_192;
+
+/// `new Socket(host, port)` sets no limit: the kernel's, six SYNs.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
 
 /// The reconnection task sleeps for so long before it looks at an endpoint.
 const RECONNECT_LOOK: Duration = Duration::from_millis(10);
@@ -98,7 +100,7 @@ impl Endpoint {
         if state == State::Unavailable {
             gateway.lost.notify_one();
         }
-        gateway.changed.notify_one();
+        gateway.changed.notify_waiters();
     }
 
     /// `collectAndSend`.
@@ -260,8 +262,9 @@ impl Endpoint {
     }
 
     async fn dial(&self, url: &Url, gateway: &Gateway) -> Result<Stream, String> {
-        let dialer = &gateway.shared.options.dialer;
-        let dialed = dialer.dial(url, DIAL_TIMEOUT, DIAL_TIMEOUT).await;
+        let load = &gateway.shared.options;
+        // The handshake comes with the first write, under SO_TIMEOUT.
+        let dialed = load.dialer.dial(url, CONNECT_TIMEOUT, load.reply_timeout).await;
         gateway.shared.count(|c| match dialed {
             Ok(_) => c.connections += 1,
             Err(_) => c.connect_failures += 1,

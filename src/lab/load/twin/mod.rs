@@ -240,8 +240,9 @@ impl Gateway {
                 continue;
             }
             for event in batch {
-                let endpoint = self.endpoint().await;
-                endpoint.collect(event, &self).await;
+                if let Some(endpoint) = self.endpoint(None).await {
+                    endpoint.collect(event, &self).await;
+                }
             }
             self.flush().await;
             lock(&self.ring).held = 0;
@@ -257,36 +258,41 @@ impl Gateway {
         }
     }
 
-    /// `getDataEndpoint(true)`: the next endpoint that is active, however long that takes. The agent looks
-    /// every millisecond.
-    async fn endpoint(&self) -> &Endpoint {
+    /// `getDataEndpoint`: the next endpoint that is active, however long that takes. The agent looks every millisecond.
+    /// With the endpoint that has `failed`: another one, or none. Failover stays with one that is at work until it is
+    /// not, even then, and even where that is the endpoint that has failed.
+    async fn endpoint(&self, failed: Option<&Endpoint>) -> Option<&Endpoint> {
+        let count = self.endpoints.len();
+        let failover = self.options.policy == Policy::Failover;
+        let first = match failover {
+            true => 0,
+            false => self.next_endpoint.fetch_add(1, Ordering::Relaxed) % count,
+        };
         let begin = Instant::now();
+        let mut at = first;
         loop {
-            if let Some(found) = self.find(None) {
-                return found;
+            // From here on no change is missed.
+            let changed = self.changed.notified();
+            loop {
+                let endpoint = self.endpoints.get(at)?;
+                match endpoint.state() {
+                    State::Active if failed.is_none_or(|f| !std::ptr::eq(f, endpoint)) => {
+                        return Some(endpoint);
+                    }
+                    State::Busy | State::Initializing if failover => break,
+                    _ => at = (at + 1) % count,
+                }
+                if at == first {
+                    if failed.is_some() {
+                        return None;
+                    }
+                    break;
+                }
             }
-            self.changed.notified().await;
+            changed.await;
             let past = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
             sleep_until(begin + Duration::from_millis(past.div_ceil(1_000))).await;
         }
-    }
-
-    fn find(&self, failed: Option<&Endpoint>) -> Option<&Endpoint> {
-        let count = self.endpoints.len();
-        let begin = match self.options.policy {
-            Policy::Loadbalance => self.next_endpoint.fetch_add(1, Ordering::Relaxed) % count,
-            Policy::Failover => 0,
-        };
-        for at in (0..count).map(|i| (begin + i) % count) {
-            let endpoint = self.endpoints.get(at)?;
-            match endpoint.state() {
-                State::Active if failed.is_none_or(|f| !std::ptr::eq(f, endpoint)) => return Some(endpoint),
-                // Failover waits for an endpoint that is at work.
-                State::Busy | State::Initializing if self.options.policy == Policy::Failover => return None,
-                _ => {}
-            }
-        }
-        None
     }
 
     /// `tryResendEvents`: to another endpoint that is active, else back into the queue, at its end; what does
@@ -295,7 +301,7 @@ impl Gateway {
         self.issue_again(&events);
         let mut back = Vec::new();
         for event in events {
-            match self.find(Some(failed)) {
+            match self.endpoint(Some(failed)).await {
                 Some(endpoint) => endpoint.collect(event, self).await,
                 None => back.push(event),
             }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{TwinOptions, Version};
-use crate::config::Url;
+use crate::config::{Policy, Tls, Trust, Url, Verify};
 use crate::lab::sink::Answer;
 use crate::lab::{Close, Events, Judge, Load, LoadOptions, Network, Oracle, Sink, SinkOptions, Sizes, args};
-use crate::net::{ClientTls, Dialer};
+use crate::net::{Acceptor, ClientTls, Dialer, ServerTls};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,14 +41,18 @@ impl Lab {
     }
 
     fn load_at(&self, rate: f64, agent: TwinOptions) -> Load {
+        Load::start(self.options(rate, agent))
+    }
+
+    fn options(&self, rate: f64, agent: TwinOptions) -> LoadOptions {
         let tls = ClientTls::trusting_nobody().unwrap();
         let dialer = Dialer::over(Arc::new(self.network.clone()), tls);
-        Load::start(LoadOptions {
+        LoadOptions {
             rate: Some(rate),
             agent: Some(agent),
             settle: Duration::from_secs(120),
             ..LoadOptions::new(dialer, url(9611)).judged_by(&self.judge)
-        })
+        }
     }
 }
 
@@ -274,10 +278,80 @@ async fn a_group_of_two_sends_a_failed_batch_to_the_other_at_once() {
     assert!(verdict.ok() && verdict.acked == verdict.issued, "{verdict}");
 }
 
-/// What a gateway at 5,000 events/s refuses of 300,000 while a weir that stands alone is away for 3 s.
-async fn refused_while_away(agent: TwinOptions) -> u64 {
+#[tokio::test(start_paused = true)]
+async fn a_failover_group_that_waits_for_its_second_endpoint_does_not_see_that_the_first_is_back() {
+    let lab = Lab::new();
+    let (first, second) = (lab.sink(9611), lab.sink(9612));
+    second.set(|b| b.answer(Answer::Stall));
+    let load = lab.load(TwinOptions {
+        others: vec![(url(9612), url(9612))],
+        policy: Policy::Failover,
+        ..TwinOptions::new(Version::V5_4)
+    });
+    sleep(12 * SECOND).await;
+    first.set(|b| b.delay = SECOND / 2);
+    sleep(SECOND).await;
+    first.cut(Close::Rst);
+    sleep(SECOND).await;
+    let (logins, before) = (load.counts().logins, load.counts().events_acked);
+    assert_eq!(logins, 3, "each once, and the first again");
+    sleep(5 * SECOND).await;
+    assert_eq!(load.counts().events_acked, before);
+    second.set(|b| b.answer(Answer::Ok));
+    first.set(|b| b.delay = Duration::ZERO);
+    assert!(silence(&load).await < SECOND / 10);
+    load.stop();
+    let counts = load.finish().await.counts;
+    assert_eq!((counts.login_failures, counts.queue_full), (0, 0), "{counts:?}");
+    let verdict = lab.judge.verdict(None);
+    assert!(verdict.ok() && verdict.acked == verdict.issued, "{verdict}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_waits_for_its_handshake_as_long_as_for_an_answer() {
+    let lab = Lab::new();
+    let own = Tls {
+        identity: None,
+        trust: Trust::System,
+        verify: Verify::Full,
+    };
+    let acceptor = Acceptor::new(&ServerTls::load(&own).unwrap(), false);
+    // Connections wait in the port as they do where no weir runs and the port stays open.
+    let mut waiting = Some(lab.network.listen(9711).unwrap());
+    let dialer = Dialer::over(
+        Arc::new(lab.network.clone()),
+        ClientTls::insecure_for_lab().unwrap(),
+    );
+    let load = Load::start(LoadOptions {
+        dialer,
+        auth: Some(args::url("ssl://tm:9711").unwrap()),
+        ..lab.options(1_000.0, TwinOptions::new(Version::V5_4))
+    });
+    sleep(12 * SECOND).await;
+    let _sink = Sink::start(SinkOptions {
+        data: lab.network.opener(9611),
+        auth: Some((
+            Box::new(move || waiting.take().ok_or_else(|| std::io::ErrorKind::AddrInUse.into())),
+            acceptor,
+        )),
+        ..SinkOptions::local().judged_by(&lab.judge, 0)
+    })
+    .unwrap();
+    assert!(silence(&load).await < SECOND);
+    load.stop();
+    let counts = load.finish().await.counts;
+    assert_eq!((counts.login_failures, counts.queue_full), (0, 0), "{counts:?}");
+}
+
+/// What the kernel makes of a large frame whose last part waits for an acknowledgement that the other side delays.
+const DELAYED_ACK: Duration = Duration::from_millis(32);
+
+/// What a gateway at 5,000 events/s refuses of 300,000 while a weir that stands alone is away for 3 s, when a frame
+/// takes so long.
+async fn refused_while_away(agent: TwinOptions, frame: Duration) -> u64 {
     let lab = Lab::new();
     let sink = lab.sink(9611);
+    sink.set(|b| b.delay = frame);
     let load = lab.load_at(5_000.0, agent);
     sleep(12 * SECOND).await;
     sink.kill(Close::Rst).await;
@@ -293,8 +367,15 @@ async fn refused_while_away(agent: TwinOptions) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_weir_away_for_3_s_costs_117_000_of_300_000_events_with_the_agents_defaults() {
-    let refused = refused_while_away(TwinOptions::new(Version::V5_4)).await;
+    let refused = refused_while_away(TwinOptions::new(Version::V5_4), Duration::ZERO).await;
     assert!((116_000..=119_000).contains(&refused), "{refused}");
+}
+
+/// The slots of the queue are free only when all of it has been handed on: 164 frames, one after the other.
+#[tokio::test(start_paused = true)]
+async fn the_same_costs_143_000_where_each_frame_waits_for_a_delayed_acknowledgement() {
+    let refused = refused_while_away(TwinOptions::new(Version::V5_4), DELAYED_ACK).await;
+    assert!((141_000..=147_000).contains(&refused), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,7 +384,7 @@ async fn a_weir_away_for_3_s_costs_nothing_with_a_reconnection_interval_of_5_s()
         reconnection_interval: 5 * SECOND,
         ..TwinOptions::new(Version::V5_4)
     };
-    assert_eq!(refused_while_away(agent).await, 0);
+    assert_eq!(refused_while_away(agent, Duration::ZERO).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,13 +393,14 @@ async fn a_weir_away_for_3_s_costs_nothing_with_a_queue_of_262_144_events() {
         queue_size: 262_144,
         ..TwinOptions::new(Version::V5_4)
     };
-    assert_eq!(refused_while_away(agent).await, 0);
+    assert_eq!(refused_while_away(agent, Duration::ZERO).await, 0);
 }
 
 /// What a gateway at 5,000 events/s refuses while two weirs of its group are away for 3 s each, one after the other.
-async fn refused_by_a_rolling_restart(apart: Duration) -> u64 {
+async fn refused_by_a_rolling_restart(apart: Duration, frame: Duration) -> u64 {
     let lab = Lab::new();
     let weirs = [lab.sink(9611), lab.sink(9612)];
+    weirs.iter().for_each(|weir| weir.set(|b| b.delay = frame));
     let load = lab.load_at(
         5_000.0,
         TwinOptions {
@@ -343,11 +425,13 @@ async fn refused_by_a_rolling_restart(apart: Duration) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn two_weirs_of_one_group_restarted_35_s_apart_cost_nothing() {
-    assert_eq!(refused_by_a_rolling_restart(35 * SECOND).await, 0);
+    assert_eq!(refused_by_a_rolling_restart(35 * SECOND, DELAYED_ACK).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_weirs_of_one_group_restarted_10_s_apart_cost_events() {
-    let refused = refused_by_a_rolling_restart(10 * SECOND).await;
+    let refused = refused_by_a_rolling_restart(10 * SECOND, Duration::ZERO).await;
     assert!((65_000..=70_000).contains(&refused), "{refused}");
+    let refused = refused_by_a_rolling_restart(10 * SECOND, DELAYED_ACK).await;
+    assert!((92_000..=96_000).contains(&refused), "{refused}");
 }
