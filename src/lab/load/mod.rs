@@ -34,7 +34,7 @@ pub use counts::LoadCounts;
 #[cfg(test)]
 pub(in crate::lab) use run::run_telling;
 pub use run::{Report, run};
-pub use twin::{TwinOptions, Version};
+pub use twin::{Pools, TwinOptions, Version};
 
 /// What a load is.
 #[derive(Clone)]

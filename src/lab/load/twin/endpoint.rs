@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::pool::Pool;
+use super::pool::{Pool, Pools};
 use super::{Gateway, Queued, Version, lock};
 use crate::config::Url;
 use crate::lab::event::Id;
@@ -54,8 +54,8 @@ pub(super) struct Endpoint {
     jobs: mpsc::Sender<Vec<Queued>>,
     jobs_to_do: Mutex<Option<mpsc::Receiver<Vec<Queued>>>>,
     session: Mutex<Vec<u8>>,
-    data_pool: Pool,
-    auth_pool: Pool,
+    data_pool: Arc<Pool>,
+    auth_pool: Arc<Pool>,
     /// Empty the data pool before the next publish.
     invalidate: AtomicBool,
     /// No attempt to log in before this.
@@ -73,9 +73,11 @@ enum Published {
 }
 
 impl Endpoint {
-    pub(super) fn new(data: Url, auth: Url) -> Self {
+    pub(super) fn new(data: Url, auth: Url, pools: &Pools) -> Self {
         let (jobs, jobs_to_do) = mpsc::channel(1);
         Self {
+            data_pool: pools.data(&data),
+            auth_pool: pools.auth(&auth),
             data,
             auth,
             state: Mutex::new(State::Initializing),
@@ -84,8 +86,6 @@ impl Endpoint {
             jobs,
             jobs_to_do: Mutex::new(Some(jobs_to_do)),
             session: Mutex::default(),
-            data_pool: Pool::default(),
-            auth_pool: Pool::default(),
             invalidate: AtomicBool::new(false),
             reconnect_at: Mutex::new(Instant::now()),
         }

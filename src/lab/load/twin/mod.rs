@@ -27,6 +27,8 @@ use super::Shared;
 use crate::config::{Policy, Url};
 use crate::lab::histogram::Histogram;
 
+pub use pool::Pools;
+
 /// Which agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Version {
@@ -39,7 +41,7 @@ pub enum Version {
 }
 
 /// The agent's settings: `[transport.binary.agent]` of a gateway's `deployment.toml`, at their defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct TwinOptions {
     /// Which agent.
     pub version: Version,
@@ -57,6 +59,8 @@ pub struct TwinOptions {
     pub min_idle: Duration,
     /// `eviction_time_period`.
     pub eviction_period: Duration,
+    /// Those of one agent whose publishers the load's connections are; `None` = each is a gateway of its own.
+    pub pools: Option<Pools>,
 }
 
 impl TwinOptions {
@@ -72,6 +76,7 @@ impl TwinOptions {
             reconnection_interval: Duration::from_secs(30),
             min_idle: Duration::from_secs(5),
             eviction_period: Duration::from_millis(5_500),
+            pools: None,
         }
     }
 }
@@ -127,12 +132,15 @@ pub(super) async fn live(shared: Arc<Shared>, options: TwinOptions, index: u32, 
     let load = &shared.options;
     let auth = load.auth.clone().unwrap_or_else(|| load.data.clone());
     let urls = std::iter::once((load.data.clone(), auth)).chain(options.others.iter().cloned());
+    let pools = options.pools.clone().unwrap_or_default();
     let gateway = Arc::new(Gateway {
         origin: load.origin_first + index,
         ring: Mutex::default(),
         filled: Notify::new(),
         freed: Notify::new(),
-        endpoints: urls.map(|(data, auth)| Endpoint::new(data, auth)).collect(),
+        endpoints: urls
+            .map(|(data, auth)| Endpoint::new(data, auth, &pools))
+            .collect(),
         changed: Notify::new(),
         lost: Notify::new(),
         next_endpoint: AtomicUsize::new(0),

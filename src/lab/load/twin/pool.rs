@@ -1,12 +1,35 @@
 //! The agent's pool of connections to one URL: last in, first out, never validated.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::lock;
+use crate::config::Url;
 use crate::net::Stream;
+
+/// The pools of one agent, which all its publishers share: one for each URL, of data and of logins.
+#[derive(Debug, Clone, Default)]
+pub struct Pools(Arc<Mutex<ByUrl>>);
+
+/// Whether of logins, and the URL.
+type ByUrl = HashMap<(bool, String), Arc<Pool>>;
+
+impl Pools {
+    pub(super) fn data(&self, url: &Url) -> Arc<Pool> {
+        self.of(false, url)
+    }
+
+    pub(super) fn auth(&self, url: &Url) -> Arc<Pool> {
+        self.of(true, url)
+    }
+
+    fn of(&self, login: bool, url: &Url) -> Arc<Pool> {
+        Arc::clone(lock(&self.0).entry((login, url.to_string())).or_default())
+    }
+}
 
 /// Idle connections, and since when.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{TwinOptions, Version};
+use super::{Pools, TwinOptions, Version};
 use crate::config::{Policy, Tls, Trust, Url, Verify};
 use crate::lab::sink::Answer;
 use crate::lab::{Close, Events, Judge, Load, LoadOptions, Network, Oracle, Sink, SinkOptions, Sizes, args};
@@ -254,6 +254,25 @@ async fn connections_that_were_idle_for_5_s_are_closed_by_the_next_eviction() {
     sleep(8 * SECOND).await;
     assert_eq!(sink.open_connections(), 1, "the one that publishes");
     drop(load);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_of_one_agent_share_its_connections() {
+    for (pools, connections) in [(None, 3), (Some(Pools::default()), 1)] {
+        let lab = Lab::new();
+        let sink = lab.sink(9611);
+        let agent = TwinOptions {
+            pools,
+            ..TwinOptions::new(Version::V5_4)
+        };
+        let load = Load::start(LoadOptions {
+            connections: 3,
+            ..lab.options(1_000.0, agent)
+        });
+        sleep(12 * SECOND).await;
+        assert_eq!(sink.open_connections(), connections);
+        drop(load);
+    }
 }
 
 #[tokio::test(start_paused = true)]
