@@ -18,6 +18,10 @@ use crate::wire::{Batch, Decoded, FrameError, Front, Malformed, Request, front};
 /// No session id that weir issues is longer.
 const SESSION_MAX_BYTES: usize = 128;
 
+/// Publishes on one connection that are sent away. One is enough where the agent has one publisher; several share its
+/// connections, and another may take this one before the one that was answered closes it.
+const SENT_AWAY_MAX: u8 = 8;
+
 /// Why a session does not simply go on with the next frame.
 pub(super) enum Stop {
     /// Some group has no room for the frame at the front.
@@ -222,9 +226,13 @@ impl Session {
         self.replies.send(&gentle_no());
     }
 
-    /// Once: an agent that stays, or comes back, is served.
+    /// A few times: an agent that stays, or comes back, is served.
     fn send_away(&mut self) {
-        self.replies.number = self.gate.number_after();
+        self.replies.sent_away += 1;
+        if self.replies.sent_away == SENT_AWAY_MAX {
+            self.replies.sent_away = 0;
+            self.replies.number = self.gate.number_after();
+        }
         self.gate.stats().publishes_sent_away_total += 1;
         self.replies.send(&Reply::Error {
             class: TRANSPORT,

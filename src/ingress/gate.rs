@@ -162,7 +162,7 @@ impl Gate {
         self.connection_closed.notify_waiters();
     }
 
-    /// Answers the next publish on each connection of now with [`TRANSPORT`], once: its agent goes elsewhere.
+    /// Answers the next publishes on each connection of now with [`TRANSPORT`]: its agent goes elsewhere.
     ///
     /// [`TRANSPORT`]: crate::wire::reply::TRANSPORT
     pub fn send_away(&self) {

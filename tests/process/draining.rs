@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use weir::lab::load::{TwinOptions, Version};
+use weir::lab::load::{Pools, TwinOptions, Version};
 use weir::lab::{Load, LoadOptions};
 
 use crate::support::machine::own_addresses;
@@ -334,8 +334,27 @@ async fn found(balancer: &Balancer, name: &str, up: bool) {
 
 #[test]
 fn a_rolling_restart_behind_haproxy_costs_nothing() {
+    let top = "drain_notice = \"1s\"\ndrain_timeout = \"15s\"";
+    rolling_restart_behind_haproxy(top, Duration::ZERO, agent());
+}
+
+#[test]
+fn a_rolling_restart_behind_haproxy_costs_nothing_where_publishers_share_their_connections() {
+    // Answers take their time, so that one publisher finds the connection that another was sent away on.
+    let agent = TwinOptions {
+        pools: Some(Pools::default()),
+        ..agent()
+    };
+    let top = "ack = \"delivered\"\ndrain_notice = \"1s\"\ndrain_timeout = \"15s\"";
+    rolling_restart_behind_haproxy(top, Duration::from_millis(20), agent);
+}
+
+fn rolling_restart_behind_haproxy(top: &'static str, answer: Duration, agent: TwinOptions) {
     story(async {
-        let mut stage = Stage::start(tier("drain_notice = \"1s\"\ndrain_timeout = \"15s\"")).await;
+        let mut stage = Stage::start(tier(top)).await;
+        for sink in &stage.sinks {
+            sink.set(|b| b.delay = answer);
+        }
         let mut other = sibling(&stage).await;
         let Some(balancer) = haproxy([&stage.weir, &other]) else {
             return;
@@ -343,7 +362,7 @@ fn a_rolling_restart_behind_haproxy_costs_nothing() {
         balancer.listens().await;
         found(&balancer, "a", true).await;
         found(&balancer, "b", true).await;
-        let load = load(&stage, balancer.at, agent());
+        let load = load(&stage, balancer.at, agent);
         traffic(&load, 2_000).await;
         for name in ["a", "b"] {
             let weir = if name == "a" { &mut stage.weir } else { &mut other };
