@@ -23,11 +23,8 @@ use crate::support::{Plan, agents_dialer, story, url};
 /// An agent whose idle connections are closed soon: else each drain takes ten seconds, until the connection on which
 /// it logged in is gone.
 fn agent() -> TwinOptions {
-    TwinOptions {
-        min_idle: Duration::from_millis(300),
-        eviction_period: Duration::from_millis(200),
-        ..TwinOptions::new(Version::V5_4)
-    }
+    let (min_idle, period) = (Duration::from_millis(300), Duration::from_millis(200));
+    TwinOptions::new(Version::V5_4).closing_idle(min_idle, period)
 }
 
 /// Weirs of one tier.

@@ -28,11 +28,8 @@ fn supervised() -> Start {
 /// An agent whose idle connections are closed soon: its login's connection must be gone when weir is killed again,
 /// or the agent waits for 30 s.
 fn agent() -> TwinOptions {
-    TwinOptions {
-        min_idle: Duration::from_millis(100),
-        eviction_period: Duration::from_millis(100),
-        ..TwinOptions::new(Version::V5_4)
-    }
+    let (min_idle, period) = (Duration::from_millis(100), Duration::from_millis(100));
+    TwinOptions::new(Version::V5_4).closing_idle(min_idle, period)
 }
 
 /// The number of the process that serves.

@@ -380,11 +380,15 @@ pub(super) async fn run(gateway: Arc<Gateway>, at: usize) {
             endpoint.publish_batch(batch, &gateway).await;
         }
     };
-    let (period, min_idle) = (gateway.options.eviction_period, gateway.options.min_idle);
+    let options = &gateway.options;
     tokio::join!(
         publishing,
-        endpoint.data_pool.evict(period, min_idle),
-        endpoint.auth_pool.evict(period, min_idle)
+        endpoint
+            .data_pool
+            .evict(options.eviction_period, options.min_idle),
+        endpoint
+            .auth_pool
+            .evict(options.login_eviction_period, options.login_min_idle)
     );
 }
 

@@ -4,7 +4,7 @@
 //! has a queue of 32,768 events and refuses what does not fit; one publish in flight for each endpoint; after a
 //! failure it tries once, about 10 ms later, and then every 30 s; it takes FIN for an ok; it leaves Nagle's
 //! algorithm on and writes a batch of up to 200 events in pieces of 8 KiB; it logs in on a pooled connection of
-//! its own, closes connections that were idle for 5 s, and probes the data port every 10 s. Sources: the agent's
+//! its own, closes connections that were idle for 5 s, those of logins within 5.25 s, and probes the data port every 10 s. Sources: the agent's
 //! `DataEndpointGroup` (queue, choice of endpoint, reconnection), `DataEndpoint` (batches, failures),
 //! `DataEndpointConnectionWorker` (login), `BinaryEventSender` (bytes) and `GenericKeyedObjectPool` (connections).
 
@@ -59,6 +59,10 @@ pub struct TwinOptions {
     pub min_idle: Duration,
     /// `eviction_time_period`.
     pub eviction_period: Duration,
+    /// The same of the pool of login connections.
+    pub login_min_idle: Duration,
+    /// The same of the pool of login connections.
+    pub login_eviction_period: Duration,
     /// Those of one agent whose publishers the load's connections are; `None` = each is a gateway of its own.
     pub pools: Option<Pools>,
 }
@@ -67,6 +71,11 @@ impl TwinOptions {
     /// One endpoint, everything else at the agent's defaults.
     #[must_use]
     pub fn new(version: Version) -> Self {
+        // The getters of 5.x are bound to each other's settings: 250 is the number of connections.
+        let (login_min_idle, login_eviction_period) = match version {
+            Version::V5_4 => (250, 5_000),
+            Version::V6_1 => (5_000, 5_500),
+        };
         Self {
             version,
             others: Vec::new(),
@@ -76,7 +85,21 @@ impl TwinOptions {
             reconnection_interval: Duration::from_secs(30),
             min_idle: Duration::from_secs(5),
             eviction_period: Duration::from_millis(5_500),
+            login_min_idle: Duration::from_millis(login_min_idle),
+            login_eviction_period: Duration::from_millis(login_eviction_period),
             pools: None,
+        }
+    }
+
+    /// An agent whose idle connections are closed soon, those of logins, too.
+    #[must_use]
+    pub fn closing_idle(self, min_idle: Duration, eviction_period: Duration) -> Self {
+        Self {
+            min_idle,
+            eviction_period,
+            login_min_idle: min_idle,
+            login_eviction_period: eviction_period,
+            ..self
         }
     }
 }

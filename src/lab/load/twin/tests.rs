@@ -257,6 +257,29 @@ async fn connections_that_were_idle_for_5_s_are_closed_by_the_next_eviction() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_connection_of_a_login_is_closed_within_5_250_ms_by_5_4_and_within_10_500_ms_by_6_1() {
+    for (version, closed) in [(Version::V5_4, 5_000), (Version::V6_1, 5_500)] {
+        let lab = Lab::new();
+        let sink = lab.sink(9611);
+        let load = lab.load(TwinOptions::new(version));
+        sleep(Duration::from_millis(closed - 100)).await;
+        assert_eq!(sink.open_connections(), 2, "{version:?}");
+        sleep(SECOND / 5).await;
+        assert_eq!(sink.open_connections(), 1, "{version:?}");
+        // Lost just before the next look.
+        sleep(Duration::from_millis(closed - 400)).await;
+        sink.cut(Close::Rst);
+        sleep(SECOND / 10).await;
+        if version == Version::V5_4 {
+            assert_eq!((load.counts().logins, sink.open_connections()), (2, 2));
+            sleep(Duration::from_millis(closed + 200)).await;
+            assert_eq!(sink.open_connections(), 1);
+        }
+        drop(load);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn publishers_of_one_agent_share_its_connections() {
     for (pools, connections) in [(None, 3), (Some(Pools::default()), 1)] {
         let lab = Lab::new();
