@@ -21,6 +21,8 @@ use crate::tap::Feed;
 pub enum Command {
     /// Say how things are.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// The same, with who is connected.
+    Status(oneshot::Sender<Snapshot>),
     /// Take over a new, valid configuration; answered when it is in force.
     Apply(Arc<Config>, oneshot::Sender<()>),
     /// Switch an endpoint on or off; answers whether it exists.
@@ -181,16 +183,17 @@ impl Control {
 
     /// The workers' snapshots, added up. A worker that has ended is left out.
     pub async fn snapshot(&self) -> Snapshot {
-        sum(self.snapshots().await.iter().flatten())
+        sum(self.snapshots(Command::Snapshot).await.iter().flatten())
     }
 
     /// The same; `None` when a worker has ended. Waits for a worker that is stuck.
     pub async fn look(&self) -> Option<Snapshot> {
-        let snapshots = self.snapshots().await;
-        snapshots
-            .iter()
-            .all(Option::is_some)
-            .then(|| sum(snapshots.iter().flatten()))
+        sum_of_all(&self.snapshots(Command::Snapshot).await)
+    }
+
+    /// The same, with who is connected.
+    pub async fn status(&self) -> Option<Snapshot> {
+        sum_of_all(&self.snapshots(Command::Status).await)
     }
 
     /// The last snapshot that a worker gave to anybody, and when.
@@ -200,8 +203,11 @@ impl Control {
         last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn snapshots(&self) -> Vec<Option<Snapshot>> {
-        let snapshots = self.ask(Command::Snapshot).await;
+    async fn snapshots(
+        &self,
+        command: impl Fn(oneshot::Sender<Snapshot>) -> Command,
+    ) -> Vec<Option<Snapshot>> {
+        let snapshots = self.ask(command).await;
         let now = Instant::now();
         for (snapshot, last) in snapshots.iter().zip(&*self.last) {
             if let Some(snapshot) = snapshot {
@@ -249,6 +255,13 @@ impl Control {
         }
         answers
     }
+}
+
+fn sum_of_all(snapshots: &[Option<Snapshot>]) -> Option<Snapshot> {
+    snapshots
+        .iter()
+        .all(Option::is_some)
+        .then(|| sum(snapshots.iter().flatten()))
 }
 
 fn sum<'a>(mut snapshots: impl Iterator<Item = &'a Snapshot>) -> Snapshot {

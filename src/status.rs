@@ -5,6 +5,10 @@
 //! projects it. The law, at every look and for every group:
 //! `accepted = delivered + rejected + dropped + queued + inflight`, in events.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// One look at a worker, or at all of them added up.
@@ -14,7 +18,29 @@ pub struct Snapshot {
     pub ingress: Ingress,
     /// The Traffic Managers' side, in the order of the configuration.
     pub groups: Vec<Group>,
+    /// Who is connected; nobody, where only numbers were asked for.
+    pub gateways: Gateways,
 }
+
+/// Connections by address. As JSON: those with the most connections, and how many addresses more there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gateways(BTreeMap<IpAddr, Gateway>);
+
+/// The connections of one address. Those that are neither publishing nor idle have been sent away and are about to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Gateway {
+    /// Open now.
+    pub connections: u64,
+    /// Publishes that this part of a drain has sent away.
+    pub sent_away: u64,
+    /// Connections of which a publish was served since this part of a drain began.
+    pub publishing: u64,
+    /// Connections that have published nothing since.
+    pub idle: u64,
+}
+
+/// Addresses that are shown.
+const GATEWAYS_SHOWN: usize = 32;
 
 /// The gateways' side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -276,12 +302,58 @@ impl Snapshot {
     /// Adds another worker's snapshot of the same configuration to this one.
     pub fn add(&mut self, other: &Snapshot) {
         self.ingress.add(&other.ingress);
+        self.gateways.add(&other.gateways);
         for theirs in &other.groups {
             match self.groups.iter_mut().find(|g| g.name == theirs.name) {
                 Some(ours) => ours.add(theirs),
                 None => self.groups.push(theirs.clone()),
             }
         }
+    }
+}
+
+impl Gateways {
+    /// The connections of one address.
+    #[must_use]
+    pub fn of(&self, address: IpAddr) -> Option<Gateway> {
+        self.0.get(&address).copied()
+    }
+
+    fn add(&mut self, o: &Gateways) {
+        for (address, theirs) in &o.0 {
+            let ours = self.0.entry(*address).or_default();
+            ours.connections += theirs.connections;
+            ours.sent_away += theirs.sent_away;
+            ours.publishing += theirs.publishing;
+            ours.idle += theirs.idle;
+        }
+    }
+}
+
+impl FromIterator<(IpAddr, Gateway)> for Gateways {
+    fn from_iter<T: IntoIterator<Item = (IpAddr, Gateway)>>(all: T) -> Self {
+        Self(all.into_iter().collect())
+    }
+}
+
+impl Serialize for Gateways {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            address: &'a IpAddr,
+            #[serde(flatten)]
+            gateway: &'a Gateway,
+        }
+        let shown = |(address, gateway)| Shown { address, gateway };
+        let mut all: Vec<Shown<'_>> = self.0.iter().map(shown).collect();
+        // Stable: of equals, the lower address comes first.
+        all.sort_by_key(|g| std::cmp::Reverse(g.gateway.connections));
+        let more = all.len().saturating_sub(GATEWAYS_SHOWN);
+        all.truncate(GATEWAYS_SHOWN);
+        let mut gateways = serializer.serialize_struct("Gateways", 2)?;
+        gateways.serialize_field("list", &all)?;
+        gateways.serialize_field("more", &more)?;
+        gateways.end()
     }
 }
 

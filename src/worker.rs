@@ -133,6 +133,7 @@ impl Worker {
                     };
                     if told.is_none() {
                         away_at = Some(at);
+                        self.gate.keep();
                     }
                     if end == End::Succeeded && told < Some(end) {
                         self.gate.end_listeners();
@@ -166,7 +167,7 @@ impl Worker {
         let now = Instant::now();
         let mut all = Snapshot {
             ingress: self.gate.status(),
-            groups: Vec::new(),
+            ..Snapshot::default()
         };
         for group in self.groups.borrow().iter().chain(self.removed.borrow().iter()) {
             all.add(&Snapshot {
@@ -193,6 +194,13 @@ impl Worker {
         match command {
             Command::Snapshot(answer) => {
                 let _ = answer.send(self.snapshot());
+            }
+            Command::Status(answer) => {
+                let gateways = self.gate.gateways();
+                let _ = answer.send(Snapshot {
+                    gateways,
+                    ..self.snapshot()
+                });
             }
             Command::Apply(config, answer) => {
                 self.apply(config);

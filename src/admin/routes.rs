@@ -19,6 +19,7 @@ use super::{Handles, page, switches};
 use crate::decisions::DecisionsHandle;
 use crate::lifecycle::Phase;
 use crate::metrics::Look;
+use crate::status::Snapshot;
 
 /// Largest request body.
 const BODY_MAX_BYTES: usize = 4096;
@@ -82,7 +83,7 @@ async fn finish(mut response: Response) -> Response {
 
 async fn metrics(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
     let answer = async {
-        match look(&handles).await {
+        match look(&handles, handles.control.look()).await {
             Ok(look) => {
                 let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
                 (kind, handles.metrics.render(&look)).into_response()
@@ -95,7 +96,7 @@ async fn metrics(State(handles): State<Arc<Handles>>, ConnectInfo(peer): Connect
 
 async fn status(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
     let answer = async {
-        match look(&handles).await {
+        match look(&handles, handles.control.status()).await {
             Ok(look) => {
                 let config = Arc::clone(&handles.config.borrow());
                 let decisions = handles.decisions.as_ref().map(DecisionsHandle::status);
@@ -119,7 +120,7 @@ async fn status(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectI
 }
 
 async fn livez(State(handles): State<Arc<Handles>>) -> Response {
-    match look(&handles).await {
+    match look(&handles, handles.control.look()).await {
         Ok(_) => "ok\n".into_response(),
         Err(silence) => silence.into_response(),
     }
@@ -160,8 +161,11 @@ async fn not_found() -> Response {
 }
 
 /// One look at everything, or an answer that says a worker is stuck.
-async fn look(handles: &Handles) -> Result<Look, (StatusCode, &'static str)> {
-    match timeout(LOOK_TIMEOUT, handles.control.look()).await {
+async fn look(
+    handles: &Handles,
+    snapshot: impl Future<Output = Option<Snapshot>>,
+) -> Result<Look, (StatusCode, &'static str)> {
+    match timeout(LOOK_TIMEOUT, snapshot).await {
         Ok(Some(snapshot)) => Ok(Look {
             snapshot,
             facts: handles.facts.borrow().clone(),

@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::auth::Attempt;
 use super::budget::FREE_BYTES;
 use super::hashing::Busy;
-use super::listener::warn;
+use super::listener::{address, warn};
 use super::replies::gentle_no;
 use super::session::{Memory, Session};
 use super::slowdown::source;
@@ -17,10 +17,6 @@ use crate::wire::{Batch, Decoded, FrameError, Front, Malformed, Request, front};
 
 /// No session id that weir issues is longer.
 const SESSION_MAX_BYTES: usize = 128;
-
-/// Publishes on one connection that are sent away. One is enough where the agent has one publisher; several share its
-/// connections, and another may take this one before the one that was answered closes it.
-const SENT_AWAY_MAX: u8 = 8;
 
 /// Why a session does not simply go on with the next frame.
 pub(super) enum Stop {
@@ -226,13 +222,18 @@ impl Session {
         self.replies.send(&gentle_no());
     }
 
-    /// A few times: an agent that stays, or comes back, is served.
-    fn send_away(&mut self) {
-        self.replies.sent_away += 1;
-        if self.replies.sent_away == SENT_AWAY_MAX {
-            self.replies.sent_away = 0;
-            self.replies.number = self.gate.number_after();
+    /// A publish of a connection that has none yet, in this stage of a drain, that was served: whether it is sent away. A
+    /// few times at most: an agent that stays, or comes back, is served.
+    fn is_sent_away(&mut self) -> bool {
+        let (number, away) = self.gate.note(address(self.peer), self.replies.number);
+        self.replies.number = number;
+        if away {
+            self.send_away();
         }
+        away
+    }
+
+    fn send_away(&mut self) {
         self.gate.stats().publishes_sent_away_total += 1;
         self.replies.send(&Reply::Error {
             class: TRANSPORT,
@@ -246,8 +247,7 @@ impl Session {
             self.expired(shown(session));
             return Ok(0);
         }
-        if self.gate.sends_away(self.replies.number) {
-            self.send_away();
+        if !self.gate.has_noted(self.replies.number) && self.is_sent_away() {
             return Ok(0);
         }
         if batch.events() == 0 {

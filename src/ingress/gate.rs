@@ -2,7 +2,6 @@
 //! read buffer, lent to whoever reads.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::Addresses;
 use super::budget::Budget;
 use super::hashing::Hashing;
 use super::slowdown::Slowdown;
@@ -102,17 +102,15 @@ pub struct Gate {
     settings: RefCell<Rc<Settings>>,
     stats: RefCell<status::Ingress>,
     unix_ms: fn() -> i64,
-    /// The number of the next connection.
-    next_number: Cell<u32>,
-    /// Connections with a lower number are sent away with their next publish.
-    away_below: Cell<u32>,
+    /// Open connections by address.
+    addresses: RefCell<Addresses>,
+    /// [`Addresses::noted_from`].
+    noted_from: Cell<u32>,
     /// Cancelled when a successor serves on the listening sockets.
     pub(super) succeeded: CancellationToken,
     /// Nothing more is read.
     closing: Cell<bool>,
     pub(super) connection_closed: Notify,
-    /// Open connections by address.
-    by_address: RefCell<HashMap<IpAddr, usize>>,
     /// When all places were last seen taken.
     full_at: Cell<Option<Instant>>,
     warned: Cell<Option<Instant>>,
@@ -140,12 +138,11 @@ impl Gate {
             settings: RefCell::new(Rc::new(settings)),
             stats: RefCell::default(),
             unix_ms,
-            next_number: Cell::new(0),
-            away_below: Cell::new(0),
+            noted_from: Cell::new(Addresses::default().noted_from()),
+            addresses: RefCell::default(),
             succeeded: CancellationToken::new(),
             closing: Cell::new(false),
             connection_closed: Notify::new(),
-            by_address: RefCell::default(),
             full_at: Cell::new(None),
             warned: Cell::new(None),
             unwarned: Cell::new(0),
@@ -166,17 +163,23 @@ impl Gate {
     ///
     /// [`TRANSPORT`]: crate::wire::reply::TRANSPORT
     pub fn send_away(&self) {
-        self.away_below.set(self.next_number.get());
+        self.begin_stage(true, false);
     }
 
     /// The same, with those that are still in their handshake: after [`Gate::end_listeners`].
     pub fn send_all_away(&self) {
-        self.away_below.set(u32::MAX);
+        self.begin_stage(true, true);
     }
 
-    /// Sends away nobody more.
+    /// Sends away nobody, or nobody more.
     pub fn keep(&self) {
-        self.away_below.set(0);
+        self.begin_stage(false, false);
+    }
+
+    fn begin_stage(&self, sends_away: bool, none_is_new: bool) {
+        let mut addresses = self.addresses.borrow_mut();
+        addresses.begin(sends_away, none_is_new);
+        self.noted_from.set(addresses.noted_from());
     }
 
     /// Ends the listeners: whoever connects from now on is another process's.
@@ -191,18 +194,17 @@ impl Gate {
 
     /// The number of a connection that has opened now.
     pub(super) fn next_number(&self) -> u32 {
-        let number = self.next_number.get();
-        self.next_number.set(number.wrapping_add(1));
-        number
+        self.addresses.borrow().number()
     }
 
-    /// The number of a connection that is sent away now.
-    pub(super) fn number_after(&self) -> u32 {
-        self.next_number().max(self.away_below.get())
+    /// Whether a publish of a connection with this number was served in this stage of a drain.
+    pub(super) fn has_noted(&self, number: u32) -> bool {
+        number >= self.noted_from.get()
     }
 
-    pub(super) fn sends_away(&self, number: u32) -> bool {
-        number < self.away_below.get()
+    /// One of which none was publishes: its new number, and whether the publish is sent away.
+    pub(super) fn note(&self, address: IpAddr, number: u32) -> (u32, bool) {
+        self.addresses.borrow_mut().publishes(address, number)
     }
 
     /// Whether a publish with this session would be taken here.
@@ -233,6 +235,12 @@ impl Gate {
             partial_bytes,
             ..*self.stats.borrow()
         }
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn gateways(&self) -> status::Gateways {
+        self.addresses.borrow().status()
     }
 
     /// Memory for partial frames.
@@ -276,24 +284,15 @@ impl Gate {
         let Some(max) = self.settings.borrow().connections_per_address_max else {
             return true;
         };
-        self.by_address
-            .borrow()
-            .get(&address)
-            .is_none_or(|open| *open < max)
+        self.addresses.borrow().connections(address) < max
     }
 
     pub(super) fn count_address(&self, address: IpAddr) {
-        *self.by_address.borrow_mut().entry(address).or_insert(0) += 1;
+        self.addresses.borrow_mut().opened(address);
     }
 
-    pub(super) fn uncount_address(&self, address: IpAddr) {
-        let mut by_address = self.by_address.borrow_mut();
-        if let Some(open) = by_address.get_mut(&address) {
-            *open = open.saturating_sub(1);
-            if *open == 0 {
-                by_address.remove(&address);
-            }
-        }
+    pub(super) fn uncount_address(&self, address: IpAddr, number: u32) {
+        self.addresses.borrow_mut().closed(address, number);
     }
 
     /// Tells the log of a bad peer, but not of each of thousands: how many were left out since the last

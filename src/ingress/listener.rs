@@ -1,6 +1,7 @@
 //! Accepts gateways: never more than are allowed, never faster than the process can bear, and without
 //! waiting for anybody's TLS handshake.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -108,7 +109,7 @@ fn accepted(gate: &Rc<Gate>, raw: Raw, peer: SocketAddr, tls: Option<Acceptor>) 
 }
 
 /// An IPv4 address is the same one on an IPv6 socket.
-fn address(peer: SocketAddr) -> IpAddr {
+pub(super) fn address(peer: SocketAddr) -> IpAddr {
     peer.ip().to_canonical()
 }
 
@@ -127,6 +128,8 @@ struct Open {
     gate: Rc<Gate>,
     peer: SocketAddr,
     tls: bool,
+    /// At its end.
+    number: Cell<u32>,
 }
 
 impl Open {
@@ -135,6 +138,7 @@ impl Open {
             gate: Rc::clone(gate),
             peer,
             tls,
+            number: Cell::new(0),
         };
         open.count(|n| *n += 1);
         gate.count_address(address(peer));
@@ -142,23 +146,23 @@ impl Open {
     }
 
     async fn live(&self, raw: Raw, tls: Option<Acceptor>) {
-        let (gate, peer) = (&self.gate, self.peer);
         let stream = match tls {
             None => Stream::Plain(raw),
             // Apart: a connection's task keeps room for the largest thing it ever waits for.
             Some(acceptor) => {
-                match Box::pin(acceptor.handshake(raw, gate.settings().handshake_timeout)).await {
+                match Box::pin(acceptor.handshake(raw, self.gate.settings().handshake_timeout)).await {
                     Ok(stream) => stream,
                     Err(e) => {
-                        gate.stats().handshake_failed_total += 1;
-                        tracing::debug!(%peer, error = %e, "TLS handshake failed");
+                        self.gate.stats().handshake_failed_total += 1;
+                        tracing::debug!(peer = %self.peer, error = %e, "TLS handshake failed");
                         return;
                     }
                 }
             }
         };
-        let mut session = Session::new(Rc::clone(gate), stream, peer);
+        let mut session = Session::new(Rc::clone(&self.gate), stream, self.peer);
         session.serve().await;
+        self.number.set(session.replies.number);
     }
 
     fn count(&self, change: impl FnOnce(&mut u64)) {
@@ -174,7 +178,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.count(|n| *n -= 1);
-        self.gate.uncount_address(address(self.peer));
+        self.gate.uncount_address(address(self.peer), self.number.get());
         // All listeners look: the one that is woken may be the one nobody connects to.
         self.gate.connection_closed.notify_waiters();
     }

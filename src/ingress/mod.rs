@@ -4,6 +4,7 @@
 //! who may log in, [`hashing`] computes hashes of passwords, [`token`] signs sessions. What all sessions of a worker share is the [`Gate`].
 
 mod act;
+mod addresses;
 pub mod auth;
 mod budget;
 mod gate;

@@ -31,11 +31,8 @@ pub(super) struct Replies {
     unflushed: bool,
     /// Some login was answered with a session.
     logged_in: bool,
-    /// The connection's, by the order in which they opened, or of the last answer that has sent it away. Here it takes no
-    /// room.
+    /// The connection's (see [`super::addresses`]). Here it takes no room.
     pub(super) number: u32,
-    /// Publishes that were sent away. Nor does this.
-    pub(super) sent_away: u8,
     waiting: VecDeque<Waiting>,
 }
 

@@ -1,10 +1,13 @@
 //! The commands to a running weir, as the binary would run them.
 
+use std::net::IpAddr;
+
 use clap::Parser;
 use weir::admin::client::{Problem, perform};
 use weir::cli::{Cli, Command};
 use weir::control::ReloadReport;
 use weir::lifecycle::Phase;
+use weir::status::{Gateway, Gateways};
 
 use crate::support::Weir;
 
@@ -63,6 +66,51 @@ fn status_shows_an_endpoint_that_does_not_answer_and_the_age_of_what_is_undelive
         assert!(text.contains(part), "{part}:\n{text}");
     }
     assert!(!text.contains("return leg"), "it is off: {text}");
+}
+
+#[test]
+fn status_lists_who_is_still_connected_in_a_drain_and_how_many_addresses_are_left_out() {
+    let weir = Weir::start(None);
+    // The last address has the most connections.
+    let gateway = |n: u8| Gateway {
+        connections: 100 + u64::from(n),
+        sent_away: 70 + u64::from(n),
+        publishing: 50,
+        idle: 3,
+    };
+    let all = (0..40).map(|n| (IpAddr::from([10, 0, 0, n]), gateway(n)));
+    weir.snapshot.lock().unwrap().gateways = all.collect();
+    let json = weir.get("/status").json();
+    let (list, more) = (
+        json["gateways"]["list"].as_array().unwrap(),
+        &json["gateways"]["more"],
+    );
+    assert_eq!((list.len(), more), (32, &8.into()));
+    let first = serde_json::json!({
+        "address": "10.0.0.39", "connections": 139, "sent_away": 109, "publishing": 50, "idle": 3
+    });
+    assert_eq!((&list[0], &list[31]["address"]), (&first, &"10.0.0.8".into()));
+    let text = run(&weir, "status").unwrap();
+    assert!(!text.contains("10.0.0."), "weir does not drain: {text}");
+
+    let time = std::time::Duration::from_secs;
+    weir.lifecycle
+        .drain(tokio::time::Instant::now(), time(30), time(60));
+    let text = run(&weir, "status").unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+    for line in [
+        "GATEWAY CONNECTIONS SENT_AWAY PUBLISHING IDLE",
+        "10.0.0.39 139 109 50 3",
+        "10.0.0.8 108 78 50 3",
+        "and 8 addresses more, with fewer connections",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        assert!(lines.contains(&words), "{line:?} is missing:\n{text}");
+    }
+    assert!(!text.contains("10.0.0.7 "), "{text}");
+    weir.snapshot.lock().unwrap().gateways = Gateways::default();
+    let text = run(&weir, "status").unwrap();
+    assert!(text.contains("no gateway is connected"), "{text}");
 }
 
 #[test]

@@ -119,6 +119,7 @@ pub(crate) fn snapshot() -> Snapshot {
         last
     };
     Snapshot {
+        gateways: status::Gateways::default(),
         ingress: status::Ingress {
             connections_tcp: n(),
             connections_tls: n(),

@@ -146,7 +146,7 @@ fn work(mut end: mpsc::Receiver<Command>, snapshot: Arc<Mutex<Snapshot>>, switch
     thread::spawn(move || {
         while let Some(command) = end.blocking_recv() {
             match command {
-                Command::Snapshot(to) => answer(to, snapshot.lock().unwrap().clone()),
+                Command::Snapshot(to) | Command::Status(to) => answer(to, snapshot.lock().unwrap().clone()),
                 Command::Apply(_, to) => answer(to, ()),
                 Command::Tap(_, to) => answer(to, ()),
                 Command::Enable {

@@ -176,6 +176,9 @@ fn a_drain_for_agents_of_6_1_sends_nobody_away() {
         let before = bed.snapshot().await.groups[0].events.delivered;
         bed.until("traffic", |s| s.groups[0].events.delivered > before + 1_000)
             .await;
+        let status = bed.weir.control().status().await.unwrap();
+        let gateway = status.gateways.of([127, 0, 0, 1].into()).unwrap();
+        assert_eq!((gateway.sent_away, gateway.publishing), (0, 1), "{gateway:?}");
         load.stop();
         let counts = load.finish().await.counts;
         assert_eq!(counts.queue_full, 0, "{counts:?}");

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use weir::lab::load::{TwinOptions, Version};
 use weir::lab::sink::{Answer, Close};
 use weir::lab::{Load, LoadOptions, Sink};
 
 use crate::browser::{Browser, turn};
+use crate::support::peer::Peer;
 use crate::support::{Bed, Plan, story};
 
 /// From the death of a Traffic Manager to the words on the page.
@@ -182,6 +184,76 @@ fn a_weir_that_has_gone_is_seen_and_the_last_numbers_fade() {
             "!document.getElementById('silence').hidden && document.body.classList.contains('stale')";
         page.until("weir is silent", silent).await;
         assert_eq!(page.value(&up).await, true, "what was last known stays");
+    });
+}
+
+#[test]
+fn who_is_still_connected_is_on_the_page_while_weir_drains() {
+    let _turn = match turn() {
+        Ok(turn) => turn,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    story(async {
+        let bed = Bed::start(Plan::groups(&["east"])).await;
+        let mut idle = Vec::new();
+        for n in 2..40 {
+            idle.push(Peer::tcp_from(&bed, [127, 0, 0, n]).await);
+        }
+        let load = Load::start(LoadOptions {
+            agent: Some(TwinOptions::new(Version::V5_4)),
+            rate: Some(500.0),
+            ..bed.load()
+        });
+        let mut page = Browser::open(&address(&bed), (800, 800)).await;
+        page.until("events flow", "rate('gateways') > 0").await;
+        let row = |address: &str, words: &str| {
+            format!(
+                "[...document.querySelectorAll('#gateways li')].some((li) => li.innerText.startsWith('{address}') && \
+                 li.innerText.includes('{words}'))"
+            )
+        };
+        assert_eq!(
+            page.value("document.querySelector('#gateways li')").await,
+            serde_json::Value::Null
+        );
+        let hour = Duration::from_secs(3600);
+        bed.weir.lifecycle().drain(Instant::now(), Duration::ZERO, hour);
+        page.until(
+            "the agent came back",
+            &row("127.0.0.1", "1 sent away, 1 publishing"),
+        )
+        .await;
+        page.until(
+            "who is idle",
+            &row("127.0.0.2", "1 connected\\n0 sent away, 0 publishing, 1 idle"),
+        )
+        .await;
+        page.until("how many more", &row("and 7 addresses more", ""))
+            .await;
+        assert_eq!(page.value(TOO_WIDE).await["by"], 0, "wider than its window");
+        drop(idle);
+        page.until(
+            "they have gone",
+            "document.querySelectorAll('#gateways li').length === 1",
+        )
+        .await;
+        load.stop();
+        load.finish().await;
+        page.until(
+            "nobody is left",
+            &format!(
+                "document.getElementById('gateways').innerText.includes('{}')",
+                "no gateway is connected"
+            ),
+        )
+        .await;
+        bed.weir.lifecycle().ready();
+        page.until(
+            "ready again",
+            "!document.getElementById('gateways').innerText.includes('no gateway')",
+        )
+        .await;
+        assert_eq!(page.complaints, Vec::<String>::new(), "the browser complains");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
 use weir::lab::load::{Pools, TwinOptions, Version};
 use weir::lab::{Load, LoadOptions};
+use weir::status::Gateway;
 
 use crate::support::machine::own_addresses;
-use crate::support::process::{Process, Start, WEIR};
+use crate::support::process::{Process, Start, Status, WEIR};
 use crate::support::stage::Stage;
 use crate::support::{Plan, agents_dialer, story, url};
 
@@ -145,6 +147,74 @@ fn a_drain_with_nowhere_to_go_costs_nothing_undone_or_not() {
             traffic(&load, 1_000).await;
             assert_eq!(sent_away(&stage.weir), 4 * times, "once");
         }
+        nothing_lost_refused_or_copied(&stage, load).await;
+    });
+}
+
+/// What /status says of the connections of an address.
+fn gateway(status: &Status, address: [u8; 4]) -> Option<Gateway> {
+    let address = IpAddr::from(address).to_string();
+    let list = status.0["gateways"]["list"].as_array().unwrap();
+    let found = list.iter().find(|g| g["address"] == address.as_str())?;
+    let number = |key: &str| found[key].as_u64().unwrap();
+    Some(Gateway {
+        connections: number("connections"),
+        sent_away: number("sent_away"),
+        publishing: number("publishing"),
+        idle: number("idle"),
+    })
+}
+
+#[test]
+fn a_drain_says_by_address_who_is_still_connected() {
+    const AGENTS: [u8; 4] = [127, 0, 0, 1];
+    const IDLE: [u8; 4] = [127, 0, 0, 2];
+    story(async {
+        let stage = Stage::start(tier("drain_notice = \"500ms\"")).await;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((IDLE, 0))).unwrap();
+        let _idle = socket.connect(stage.weir.tcp).await.unwrap();
+        let load = load(&stage, stage.weir.tcp, agent());
+        traffic(&load, 1_000).await;
+        assert!(!command(&stage.weir, &["status"]).contains("GATEWAY"));
+        let is_idle = |s: &Status| {
+            gateway(s, IDLE)
+                == Some(Gateway {
+                    connections: 1,
+                    idle: 1,
+                    ..Gateway::default()
+                })
+        };
+        for _ in 0..2 {
+            command(&stage.weir, &["drain"]);
+            // Each agent came back: with a connection that publishes, and one on which it has logged in.
+            let sent = stage
+                .weir
+                .until("all are sent away, and publish again", |s| {
+                    gateway(s, AGENTS).is_some_and(|g| g.sent_away >= 4 && g.publishing == 4)
+                })
+                .await;
+            assert!(is_idle(&sent), "{:#}", sent.0["gateways"]);
+            let text = command(&stage.weir, &["status"]);
+            let row = |address: &str| {
+                let line = text.lines().find(|l| l.starts_with(address)).expect(&text);
+                line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+            };
+            assert_eq!(row("127.0.0.2 "), ["127.0.0.2", "1", "0", "0", "1"], "{text}");
+            assert_eq!(row("127.0.0.1 ")[3], "4", "{text}");
+            assert_eq!(command(&stage.weir, &["drain", "--undo"]), "ready\n");
+            let ready = stage.weir.status();
+            let agents = gateway(&ready, AGENTS).unwrap();
+            assert!(agents.sent_away == 0 && agents.connections >= 4, "{agents:?}");
+            traffic(&load, 1_000).await;
+        }
+        let status = stage.weir.status();
+        let agents = gateway(&status, AGENTS).unwrap();
+        assert_eq!(
+            agents.connections + gateway(&status, IDLE).unwrap().connections,
+            status.number("/ingress/connections_tcp"),
+            "of the same moment"
+        );
         nothing_lost_refused_or_copied(&stage, load).await;
     });
 }

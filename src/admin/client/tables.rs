@@ -51,7 +51,29 @@ pub(super) fn status(v: &Value) -> String {
         out.push('\n');
         out.push_str(&decisions(&v["decisions"]));
     }
+    if v["drain_stage"].is_string() {
+        out.push('\n');
+        out.push_str(&gateways(&v["gateways"]));
+    }
     safe(&out)
+}
+
+/// Who is still connected while weir drains.
+fn gateways(v: &Value) -> String {
+    if list(&v["list"]).is_empty() {
+        return "no gateway is connected\n".into();
+    }
+    let head = "GATEWAY CONNECTIONS SENT_AWAY PUBLISHING IDLE";
+    let mut rows = vec![head.split(' ').map(str::to_owned).collect()];
+    for g in list(&v["list"]) {
+        let keys = ["address", "connections", "sent_away", "publishing", "idle"];
+        rows.push(keys.iter().map(|key| text(&g[*key])).collect());
+    }
+    let mut out = table(&rows);
+    if let Some(more) = v["more"].as_u64().filter(|more| *more > 0) {
+        let _ = writeln!(out, "and {more} addresses more, with fewer connections");
+    }
+    out
 }
 
 fn groups(v: &Value) -> String {

@@ -236,6 +236,16 @@ function drawDecisions(d) {
   return parts;
 }
 
+// Who is still connected while weir drains.
+function drawGateways(gateways) {
+  const item = (g) => el("li", "", el("div", "head", el("strong", "", g.address),
+    el("span", "", `${count(g.connections)} connected`),
+    el("span", "rate", `${count(g.sent_away)} sent away, ${count(g.publishing)} publishing, ${count(g.idle)} idle`)));
+  const list = el("ul", "", ...gateways.list.map(item));
+  if (gateways.more) list.append(el("li", "dim", `and ${count(gateways.more)} addresses more, with fewer connections`));
+  return gateways.list.length ? list : el("div", "dim", "no gateway is connected");
+}
+
 function drawNotices(status) {
   const notices = [];
   const reload = status.last_reload;
@@ -260,7 +270,7 @@ function draw(status) {
       ["waiting for room", count(i.blocked_now), i.blocked_now ? "busy" : ""], ["events taken", count(i.events_ok_total)],
       ["logins failed", count(i.logins_failed_total), i.logins_failed_total ? "bad" : ""],
       ["publishes refused", count(i.publishes_refused_total), i.publishes_refused_total ? "bad" : ""]),
-    spark("gateways", `taken ${count(rate("gateways"))}/s`));
+    spark("gateways", `taken ${count(rate("gateways"))}/s`), ...(left === null ? [] : [drawGateways(status.gateways)]));
   byId("groups").replaceChildren(...status.groups.map(drawGroup));
   byId("decisions").hidden = !status.decisions;
   byId("decisions").replaceChildren(...(status.decisions ? drawDecisions(status.decisions) : []));
