@@ -37,6 +37,7 @@ fn decisions(said: &str) -> Vec<String> {
 fn events_and_decisions_survive_the_trouble_and_the_judges_say_so() {
     let said = demo(&["--duration", "3s", "--gateways", "4", "--rate", "1000"]);
     for part in [
+        "0 copies were sent again; 0 were refused by the agent",
         "the broker of decisions is stopped",
         "the gateway is subscribed again",
         "the oracle says: every accepted event was delivered to every group",

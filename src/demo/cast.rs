@@ -8,6 +8,7 @@ use super::DemoArgs;
 use super::leg::Leg;
 use crate::app::Weir;
 use crate::config::{Log, LogFormat, Scheme, Source, Tls, Trust, Url, Verify, parse};
+use crate::lab::load::{TwinOptions, Version};
 use crate::lab::sink::tcp;
 use crate::lab::thread::{Room, room};
 use crate::lab::{Events, Judge, Load, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes};
@@ -62,12 +63,25 @@ impl Cast {
             return Err("weir has no ports".into());
         };
         let tls = ClientTls::insecure_for_lab().map_err(|e| e.to_string())?;
-        let dialer = Dialer::new(tls, SocketOptions::default());
+        let nagle = SocketOptions {
+            nodelay: false,
+            ..SocketOptions::default()
+        };
+        let dialer = Dialer::new(tls, nagle);
+        let rate = Some(args.rate).filter(|rate| *rate > 0.0);
+        let mut agent = TwinOptions {
+            batch_size: usize::try_from(args.events_per_frame).unwrap_or(1),
+            ..TwinOptions::new(Version::V5_4)
+        };
+        if rate.is_none() {
+            // What lies in the queues at the end is still delivered: nobody wants to wait for that.
+            agent.queue_size = 2 * agent.batch_size;
+        }
         let options = LoadOptions {
             auth: Some(url(Scheme::Ssl, auth)),
             connections: args.gateways,
-            events_per_frame: args.events_per_frame,
-            rate: Some(args.rate).filter(|rate| *rate > 0.0),
+            rate,
+            agent: Some(agent),
             ..LoadOptions::new(dialer, url(Scheme::Tcp, data)).judged_by(&self.judge)
         };
         let room = room("gateways", move |leave| async move {
@@ -157,7 +171,8 @@ fn toml(managers: &[Vec<Sink>], broker: &str, pin: &str, args: &DemoArgs) -> Str
              traffic_manager_urls = [{data}]\ntraffic_manager_auth_urls = [{auth}]\n\n"
         );
     }
-    let connections = args.gateways + 100;
+    // A gateway publishes on one, logs in on another and probes with a third.
+    let connections = 3 * args.gateways + 100;
     let beat = "{ delay = 2, timeout_factor = 2.0 }";
     format!(
         "[apim.throttling]\nusername = \"admin\"\npassword = \"admin\"\n\

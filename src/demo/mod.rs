@@ -25,14 +25,14 @@ pub struct DemoArgs {
     /// How long gateways publish; trouble comes in the middle third
     #[arg(long, value_parser = humantime::parse_duration, default_value = "15s")]
     pub duration: Duration,
-    /// Gateways, each with one connection, lock-step as WSO2's agent
+    /// Gateways, each as WSO2's agent 5.4
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub gateways: u32,
     /// Events per second over all gateways; 0 = as fast as replies come
     #[arg(long, default_value_t = 5_000.0)]
     pub rate: f64,
-    /// Events in a gateway's frame
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    /// Most events in a gateway's frame (the agent's batch_size)
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub events_per_frame: u64,
     /// Let everybody live: no Traffic Manager is killed, no session expires, no broker is stopped
     #[arg(long)]
@@ -91,6 +91,7 @@ async fn play(args: &DemoArgs) -> Result<bool, Failure> {
     let last = rest(&cast).await;
     bar.finish_and_clear();
     let mut verdict = cast.judge.verdict(Some(&WeirCounts::from(&last)));
+    verdict = verdict.refused_by_agents(load.counts.queue_full);
     verdict = verdict.witness("events answered ok", load.counts.events_acked);
     for (what, count) in witnesses {
         verdict = verdict.witness(what, count);

@@ -88,11 +88,11 @@ pub(super) fn conclude(outcome: &Outcome, last: &Snapshot, load: &LoadReport) ->
     }
     let _ = writeln!(
         out,
-        "p50 and p99: from the gateway's write to the Traffic Manager's read, outages included\n"
+        "p50 and p99: from the API call in the gateway to the Traffic Manager's read, outages included\n"
     );
     let _ = writeln!(
         out,
-        "gateways: {} events answered ok in {seconds:.1} s, reply p50 {:.1?}, p99 {:.1?}",
+        "gateways: {} events answered ok in {seconds:.1} s, after the API call p50 {:.1?}, p99 {:.1?}",
         load.counts.events_acked,
         load.latency.p50(),
         load.latency.p99()

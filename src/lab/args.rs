@@ -152,10 +152,10 @@ pub struct SoakArgs {
     /// How long, e.g. 10m or 12h
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
     pub duration: Duration,
-    /// Gateway connections
+    /// Gateways, each as WSO2's agent 5.4
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
-    /// Events per second over all connections; 0 = as fast as replies come
+    /// Events per second over all gateways; 0 = as fast as replies come
     #[arg(long, default_value_t = 2_000.0)]
     pub rate: f64,
     /// Chooses what goes wrong and when; the report names it

@@ -30,6 +30,8 @@ fn a_short_soak_passes_with_troubles_that_happened_and_says_how_it_went() {
     let verdict = &report["verdict"];
     assert_eq!(verdict["violations"], Value::Array(Vec::new()));
     assert!(verdict["acked"].as_u64().unwrap() > 1_000, "{text}");
+    assert_eq!(verdict["acked"], verdict["issued"], "all was answered: {text}");
+    assert_eq!(verdict["refused_by_agents"], 0, "{text}");
     for group in verdict["groups"].as_array().unwrap() {
         assert_eq!(group["missing"]["count"], 0, "{text}");
     }

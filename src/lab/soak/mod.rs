@@ -20,6 +20,7 @@ use self::trouble::{Troubles, Way};
 use self::weir::Weir;
 use super::args::SoakArgs;
 use super::event::{Events, Sizes};
+use super::load::{TwinOptions, Version};
 use super::{Judge, Load, LoadOptions, Oracle, Proxy, Sink, SinkOptions, signalled};
 use crate::config::{Scheme, Url};
 use crate::net::{ClientTls, Dialer, SocketOptions};
@@ -35,6 +36,8 @@ const GROUPS: [(&str, &str, usize); 3] = [
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For descriptors of closed connections to be given back.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Between two attempts of a gateway to log in. Its idle connections are closed sooner.
+const RECONNECT: Duration = Duration::from_secs(2);
 /// The origin of the fresh event that must get through after everything.
 const FRESH: u32 = 1_000_000;
 
@@ -80,11 +83,23 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
     weir.until(PATIENCE, "every link is up", weir::Status::all_up)
         .await?;
     let front = Proxy::start(dialer.clone(), plain(weir.tcp())).map_err(io)?;
+    let nagle = SocketOptions {
+        nodelay: false,
+        ..SocketOptions::default()
+    };
+    let tls = ClientTls::trusting_nobody().map_err(|e| e.to_string())?;
     let options = LoadOptions {
         connections: args.connections,
         rate: Some(args.rate).filter(|rate| *rate > 0.0),
         settle: PATIENCE,
-        ..LoadOptions::new(dialer.clone(), plain(front.address())).judged_by(&judge)
+        agent: Some(TwinOptions {
+            // Else a gateway that was reset soon after its login is away for longer than a short soak lasts.
+            reconnection_interval: RECONNECT,
+            min_idle: RECONNECT / 4,
+            eviction_period: RECONNECT / 4,
+            ..TwinOptions::new(Version::V5_4)
+        }),
+        ..LoadOptions::new(Dialer::new(tls, nagle), plain(front.address())).judged_by(&judge)
     };
     let load = Load::start(options);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
@@ -114,6 +129,7 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
         .await?;
     let mut verdict = judge
         .verdict(Some(&status.counts()?))
+        .refused_by_agents(counts.queue_full)
         .witness("a fresh event", fresh);
     for (what, times) in troubles.witnesses() {
         verdict = verdict.witness(what, times);

@@ -161,8 +161,8 @@ impl fmt::Display for Report {
         let l = &self.load;
         writeln!(
             f,
-            "gateways: {} events, sent again {}, resets {}, refused {}, late replies {}",
-            l.events_acked, l.events_resent, l.resets, l.refused, l.reply_timeouts
+            "gateways: {} events, sent again {}, resets {}, logins failed {}, late replies {}",
+            l.events_acked, l.events_resent, l.resets, l.login_failures, l.reply_timeouts
         )?;
         for fault in &self.faults {
             writeln!(f, "FAULT: {fault}")?;

@@ -87,6 +87,8 @@ pub struct Verdict {
     pub acked: u64,
     /// Copies that gateways sent again.
     pub again: u64,
+    /// Events that gateways' agents refused or lost because their queue was full: no loss of weir's, and none for it to see.
+    pub refused_by_agents: u64,
     /// In the order of the oracle.
     pub groups: Vec<GroupVerdict>,
     /// Each broken rule: which, where, with numbers and examples.
@@ -133,6 +135,13 @@ impl Verdict {
         self.violations.is_empty() && self.witnesses.iter().all(|(_, n)| *n > 0)
     }
 
+    /// What the gateways of the run counted as [`queue_full`](super::LoadCounts::queue_full).
+    #[must_use]
+    pub fn refused_by_agents(mut self, events: u64) -> Self {
+        self.refused_by_agents += events;
+        self
+    }
+
     /// The run counts only if `count` is not 0: a fault that never happened shows nothing.
     #[must_use]
     pub fn witness(mut self, what: impl Into<String>, count: u64) -> Self {
@@ -169,7 +178,8 @@ impl fmt::Display for Verdict {
         let (issued, acked, again) = (self.issued, self.acked, self.again);
         writeln!(
             f,
-            "gateways issued {issued} events, {acked} were answered ok, {again} copies were sent again"
+            "gateways issued {issued} events, {acked} were answered ok, {again} copies were sent again; {} were refused by the agent",
+            self.refused_by_agents
         )?;
         writeln!(
             f,

@@ -23,6 +23,7 @@ pub(in crate::lab) fn judge(issues: Issues, accounts: Vec<Account>, weir: Option
         issued: issues.issued,
         acked: issues.acked,
         again: issues.again,
+        refused_by_agents: 0,
         groups: accounts.into_iter().map(GroupVerdict::from).collect(),
         violations,
         witnesses: Vec::new(),
