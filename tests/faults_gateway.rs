@@ -11,7 +11,7 @@ mod sessions;
 
 use std::time::Duration;
 
-use support::peer::{Peer, RESET, error, login, logout, weight};
+use support::peer::{HEALTHY, Peer, RESET, error, login, logout, weight};
 use support::{Bed, Plan, story};
 use weir::lab::gateway::Answer;
 use weir::lab::{Load, LoadOptions};
@@ -44,7 +44,8 @@ fn gone_in_mid_frame_at_every_byte_leaves_nothing_behind() {
             .until("all are gone", |s| {
                 let i = &s.ingress;
                 let gone = i.closed_by_peer_total + i.closed_mid_frame_total;
-                gone - before.closed_by_peer_total - before.closed_mid_frame_total == ended
+                i.connections_tcp == HEALTHY
+                    && gone - before.closed_by_peer_total - before.closed_mid_frame_total >= ended
             })
             .await
             .ingress;
@@ -54,7 +55,6 @@ fn gone_in_mid_frame_at_every_byte_leaves_nothing_behind() {
             (frame.len() as u64 - 1..=ended - 2).contains(&mid_frame),
             "{mid_frame} of {ended}"
         );
-        assert_eq!(after.connections_tcp, 4, "only the healthy ones are left");
         bed.unharmed(load, ("gone in mid-frame", mid_frame)).await;
     });
 }
@@ -71,7 +71,9 @@ fn thousands_of_silent_connections_cost_little_and_keep_nobody_waiting() {
             silent.push(Peer::tcp(&bed).await);
         }
         let snapshot = bed
-            .until("all are accepted", |s| s.ingress.connections_tcp >= SILENT + 4)
+            .until("all are accepted", |s| {
+                s.ingress.connections_tcp >= SILENT + HEALTHY
+            })
             .await;
         let grown = weight("VmRSS").saturating_sub(before);
         assert!(
@@ -270,10 +272,11 @@ fn a_storm_of_reconnects_loses_nothing() {
         })
         .await;
         let after = bed
-            .until("all are gone", |s| s.ingress.connections_tcp == 4)
+            .until("all are gone", |s| s.ingress.connections_tcp == HEALTHY)
             .await;
         let accepted = after.ingress.accepted_total - before;
-        assert_eq!(accepted, u64::from(STORMS) * TIMES);
+        // The healthy ones probe, too.
+        assert!(accepted >= u64::from(STORMS) * TIMES, "{accepted}");
         bed.unharmed(load, ("reconnects", accepted)).await;
     });
 }

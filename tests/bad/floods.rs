@@ -127,7 +127,9 @@ fn lengths_that_promise_much_allocate_nothing() {
             liars.push(peer);
         }
         let held = bed
-            .until("all of them are held", |s| s.ingress.connections_tcp == LIARS + 4)
+            .until("all of them are held", |s| {
+                s.ingress.connections_tcp == LIARS + HEALTHY
+            })
             .await;
         // They promise 6.4 GB.
         let grown = weight("VmSize").saturating_sub(size);

@@ -124,7 +124,7 @@ fn plain_bytes_on_the_tls_port_are_a_failed_handshake() {
             .ingress;
         assert_eq!(
             (i.handshake_failed_total, i.logins_ok_total, i.malformed_total),
-            (inputs.len() as u64, 2, 0)
+            (inputs.len() as u64, 1 + 4, 0)
         );
         bed.unharmed(load, ("failed handshakes", i.handshake_failed_total))
             .await;

@@ -61,7 +61,8 @@ pub async fn nothing_missing(bed: &Bed, witness: &str, count: u64) -> Verdict {
     verdict
 }
 
-/// A gateway that is told of every frame: one event after the other, answered before the next.
+/// A gateway that is told of every frame, by hand: one event after the other, answered before the next. For tests that
+/// need the answer to each frame, and frames of a given size at a given moment.
 pub struct Publisher {
     gateway: Gateway,
     session: Vec<u8>,

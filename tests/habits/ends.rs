@@ -165,8 +165,7 @@ fn a_drain_for_agents_of_6_1_sends_nobody_away() {
         let load = Load::start(LoadOptions {
             agent: Some(TwinOptions::new(Version::V6_1)),
             rate: Some(1_000.0),
-            dialer: agents_dialer(),
-            ..bed.load()
+            ..bed.agents()
         });
         bed.until("traffic", |s| s.groups[0].events.delivered > 100).await;
         let now = Instant::now();

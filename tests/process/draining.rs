@@ -13,21 +13,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
-use weir::lab::load::{Pools, TwinOptions, Version};
+use weir::lab::load::{Pools, TwinOptions};
 use weir::lab::{Load, LoadOptions};
 use weir::status::Gateway;
 
 use crate::support::machine::own_addresses;
 use crate::support::process::{Process, Start, Status, WEIR};
 use crate::support::stage::Stage;
-use crate::support::{Plan, agents_dialer, story, url};
-
-/// An agent whose idle connections are closed soon: else each drain takes ten seconds, until the connection on which
-/// it logged in is gone.
-fn agent() -> TwinOptions {
-    let (min_idle, period) = (Duration::from_millis(300), Duration::from_millis(200));
-    TwinOptions::new(Version::V5_4).closing_idle(min_idle, period)
-}
+use crate::support::{Plan, agent, story, url};
 
 /// Weirs of one tier.
 fn tier(top: &'static str) -> Plan {
@@ -52,12 +45,11 @@ async fn sibling(stage: &Stage) -> Process {
 
 fn load(stage: &Stage, at: SocketAddr, agent: TwinOptions) -> Load {
     Load::start(LoadOptions {
-        dialer: agents_dialer(),
         data: url(at),
         connections: 4,
         rate: Some(2_000.0),
         agent: Some(agent),
-        ..stage.load()
+        ..stage.agents()
     })
 }
 

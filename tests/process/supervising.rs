@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use weir::lab::gateway::{Answer, Gateway, frame};
-use weir::lab::load::{TwinOptions, Version};
+use weir::lab::load::TwinOptions;
 use weir::lab::sink::Answer as Tm;
 use weir::lab::{Events, Load, LoadOptions, Sizes};
 
 use crate::support::machine::own_addresses;
 use crate::support::process::{Start, WEIR};
 use crate::support::stage::Stage;
-use crate::support::{Plan, agents_dialer, dialer, long_story, sabotage, story, url};
+use crate::support::{Plan, agent, dialer, long_story, sabotage, story, url};
 
 /// Long enough for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -25,11 +25,10 @@ fn supervised() -> Start {
     }
 }
 
-/// An agent whose idle connections are closed soon: its login's connection must be gone when weir is killed again,
-/// or the agent waits for 30 s.
-fn agent() -> TwinOptions {
-    let (min_idle, period) = (Duration::from_millis(100), Duration::from_millis(100));
-    TwinOptions::new(Version::V5_4).closing_idle(min_idle, period)
+/// An agent whose idle connections are closed at once: weir is killed again and again.
+fn hasty() -> TwinOptions {
+    let soon = Duration::from_millis(100);
+    agent().closing_idle(soon, soon)
 }
 
 /// The number of the process that serves.
@@ -78,11 +77,10 @@ fn nothing_is_refused_or_lost(start: Start, size: &Size, away: impl AsyncFn(Stag
     long_story(Duration::from_secs(1_200), async move {
         let mut stage = Stage::start_at(plan, start, (tcp, admin), [127, 0, 0, 1].into()).await;
         let load = Load::start(LoadOptions {
-            dialer: agents_dialer(),
             connections: size.connections,
             rate: Some(size.rate),
-            agent: Some(agent()),
-            ..stage.load()
+            agent: Some(hasty()),
+            ..stage.agents()
         });
         for nth in 0..size.times {
             let acked = load.counts().events_acked;

@@ -26,7 +26,10 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::{Instant, sleep, timeout};
 use weir::app::Weir;
 use weir::config::{Config, Log, LogFormat, Scheme, Source, Url, parse};
-use weir::lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions, Sizes, Verdict, WeirCounts};
+use weir::lab::load::{TwinOptions, Version};
+use weir::lab::{
+    Events, Judge, LoadCounts, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes, Verdict, WeirCounts,
+};
 use weir::net::{ClientTls, Dialer, SocketOptions};
 use weir::status::{Group, Snapshot};
 use weir::telemetry;
@@ -145,12 +148,18 @@ impl Bed {
         }
     }
 
-    /// Gateways that publish to this weir, judged.
+    /// Friendly publishers, judged: for throughput, for frames of a given size and number, and where gateways are only
+    /// the source of what happens at Traffic Managers.
     pub fn load(&self) -> LoadOptions {
         LoadOptions {
             settle: Duration::from_secs(40),
             ..LoadOptions::new(dialer(), self.url()).judged_by(&self.judge)
         }
+    }
+
+    /// Gateways with WSO2's agent, judged: where it matters what becomes of them.
+    pub fn agents(&self) -> LoadOptions {
+        agents(self.load())
     }
 
     pub fn url(&self) -> Url {
@@ -290,6 +299,39 @@ pub fn config(toml: &str) -> Config {
 
 pub fn dialer() -> Dialer {
     Dialer::new(ClientTls::trusting_nobody().unwrap(), SocketOptions::default())
+}
+
+/// WSO2's agent, but for its pool: an idle connection is closed soon. The one on which it has logged in must be gone
+/// before a reset, or it waits for 30 s; and each drain would take ten seconds.
+pub fn agent() -> TwinOptions {
+    TwinOptions {
+        min_idle: Duration::from_millis(300),
+        eviction_period: Duration::from_millis(200),
+        ..TwinOptions::new(Version::V5_4)
+    }
+}
+
+/// The same load by such gateways.
+pub fn agents(load: LoadOptions) -> LoadOptions {
+    LoadOptions {
+        dialer: agents_dialer(),
+        agent: Some(agent()),
+        ..load
+    }
+}
+
+/// Nothing was refused by an agent, lost on its way or sent twice, and no connection or login has failed.
+pub fn noticed_nothing(report: &LoadReport) {
+    let c = report.counts;
+    let nothing = LoadCounts {
+        frames_acked: c.frames_acked,
+        events_acked: c.events_acked,
+        connections: c.connections,
+        logins: c.logins,
+        ..LoadCounts::default()
+    };
+    assert_eq!(c, nothing, "{:?}", report.last_error);
+    assert!(c.events_acked > 0);
 }
 
 /// As WSO2's agent connects: with Nagle's algorithm.

@@ -8,7 +8,7 @@ use weir::lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions, Sizes, Ve
 
 use super::machine::own_addresses;
 use super::process::{Process, Start, Stderr};
-use super::{Plan, dialer, toml, url, url_group};
+use super::{Plan, agents, dialer, toml, url, url_group};
 
 /// One Traffic Manager a group.
 pub struct Stage {
@@ -71,12 +71,17 @@ impl Stage {
         url(self.weir.tcp)
     }
 
-    /// Gateways that publish to this weir, judged.
+    /// Friendly publishers, judged (see [`Bed::load`](super::Bed::load)).
     pub fn load(&self) -> LoadOptions {
         LoadOptions {
             settle: Duration::from_secs(40),
             ..LoadOptions::new(dialer(), self.url()).judged_by(&self.judge)
         }
+    }
+
+    /// Gateways with WSO2's agent, judged.
+    pub fn agents(&self) -> LoadOptions {
+        agents(self.load())
     }
 
     /// Waits until weir is at rest; weir's own counts and /metrics are held against the oracle.
