@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep};
 use weir::lab::{Load, LoadOptions, thread};
 
 use crate::namespaces::{Net, within};
-use crate::support::Plan;
 use crate::support::stage::Stage;
+use crate::support::{Plan, noticed_nothing};
 
 /// How long the firewall remembers a silent flow, in seconds.
 const REMEMBERS: u64 = 3;
@@ -183,7 +183,7 @@ fn a_black_hole_is_found_by_the_heartbeat_and_other_groups_do_not_notice() {
                 connections: 4,
                 rate: Some(500.0),
                 origin_first: 10,
-                ..stage.load()
+                ..stage.agents()
             });
             sleep(HOLE.saturating_sub(begun.elapsed())).await;
             let status = stage.weir.status();
@@ -198,8 +198,7 @@ fn a_black_hole_is_found_by_the_heartbeat_and_other_groups_do_not_notice() {
             net.firewall(&["delete table inet hole"]);
             stage.weir.until("the link is back", |s| s.all_up()).await;
             load.stop();
-            let counts = load.finish().await.counts;
-            assert_eq!((counts.resets, counts.refused, counts.reply_timeouts), (0, 0, 0));
+            noticed_nothing(&load.finish().await);
             let verdict = stage.verdict().await;
             assert!(verdict.ok(), "{verdict}");
             assert_eq!(verdict.groups[0].missing.count, 0, "{verdict}");

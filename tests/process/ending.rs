@@ -14,7 +14,8 @@ fn a_stop_signal_under_load_loses_nothing_while_every_group_lives() {
             let mut stage = Stage::start(Plan::groups(&["one", "two"])).await;
             let load = Load::start(LoadOptions {
                 connections: 16,
-                ..stage.load()
+                rate: Some(8_000.0),
+                ..stage.agents()
             });
             stage
                 .weir
@@ -24,13 +25,15 @@ fn a_stop_signal_under_load_loses_nothing_while_every_group_lives() {
             assert_eq!(stage.weir.end().await, Some(0), "{:#?}", stage.weir.log());
             assert_eq!(stage.weir.lines("weir has ended")[0]["not_delivered"], 0);
             weir::lab::thread::until("all have noticed", Duration::from_secs(20), || {
-                load.counts().resets + load.counts().acked_by_fin >= 16
+                let counts = load.counts();
+                counts.resets + counts.connect_failures + counts.acked_by_fin >= 16
             })
             .await
             .unwrap();
             let counts = load.counts();
             drop(load);
             assert_eq!(counts.acked_by_fin, 0, "gateways are answered or reset");
+            assert_eq!(counts.queue_full, 0, "{counts:?}");
             let verdict = stage.judge.verdict(None).witness("gateways reset", counts.resets);
             assert!(verdict.ok(), "{verdict}");
             assert_eq!(
@@ -52,7 +55,8 @@ fn a_stop_signal_with_a_dead_group_delivers_to_the_others_and_counts_the_exact_r
         stage.sinks[0].kill(Close::Rst).await;
         let load = Load::start(LoadOptions {
             connections: 8,
-            ..stage.load()
+            rate: Some(4_000.0),
+            ..stage.agents()
         });
         stage
             .weir
