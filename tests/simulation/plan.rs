@@ -46,6 +46,9 @@ pub struct LoadPlan {
     pub events_per_frame: u64,
     pub window: usize,
     pub rate: f64,
+    /// Gateways with WSO2's agent, which makes its own frames; else friendly publishers, which have larger ones, and
+    /// several in flight.
+    pub agent: bool,
 }
 
 /// What a reload may change.
@@ -87,15 +90,16 @@ impl Plan {
             })
             .collect();
         let chaos = Duration::from_millis(random.u64(3_000..25_000));
-        let loads = random.usize(1..=2);
+        let loads = random.u64(1..=2);
         let events = random.u64(150..1_500);
         let rate = events as f64 / chaos.as_secs_f64() / loads as f64;
-        let loads = (0..loads)
-            .map(|_| LoadPlan {
+        let loads = (0_u64..loads)
+            .map(|n| LoadPlan {
                 connections: random.u32(1..=5),
                 events_per_frame: pick(random, &[1, 1, 2, 7, 30]),
                 window: pick(random, &[1, 1, 4, 16]),
                 rate,
+                agent: (seed + n).is_multiple_of(2),
             })
             .collect();
         let mut faults = Fault::ALL.to_vec();
@@ -147,6 +151,7 @@ impl Plan {
                 events_per_frame: 1,
                 window: 1,
                 rate: 20.0,
+                agent: false,
             }],
             faults: vec![Fault::Disable, Fault::KillFin, Fault::KillRst],
             pace: Duration::from_millis(500),

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
+use weir::lab::load::{TwinOptions, Version};
 use weir::lab::{Close, Load, LoadCounts, LoadOptions};
 use weir::status::Snapshot;
 
@@ -81,6 +82,17 @@ pub struct Gateways {
 
 const FRESH: u64 = 3;
 
+/// An agent that is back soon, so that runs of some seconds see it again, with frames as the other loads have them.
+fn agent() -> TwinOptions {
+    TwinOptions {
+        batch_size: 30,
+        reconnection_interval: Duration::from_secs(3),
+        min_idle: Duration::from_secs(1),
+        eviction_period: Duration::from_secs(1),
+        ..TwinOptions::new(Version::V5_4)
+    }
+}
+
 async fn story(world: &Rc<World>, looks: &Rc<Looks>, mutation: Option<Mutation>) -> Outcome {
     let mut broken = Vec::new();
     if let Some(mutant) = mutation.and_then(Mutant::on_the_wire) {
@@ -102,11 +114,20 @@ async fn story(world: &Rc<World>, looks: &Rc<Looks>, mutation: Option<Mutation>)
         .loads
         .iter()
         .map(|l| {
-            Load::start(LoadOptions {
-                events_per_frame: l.events_per_frame,
-                window: l.window,
+            let load = LoadOptions {
                 rate: Some(l.rate),
                 ..world.load(l.connections)
+            };
+            Load::start(match l.agent {
+                true => LoadOptions {
+                    agent: Some(agent()),
+                    ..load
+                },
+                false => LoadOptions {
+                    events_per_frame: l.events_per_frame,
+                    window: l.window,
+                    ..load
+                },
             })
         })
         .collect();
