@@ -16,11 +16,10 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// An agent that looks again soon for a weir that is away, as a gateway may be told (`reconnection_interval`): with the
 /// default each restart would take 30 s. Not sooner than idle connections are closed: it would try a dead one for ever.
 fn impatient() -> Option<TwinOptions> {
+    let soon = Duration::from_millis(100);
     Some(TwinOptions {
-        reconnection_interval: Duration::from_millis(300),
-        min_idle: Duration::from_millis(100),
-        eviction_period: Duration::from_millis(100),
-        ..agent()
+        reconnection_interval: 3 * soon,
+        ..agent().closing_idle(soon, soon)
     })
 }
 

@@ -87,9 +87,7 @@ fn agent() -> TwinOptions {
     TwinOptions {
         batch_size: 30,
         reconnection_interval: Duration::from_secs(3),
-        min_idle: Duration::from_secs(1),
-        eviction_period: Duration::from_secs(1),
-        ..TwinOptions::new(Version::V5_4)
+        ..TwinOptions::new(Version::V5_4).closing_idle(Duration::from_secs(1), Duration::from_secs(1))
     }
 }
 

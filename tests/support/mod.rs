@@ -304,11 +304,8 @@ pub fn dialer() -> Dialer {
 /// WSO2's agent, but for its pool: an idle connection is closed soon. The one on which it has logged in must be gone
 /// before a reset, or it waits for 30 s; and each drain would take ten seconds.
 pub fn agent() -> TwinOptions {
-    TwinOptions {
-        min_idle: Duration::from_millis(300),
-        eviction_period: Duration::from_millis(200),
-        ..TwinOptions::new(Version::V5_4)
-    }
+    let (min_idle, period) = (Duration::from_millis(300), Duration::from_millis(200));
+    TwinOptions::new(Version::V5_4).closing_idle(min_idle, period)
 }
 
 /// The same load by such gateways.

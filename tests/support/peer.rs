@@ -234,13 +234,11 @@ impl Bed {
     /// that publishes, and one on which it has logged in.
     pub async fn healthy(&self) -> Load {
         let before = self.snapshot().await.ingress;
+        let hours = Duration::from_secs(15 * 3600);
         let load = Load::start(LoadOptions {
             connections: 4,
             rate: Some(400.0),
-            agent: Some(TwinOptions {
-                min_idle: Duration::from_secs(15 * 3600),
-                ..TwinOptions::new(Version::V5_4)
-            }),
+            agent: Some(TwinOptions::new(Version::V5_4).closing_idle(hours, hours)),
             ..self.agents()
         });
         self.until("the healthy gateways are on their way", |s| {

@@ -95,9 +95,7 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
         agent: Some(TwinOptions {
             // Else a gateway that was reset soon after its login is away for longer than a short soak lasts.
             reconnection_interval: RECONNECT,
-            min_idle: RECONNECT / 4,
-            eviction_period: RECONNECT / 4,
-            ..TwinOptions::new(Version::V5_4)
+            ..TwinOptions::new(Version::V5_4).closing_idle(RECONNECT / 4, RECONNECT / 4)
         }),
         ..LoadOptions::new(Dialer::new(tls, nagle), plain(front.address())).judged_by(&judge)
     };
