@@ -83,7 +83,7 @@ pub struct LoadArgs {
     /// Length of an event in bytes; a mix of 448 to 760, 604 on average, when not given
     #[arg(long)]
     pub event_bytes: Option<usize>,
-    /// Date events in microseconds, by when they are written: for `weir sink --delivery-times`
+    /// Date events in microseconds, by when they are written (with --agent: published): for `weir sink --delivery-times`
     #[arg(long)]
     pub stamp: bool,
     /// Give up waiting for a reply after this long

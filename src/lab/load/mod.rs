@@ -60,7 +60,7 @@ pub struct LoadOptions {
     /// Keep the rate by a thread of its own, to some tens of microseconds: the timers of the runtime count
     /// milliseconds, and would put what is due within one into one burst. Never in virtual time.
     pub exact: bool,
-    /// Date events in microseconds, by when they are written, in place of milliseconds.
+    /// Date events in microseconds, by when they are written (those of an agent: published), in place of milliseconds.
     pub stamp: bool,
     /// No new events after so many, over all connections.
     pub count: Option<u64>,

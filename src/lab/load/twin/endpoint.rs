@@ -250,7 +250,8 @@ impl Endpoint {
             let mut next = Vec::new();
             load.events.append(&mut next, id(event));
             if load.stamp {
-                stamp::put(&mut next, stamp::now_micros());
+                let waited = i64::try_from(event.due.elapsed().as_micros()).unwrap_or(0);
+                stamp::put(&mut next, stamp::now_micros().saturating_sub(waited));
             }
             if piece.len() + next.len() > JAVA_BUFFER_BYTES && !piece.is_empty() {
                 pieces.push(std::mem::take(&mut piece));
