@@ -6,6 +6,8 @@ mod support;
 
 #[path = "habits/ends.rs"]
 mod ends;
+#[path = "habits/stalls.rs"]
+mod stalls;
 
 use std::time::Duration;
 

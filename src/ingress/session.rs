@@ -135,7 +135,7 @@ impl Session {
                 }
                 Turn::Gone => {
                     let mut stats = self.gate.stats();
-                    if self.partial.is_empty() && self.skip.is_none() {
+                    if self.is_between_frames() {
                         stats.closed_by_peer_total += 1;
                     } else {
                         stats.closed_mid_frame_total += 1;
@@ -203,10 +203,15 @@ impl Session {
                 return self.rest(cx, now);
             } else {
                 match self.poll_read(cx, now) {
-                    Poll::Pending => match self.rest(cx, now) {
-                        Poll::Pending => return Poll::Pending,
-                        ready @ Poll::Ready(_) => return ready,
-                    },
+                    Poll::Pending => {
+                        // WSO2's agent leaves Nagle's algorithm on: the last part of its frame comes when what it
+                        // sent before is acknowledged. Never while weir itself has no room.
+                        let is_mid_frame = !self.is_between_frames();
+                        if let Some(stream) = &mut self.stream {
+                            stream.wait_for_rest(is_mid_frame);
+                        }
+                        return self.rest(cx, now);
+                    }
                     Poll::Ready(Ok(stop)) => stop,
                     Poll::Ready(Err(())) => return Poll::Ready(Turn::Gone),
                 }
@@ -336,6 +341,11 @@ impl Session {
         }
     }
 
+    /// Whether no part of a frame has come of which more is to come.
+    fn is_between_frames(&self) -> bool {
+        self.partial.is_empty() && self.skip.is_none()
+    }
+
     /// Whether the peer has kept weir waiting for too long.
     fn overdue(now: Instant, (silent_until, unproven_until): Deadlines) -> Option<Turn> {
         if unproven_until.is_some_and(|at| at <= now) {
@@ -357,8 +367,7 @@ impl Session {
             return (None, None);
         }
         let settings = self.gate.settings();
-        let between_frames = self.partial.is_empty() && self.skip.is_none() || self.resume;
-        let silence = if between_frames {
+        let silence = if self.is_between_frames() || self.resume {
             settings.idle_timeout
         } else {
             Some(settings.frame_timeout)

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 pub use error::{DialClass, DialError};
 pub use info::{CertificateInfo, hex, sha256};
 pub use ports::{Ports, pass, receive};
-pub use stream::{LINGER, MemoryIo, Raw, Stream};
+pub use stream::{Below, LINGER, MemoryIo, Raw, Stream};
 pub use tcp::{Listener, MemoryListener, SocketOptions, bind, connect, out_of_descriptors, resolve};
 pub use tls::{Acceptor, ClientTls, ServerTls, TlsError};
 

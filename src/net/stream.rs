@@ -42,7 +42,14 @@ pub enum Stream {
     /// In clear.
     Plain(Raw),
     /// After a TLS handshake, either side.
-    Tls(Box<tokio_rustls::TlsStream<Raw>>),
+    Tls(Box<tokio_rustls::TlsStream<Below>>),
+}
+
+/// What is below TLS.
+pub struct Below {
+    raw: Raw,
+    /// Bytes came, and no plaintext since.
+    is_mid_record: bool,
 }
 
 impl Raw {
@@ -65,6 +72,23 @@ impl Raw {
             Raw::Memory(mut io) => io.abort(),
         }
     }
+
+    /// Acknowledges at once what was read. One call holds only until weir writes again: the kernel then delays
+    /// acknowledgements as before.
+    fn quick_ack(&self) {
+        #[cfg(target_os = "linux")]
+        if let Raw::Tcp(tcp) = self {
+            // Without it the peer waits a little longer.
+            let _ = tcp.set_quickack(true);
+        }
+    }
+}
+
+impl Below {
+    pub(super) fn new(raw: Raw) -> Self {
+        let is_mid_record = false;
+        Self { raw, is_mid_record }
+    }
 }
 
 impl Stream {
@@ -73,9 +97,25 @@ impl Stream {
         match self {
             Stream::Plain(raw) => raw.abort(),
             Stream::Tls(tls) => match *tls {
-                tokio_rustls::TlsStream::Client(s) => s.into_inner().0.abort(),
-                tokio_rustls::TlsStream::Server(s) => s.into_inner().0.abort(),
+                tokio_rustls::TlsStream::Client(s) => s.into_inner().0.raw.abort(),
+                tokio_rustls::TlsStream::Server(s) => s.into_inner().0.raw.abort(),
             },
+        }
+    }
+
+    /// To be called when there is nothing left to read, with whether that is inside a message: then, or inside a
+    /// TLS record, what was read is acknowledged at once. A peer with Nagle's algorithm holds the rest back until
+    /// it is, and the kernel would wait up to 40 ms for an answer to acknowledge along with.
+    pub fn wait_for_rest(&mut self, is_mid_message: bool) {
+        match self {
+            Stream::Plain(raw) if is_mid_message => raw.quick_ack(),
+            Stream::Plain(_) => {}
+            Stream::Tls(tls) => {
+                let below = tls.get_mut().0;
+                if std::mem::take(&mut below.is_mid_record) || is_mid_message {
+                    below.raw.quick_ack();
+                }
+            }
         }
     }
 
@@ -182,11 +222,52 @@ impl AsyncWrite for Raw {
     }
 }
 
+impl AsyncRead for Below {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let below = self.get_mut();
+        let read = Pin::new(&mut below.raw).poll_read(cx, buf);
+        below.is_mid_record |= read.is_ready();
+        read
+    }
+}
+
+impl AsyncWrite for Below {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().raw).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().raw).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.raw.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().raw).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().raw).poll_shutdown(cx)
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Stream::Tls(io) => Pin::new(&mut **io).poll_read(cx, buf),
+            Stream::Tls(io) => {
+                let read = Pin::new(&mut **io).poll_read(cx, buf);
+                if read.is_ready() {
+                    io.get_mut().0.is_mid_record = false;
+                }
+                read
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod firewall;
+mod gateways;
 mod namespaces;
 #[path = "../support/mod.rs"]
 mod support;

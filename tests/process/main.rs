@@ -19,3 +19,4 @@ mod stdout;
 mod supervising;
 #[path = "../support/mod.rs"]
 mod support;
+mod system_calls;

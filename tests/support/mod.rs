@@ -10,6 +10,7 @@
 pub mod log;
 pub mod machine;
 pub mod peer;
+mod pieces;
 pub mod process;
 pub mod sabotage;
 pub mod stage;

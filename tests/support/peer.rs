@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use weir::config::{Scheme, Tls, Trust, Url, Verify};
 use weir::lab::gateway::{Answer, frame};
 use weir::lab::load::{TwinOptions, Version};
@@ -15,6 +15,7 @@ use weir::net::{ClientTls, Dialer, Raw, ServerTls, SocketOptions, Stream};
 use weir::wire::reply::Reply;
 use weir::wire::request::{encode_login, encode_logout};
 
+use super::pieces::Pieces;
 use super::{Bed, noticed_nothing};
 
 /// Longer than anything that is going to happen takes on a loaded machine.
@@ -72,15 +73,45 @@ impl Peer {
 
     /// On the TLS port.
     pub async fn tls(bed: &Bed) -> Self {
-        let peer = Self::below_tls(bed).await;
-        let Stream::Plain(raw) = peer.stream else {
+        Self::below_tls(bed).await.with_tls(bed).await
+    }
+
+    /// After the handshake.
+    pub async fn with_tls(self, bed: &Bed) -> Self {
+        let Stream::Plain(raw) = self.stream else {
             unreachable!()
         };
         let stream = client_tls(bed).handshake(&tls_url(bed), raw, SOON).await.unwrap();
-        Self { stream, ..peer }
+        Self { stream, ..self }
     }
 
-    fn over(tcp: TcpStream) -> Self {
+    /// With Nagle's algorithm, which the agent leaves on, and every frame in several writes.
+    pub fn in_pieces(self) -> Self {
+        let Stream::Plain(Raw::Tcp(tcp)) = self.stream else {
+            unreachable!()
+        };
+        tcp.set_nodelay(false).unwrap();
+        let raw = Raw::Memory(Box::new(Pieces(tcp)));
+        Self {
+            stream: Stream::Plain(raw),
+            ..self
+        }
+    }
+
+    /// Sends frames in turn, each after the answer to the last, which is what it must be: the median time to an answer.
+    pub async fn median(&mut self, frames: &[Vec<u8>], is_right: impl Fn(&Answer) -> bool) -> Duration {
+        let mut times = Vec::new();
+        for frame in frames {
+            let begin = Instant::now();
+            let answer = self.ask(frame).await;
+            assert!(is_right(&answer), "{answer:?}");
+            times.push(begin.elapsed());
+        }
+        times.sort();
+        times[times.len() / 2]
+    }
+
+    pub fn over(tcp: TcpStream) -> Self {
         tcp.set_nodelay(true).unwrap();
         Self {
             address: tcp.local_addr().unwrap(),

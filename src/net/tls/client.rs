@@ -15,7 +15,7 @@ use super::{Current, TlsError, explain, provider, unix_now};
 use crate::config::{Tls, Url, Verify};
 use crate::net::error::{DialClass, DialError};
 use crate::net::keystore::{self, Anchors};
-use crate::net::stream::{Raw, Stream};
+use crate::net::stream::{Below, Raw, Stream};
 
 /// The settings of outgoing TLS; clones share them, also after [`ClientTls::replace`].
 #[derive(Clone)]
@@ -113,7 +113,7 @@ impl ClientTls {
             DialError::new(DialClass::Tls, text)
         })?;
         let connector = TlsConnector::from(Arc::clone(&self.settings.load().config));
-        match timeout(within, connector.connect(name, raw)).await {
+        match timeout(within, connector.connect(name, Below::new(raw))).await {
             Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
             Ok(Err(e)) => {
                 let text = format!("TLS with {url} failed: {}", explain::client(&e));

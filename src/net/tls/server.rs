@@ -17,7 +17,7 @@ use crate::config::Tls;
 use crate::net::error::{DialClass, DialError};
 use crate::net::info::CertificateInfo;
 use crate::net::keystore::{self, Identity};
-use crate::net::stream::{Raw, Stream};
+use crate::net::stream::{Below, Raw, Stream};
 
 /// Sessions kept so that gateways, which come and go on short connections, resume instead of paying for a
 /// full handshake.
@@ -128,7 +128,7 @@ impl Acceptor {
     /// Class `tls` or `timeout`.
     pub async fn handshake(&self, raw: Raw, within: Duration) -> Result<Stream, DialError> {
         let acceptor = TlsAcceptor::from(self.config.load());
-        match timeout(within, acceptor.accept(raw)).await {
+        match timeout(within, acceptor.accept(Below::new(raw))).await {
             Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
             Ok(Err(e)) => {
                 let text = format!("TLS handshake failed: {}", explain::server(&e));

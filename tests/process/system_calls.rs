@@ -1,0 +1,49 @@
+//! What frames cost in system calls, counted by strace.
+
+use weir::lab::load::{TwinOptions, Version};
+use weir::lab::{Load, LoadOptions};
+
+use crate::support::sabotage::{Sabotage, possible};
+use crate::support::stage::Stage;
+use crate::support::{Plan, agents_dialer, story};
+
+const QUICK_ACK: &str = "TCP_QUICKACK, [1]";
+
+#[test]
+fn a_frame_that_comes_whole_costs_no_quick_acknowledgement_and_a_large_one_of_an_agent_few() {
+    if !possible() {
+        return;
+    }
+    story(async {
+        let stage = Stage::start(Plan::groups(&["one"])).await;
+        let watched = Sabotage::watch(stage.weir.pid(), "setsockopt");
+        let single = Load::start(LoadOptions {
+            connections: 8,
+            count: Some(4_000),
+            ..stage.load()
+        });
+        assert_eq!(single.finish().await.counts.frames_acked, 4_000);
+        // Each connection set options of its own, so the calls were seen.
+        assert!(watched.times("TCP_NODELAY") >= 8);
+        assert_eq!(watched.times(QUICK_ACK), 0);
+        let large = Load::start(LoadOptions {
+            dialer: agents_dialer(),
+            count: Some(40_000),
+            origin_first: 8,
+            agent: Some(TwinOptions::new(Version::V5_4)),
+            ..stage.load()
+        });
+        let counts = large.finish().await.counts;
+        assert_eq!(
+            (counts.events_acked, counts.queue_full),
+            (40_000, 0),
+            "{counts:?}"
+        );
+        let (calls, frames) = (watched.times(QUICK_ACK), counts.frames_acked);
+        println!("{calls} calls for {frames} frames");
+        assert!(
+            calls > 0 && calls as u64 <= 3 * frames,
+            "{calls} calls for {frames} frames"
+        );
+    });
+}
