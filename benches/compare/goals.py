@@ -95,6 +95,8 @@ def judge(results, reasons=None, queue_mib=64):
     j.ratio("9", "throughput over HAProxy's, E=1 C=64 W=1", "c64", RATE, WEIR2, HAPROXY, least=2)
     j.ratio("9", "throughput over direct, each with its core", "own", RATE, WEIR2, DIRECT, least=0.9)
     j.value("10", "system calls a single-event frame, C=64", "trace", WEIR2, "syscalls_per_frame", "calls", most=2.2)
+    j.value("10", "of them setsockopt, those of connecting included", "trace", WEIR2, "setsockopt_per_frame", "calls", most=0.05)
+    j.value("10", "setsockopt a frame of WSO2's agent, 20000 events/s", "agenttrace", WEIR2, "setsockopt_per_frame", "calls", most=2)
     j.value("11", "events an upstream frame, C=64, saturated", "c64", WEIR2, "events_per_frame", "events", least=13)
     for name, what in (("weir idle silent", "silent"), ("weir idle used", "after a frame each")):
         j.value("12", f"memory of an idle connection, {what}", "idle", name, "idle_rss_bytes_each", "bytes", most=2048)
@@ -114,6 +116,10 @@ def judge(results, reasons=None, queue_mib=64):
     for rate, most in ((5000, 0.25), (20000, 0.2)):
         j.ratio("15", f"receiver's CPU over direct at {rate} events/s, 15 µs a frame", f"cost{rate}", "sink_cpu_ns_per_event",
                 WEIR2, DIRECT, most=most)
+    for name, what, most in ((WEIR2, "default linger", 10), ("weir linger 2 ms", "linger 2 ms", 5)):
+        j.value("16", f"WSO2's agent, one connection, 20000 events/s, {what}: refused", "agent20000", name, "refused_by_agent", "events",
+                most=0)
+        j.value("16", "from publish to every group, p50", "agent20000", name, "delivery_p50_us", "µs", most=1000 * most)
     return j.rows
 
 

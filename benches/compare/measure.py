@@ -82,8 +82,11 @@ class Run:
         cell, contender = self.cell, self.contender
         target = f"{'ssl' if contender.tls else 'tcp'}://127.0.0.1:{self.middle.port}"
         command = [self.bench.weir, "load", "--target", target, "--duration", f"{int(duration * 1000)}ms"]
-        command += ["--connections", str(cell.connections), "--events-per-frame", str(cell.events)]
-        command += ["--window", str(cell.window), "--report", "json"]
+        command += ["--connections", str(cell.connections), "--report", "json"]
+        if cell.agent:
+            command += ["--agent", "5.4"]
+        else:
+            command += ["--events-per-frame", str(cell.events), "--window", str(cell.window)]
         if contender.tls:
             command += ["--insecure"]
         else:
@@ -107,7 +110,7 @@ class Run:
         victim = middle or self.sinks[0].child
         (before, waited), sinks_before = machine.scheduled_ns(victim.pid), self.sinks_cpu()
         begin = time.monotonic()
-        report = self.load(self.bench.duration)
+        report = self.load(max(self.bench.duration, cell.seconds_least))
         (cpu, ready), late = machine.scheduled_ns(victim.pid), self.drained()
         if late:
             # What was accepted and not yet delivered is work too.
@@ -129,7 +132,9 @@ class Run:
             rss_bytes=machine.memory(victim.pid),
             rss_peak_bytes=machine.memory(victim.pid, "VmHWM"),
         )
-        if cell.rate and self.result["events_per_second"] < self.bench.rate_share_least * cell.rate:
+        if cell.agent:
+            self.result["refused_by_agent"] = report["queue_full"]
+        elif cell.rate and self.result["events_per_second"] < self.bench.rate_share_least * cell.rate:
             self.result["why"] = f"only {self.result['events_per_second']:.0f} events/s of {cell.rate} were offered"
 
     def is_alone(self):
@@ -145,6 +150,7 @@ class Run:
         self.result.update(
             events=report["events_acked"],
             syscalls_per_frame=sum(calls.values()) / frames,
+            setsockopt_per_frame=calls.get("setsockopt", 0) / frames,
             syscalls={name: count / frames for name, count in calls.items() if count / frames >= 0.001},
         )
 

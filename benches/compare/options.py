@@ -17,7 +17,7 @@ def parse(arguments=None):
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--full", action="store_true", help="the whole grid besides: about an hour and a half")
     what.add_argument("--quick", action="store_true", help="everything once and short, about a minute: do runs count? judges no goal")
-    what.add_argument("--goal", type=int, metavar="N", choices=range(1, 16), help="only what goal N needs")
+    what.add_argument("--goal", type=int, metavar="N", choices=range(1, 17), help="only what goal N needs")
     what.add_argument("--cell", action="append", default=[], metavar="KEY", help="only this cell, as --list names it; may be repeated")
     what.add_argument("--list", action="store_true", help="name the cells and end")
     parser.add_argument("--weir", default=os.path.join(ROOT, "target", "release", "weir"), metavar="PATH",

@@ -41,6 +41,7 @@ WEIR1 = weir("weir 1 group", groups=1)
 WEIR2 = weir("weir 2 groups")
 WEIR3 = weir("weir 3 groups", groups=3)
 NO_LINGER = weir("weir linger 0", linger="0")
+LINGER2 = weir("weir linger 2 ms", linger="2ms")
 NO_LINGER1 = weir("weir 1 group linger 0", groups=1, linger="0")
 DELIVERED = weir("weir ack delivered", ack="delivered")
 WORKERS2 = weir("weir 2 workers", workers=2)
@@ -72,11 +73,16 @@ class Cell:
     own_cores: bool = False
     # Counts system calls; nothing else of such a run is worth anything.
     trace: bool = False
+    # The gateway's view: connections are gateways with WSO2's agent, which makes its own frames and refuses what its queue does
+    # not hold. E and W mean nothing.
+    agent: bool = False
+    # A run is at least so long.
+    seconds_least: float = 0
     idle_connections: int = IDLE_CONNECTIONS
     notes: str = field(default="", compare=False)
 
     def words(self):
-        text = f"E={self.events} C={self.connections} W={self.window}"
+        text = f"agent C={self.connections}" if self.agent else f"E={self.events} C={self.connections} W={self.window}"
         if self.rate:
             text += f", {self.rate} events/s offered"
         return text + (f", {self.notes}" if self.notes else "")
@@ -110,7 +116,12 @@ def goal_cells():
     cells += [
         Cell("tls", 1, 64, contenders=(WEIR2,) + tuple(map(with_tls, FOUR)), notes="TLS on both sides where named so"),
         Cell("trace", 1, 64, contenders=(HAPROXY, NGINX, WEIR2), goals=(10,), trace=True, notes="traced"),
+        Cell("agenttrace", 0, 1, rate=20000, contenders=(HAPROXY, WEIR2), goals=(10,), trace=True, agent=True, notes="traced"),
     ]
+    for rate in (5000, 20000):
+        # Long enough that a queue of 32,768 events is full where half of them are taken.
+        cells.append(Cell(f"agent{rate}", 0, 1, rate=rate, contenders=(DIRECT, HAPROXY, WEIR2, LINGER2), goals=(16,), agent=True,
+                          seconds_least=6, notes="the gateway's view"))
     return cells
 
 
@@ -125,6 +136,7 @@ def quick_cells():
         Cell("cost5000", 1, 64, rate=2000, contenders=(DIRECT, WEIR2), goals=(15,), frame_cost_us=15),
         Cell("tls", 1, 8, contenders=tuple(map(with_tls, FOUR))),
         Cell("trace", 1, 8, contenders=(WEIR2,), goals=(10,), trace=True),
+        Cell("agent20000", 0, 1, rate=2000, contenders=(DIRECT, WEIR2), goals=(16,), agent=True, notes="smaller than the goal's"),
     ]
     return small
 
@@ -172,7 +184,7 @@ def seconds(cells, rounds, duration, warm_up):
     total = 0.0
     for cell in cells:
         for contender in cell.contenders:
-            one = duration + warm_up + 0.4
+            one = max(duration, cell.seconds_least) + warm_up + 0.4
             one += 10 if contender.idle else 0
             one += 4 if contender.trouble else 0
             total += one * (1 if cell.trace else rounds)

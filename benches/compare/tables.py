@@ -4,6 +4,7 @@ COLUMNS = (
     ("events/s", "events_per_second", 1, "{:.0f}"),
     ("CPU ns/event", "cpu_ns_per_event", 1, "{:.0f}"),
     ("sink ns/event", "sink_cpu_ns_per_event", 1, "{:.0f}"),
+    ("refused by the agent", "refused_by_agent", 1, "{:.0f}"),
     ("reply p50 µs", "reply_p50_us", 1, "{:.0f}"),
     ("reply p99 µs", "reply_p99_us", 1, "{:.0f}"),
     ("delivery p50 µs", "delivery_p50_us", 1, "{:.0f}"),
@@ -113,6 +114,8 @@ def line(result):
     for name, label in (("reply_p50_us", "p50"), ("reply_p99_us", "p99"), ("delivery_p50_us", "delivery p50")):
         if result.get(name) is not None:
             text += f"  {label} {result[name]:>5.0f} us"
+    if result.get("refused_by_agent") is not None:
+        text += f"  refused {result['refused_by_agent']}"
     if result.get("idle_rss_bytes_each") is not None:
         text += f"  idle: {result['idle_rss_bytes_each']:.0f} bytes each, {result['idle_cpu_ms_per_second']:.3f} ms/s"
         text += f" ({result['no_connections_cpu_ms_per_second']:.3f} without)"
