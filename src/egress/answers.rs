@@ -102,7 +102,7 @@ impl Pump {
             parcel.delivered();
         });
         if !known {
-            return Err(Stop::failed("protocol", "a reply that nothing was asked for"));
+            return Err(Stop::failed("protocol", "an unsolicited reply"));
         }
         self.session.works();
         let mut stats = self.link.stats.borrow_mut();

@@ -165,7 +165,7 @@ impl Pump {
             return Err(Stop::failed("session", text));
         }
         if !self.pipeline.expired() {
-            return Err(Stop::failed("protocol", "a reply that nothing was asked for"));
+            return Err(Stop::failed("protocol", "an unsolicited reply"));
         }
         if first {
             tracing::info!(
