@@ -138,7 +138,9 @@ pub(super) fn link(s: &Section<'_>) -> Link {
         backoff_max: s.read("backoff_max", 30 * SECOND, |g| {
             duration(g, MILLISECOND, 3600 * SECOND)
         }),
-        linger: s.read("linger", 2 * MILLISECOND, |g| duration(g, Duration::ZERO, SECOND)),
+        linger: s.read("linger", 10 * MILLISECOND, |g| {
+            duration(g, Duration::ZERO, SECOND)
+        }),
         batch_max_bytes: s.read("batch_max_bytes", 128 << 10, |g| {
             size(g, 1 << 10, UPSTREAM_MAX_BYTES).map_err(|bad| Bad {
                 hint: bad.hint.map(|hint| {

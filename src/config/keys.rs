@@ -90,7 +90,7 @@ const KEYS: &[Key] = &[
     key("link.reply_timeout", r#""30s""#, "Deadline of the answer to the oldest unanswered frame."),
     key("link.backoff_min", r#""100ms""#, "First wait before a new connection; doubles, with jitter."),
     key("link.backoff_max", r#""30s""#, "Longest such wait; 1s after a connection that was refused or closed."),
-    key("link.linger", r#""2ms""#, "How long a busy link gathers events before it sends; 0 = not at all."),
+    key("link.linger", r#""10ms""#, "How long a busy link gathers events before it sends, at most; 0 = not at all."),
     key("link.batch_max_bytes", r#""128KiB""#, "Largest frame weir builds; Traffic Managers drop frames of 10 MB."),
     key("link.window_frames", "32", "Frames sent before their answers are there; at most these are sent twice when a connection breaks."),
     key("link.heartbeat.delay", "60", "Silence, in seconds or as \"60s\", before a proof of life is sent; heartbeat = \"off\" sends none."),

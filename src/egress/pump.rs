@@ -56,6 +56,8 @@ pub(super) struct Pump {
     /// An incomplete reply; empty nearly always.
     pub(super) inbox: Vec<u8>,
     unflushed: bool,
+    /// Has taken something since it stood in the line for it: others come first.
+    served: bool,
     pub(super) last_read: Instant,
     last_write: Instant,
     began: Instant,
@@ -78,6 +80,7 @@ impl Pump {
             pipeline: Pipeline::default(),
             inbox: Vec::new(),
             unflushed: false,
+            served: false,
             last_read: now,
             last_write: now,
             began: now,
@@ -199,6 +202,8 @@ impl Pump {
                 &mut self.pipeline,
             );
             if events > 0 {
+                self.group.queue.bell().leave(self.link.id);
+                self.served = true;
                 self.link.observers.frame_events.record(events as f64);
                 let mut stats = self.link.stats.borrow_mut();
                 stats.frames_sent_total += 1;
@@ -219,7 +224,8 @@ impl Pump {
         let offer = self.group.queue.offer(now, self.linger());
         let takes = self.may_take() && self.outbox.is_empty();
         if takes {
-            self.group.queue.bell().wait(self.link.id, cx.waker());
+            let first = !std::mem::take(&mut self.served) && matches!(offer, Offer::Lingering(_));
+            self.group.queue.bell().wait(self.link.id, cx.waker(), first);
         } else {
             self.group.queue.leave(self.link.id);
         }

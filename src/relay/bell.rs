@@ -12,11 +12,13 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Joins the line as `who`, or renews the waker of a `who` that already stands in it.
-    pub fn wait(&self, who: usize, waker: &Waker) {
+    /// Joins the line as `who`, or renews the waker of a `who` that already stands in it. A new one stands at
+    /// the end, or `first`, where it was woken for something that it is still to take.
+    pub fn wait(&self, who: usize, waker: &Waker, first: bool) {
         let mut line = self.line.borrow_mut();
         match line.iter_mut().find(|(w, _)| *w == who) {
             Some((_, old)) => old.clone_from(waker),
+            None if first => line.push_front((who, waker.clone())),
             None => line.push_back((who, waker.clone())),
         }
     }

@@ -59,13 +59,12 @@ struct Open {
 }
 
 impl Open {
-    /// Whether these events may join it.
-    fn takes(&self, run: &Run<'_>, targets: u64, batch_max: usize) -> bool {
+    /// Whether these events may share a frame with it.
+    fn goes_with(&self, run: &Run<'_>, targets: u64, batch_max: usize) -> bool {
         let bytes = run.batch.bytes();
         self.events == 0
             || (self.targets == targets
                 && self.arena.len() + bytes.len() <= batch_max
-                && self.arena.fits(bytes.len())
                 && !run.alone
                 && self.is_throttle == run.is_throttle
                 && (run.is_throttle || stream_of(self.arena.open()) == stream_of(bytes)))
@@ -232,7 +231,7 @@ impl Shared {
     }
 
     pub(super) fn seal(&self) {
-        self.seal_for(&self.groups.borrow());
+        self.seal_for(&self.groups.borrow(), false);
     }
 
     /// What a frame costs without room: the oldest events, or (outside `targets`) the frame's own.
@@ -248,7 +247,7 @@ impl Shared {
             if targets & (1 << i) != 0 {
                 let enough = group.core().borrow_mut().shed_for(events, bytes);
                 if !enough {
-                    self.seal_for(groups);
+                    self.seal_for(groups, false);
                     group.core().borrow_mut().shed_for(events, bytes);
                 }
             } else {
@@ -288,9 +287,12 @@ impl Shared {
         let receipt = receipt.filter(|_| chosen(groups, targets).any(|g| g.core().borrow().holds_answers()));
         loop {
             let (events, bytes) = (run.batch.events(), run.batch.bytes());
-            if !self.open.borrow().takes(&run, targets, batch_max) {
-                self.seal_for(groups);
+            if !self.open.borrow().goes_with(&run, targets, batch_max) {
+                self.seal_for(groups, true);
                 ring(groups, targets);
+            } else if !self.open.borrow().arena.fits(bytes.len()) {
+                // Its buffer is at its end. What comes may still share a frame with it.
+                self.seal_for(groups, false);
             }
             let mut open = self.open.borrow_mut();
             let first = open.events == 0;
@@ -308,10 +310,13 @@ impl Shared {
             let is_done = run.alone || open.arena.len() >= batch_max - batch_max / 8;
             drop(open);
             for group in chosen(groups, targets) {
-                group.core().borrow_mut().reserve(events, bytes.len(), now);
+                let enough = group.core().borrow_mut().reserve(&run, now);
+                if enough && !first && !is_done {
+                    group.bell().ring_one();
+                }
             }
             if is_done {
-                self.seal_for(groups);
+                self.seal_for(groups, true);
             }
             if first || is_done {
                 ring(groups, targets);
@@ -323,7 +328,8 @@ impl Shared {
         }
     }
 
-    fn seal_for(&self, groups: &Groups) {
+    /// `complete`: nothing that is to come could share a frame with the open batch.
+    fn seal_for(&self, groups: &Groups, complete: bool) {
         let mut open = self.open.borrow_mut();
         let Some(accepted_at) = open.accepted_at.take() else {
             return;
@@ -341,7 +347,7 @@ impl Shared {
         let holding = u32::try_from(holding).unwrap_or(u32::MAX);
         let sealed = Sealed::new(bytes, events, alone, accepted_at, oldest_ms, holding, receipts);
         for group in chosen(groups, targets) {
-            group.put(Rc::clone(&sealed));
+            group.put(Rc::clone(&sealed), complete);
         }
     }
 }

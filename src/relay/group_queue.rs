@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::bell::Bell;
 use super::fanout::Shared;
+use super::linger;
 use super::parcel::Parcel;
 use super::queue::{Limits, Load, Outcome, Queue, Reason};
 use super::sealed::Sealed;
@@ -19,7 +20,7 @@ use crate::status;
 pub enum Offer {
     /// Nothing.
     Nothing,
-    /// A few events that would rather travel in company; due at this time at the latest.
+    /// Too few events for a frame; due at this time if no others come.
     Lingering(Instant),
     /// Take it now.
     Ready,
@@ -69,19 +70,20 @@ impl GroupQueue {
         }
     }
 
-    /// Whether a link could take something now. Events linger for company while the group has taken
-    /// something within `linger`; a full batch never does.
+    /// Whether a link could take something now. Where the group has taken something a short time ago, others may come
+    /// that share a frame with what waits: for at most `linger` after that, and for less where it is little.
     #[must_use]
     pub fn offer(&self, now: Instant, linger: Duration) -> Offer {
         let queue = self.queue.borrow();
-        if queue.has_sealed() {
-            return Offer::Ready;
-        }
-        let Some(since) = queue.open_since() else {
+        let Some(since) = queue.oldest_accepted_at() else {
             return Offer::Nothing;
         };
+        if queue.has_gathered() {
+            return Offer::Ready;
+        }
         // What is given back and taken again must not make events that wait already wait longer.
-        match self.last_take.get().map(|t| t.min(since) + linger) {
+        let last_take = self.last_take.get().map(|t| t.min(since));
+        match last_take.map(|t| linger::due(t, linger, queue.queued_events())) {
             Some(due) if due > now => Offer::Lingering(due),
             _ => Offer::Ready,
         }
@@ -102,7 +104,14 @@ impl GroupQueue {
     #[must_use]
     pub fn take_beside(self: &Rc<Self>, first: &Parcel, bytes_max: usize, now: Instant) -> Option<Parcel> {
         let first = first.load()?;
-        self.take_if(now, |load| load.bytes.len() <= bytes_max && first.goes_with(load))
+        let suits = |load: &Load| load.bytes.len() <= bytes_max && first.goes_with(load);
+        let beside = self.take_if(now, suits);
+        if beside.is_some() || first.complete || self.queue.borrow().has_sealed() {
+            return beside;
+        }
+        // Another group's link has sealed it before it was complete: the rest of it is open.
+        self.seal_open();
+        self.take_if(now, suits)
     }
 
     fn take_if(self: &Rc<Self>, now: Instant, suits: impl Fn(&Load) -> bool) -> Option<Parcel> {
@@ -182,8 +191,8 @@ impl GroupQueue {
         &self.queue
     }
 
-    pub(super) fn put(&self, sealed: Rc<Sealed>) {
-        self.queue.borrow_mut().put(sealed);
+    pub(super) fn put(&self, sealed: Rc<Sealed>, complete: bool) {
+        self.queue.borrow_mut().put(sealed, complete);
     }
 
     pub(super) fn end(&self, load: Load, outcome: Outcome) {

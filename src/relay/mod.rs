@@ -13,11 +13,14 @@ mod bell;
 mod fanout;
 mod group_queue;
 mod line;
+mod linger;
 mod parcel;
 mod queue;
 mod receipt;
 mod sealed;
 
+#[cfg(test)]
+mod linger_model;
 #[cfg(test)]
 mod tests;
 

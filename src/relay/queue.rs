@@ -13,11 +13,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::age::AgeLimits;
+use super::linger::WORTH_A_FRAME;
 use super::receipt::Verdict;
 use super::sealed::Sealed;
 use crate::config;
 use crate::status::{Events, Overflow};
-use crate::wire::batch::{EVENT_PREFIX_BYTES, iterate, stream_of};
+use crate::wire::batch::{EVENT_PREFIX_BYTES, Run, iterate, stream_of};
 
 /// What a batch costs beside its bytes: bookkeeping in queue and ledger.
 pub const PARCEL_COST_BYTES: usize = 128;
@@ -112,6 +113,8 @@ pub(super) struct Load {
     pub(super) refusals: u8,
     /// It shares no frame with others.
     pub(super) alone: bool,
+    /// It waits for nothing to share a frame with: nothing can come, or it was out already.
+    pub(super) complete: bool,
     /// Whether it still holds the batch's receipts back.
     pub(super) holding: bool,
 }
@@ -258,16 +261,22 @@ impl Queue {
         true
     }
 
-    /// A frame goes into the open batch.
-    pub(super) fn reserve(&mut self, events: usize, bytes: usize, now: Instant) {
+    /// A run of events goes into the open batch. Returns whether what waits is worth a frame from now on.
+    pub(super) fn reserve(&mut self, run: &Run<'_>, now: Instant) -> bool {
+        let (events, bytes) = (run.batch.events(), run.batch.bytes().len());
+        let little = self.queued_events < WORTH_A_FRAME;
         if self.open_events == 0 {
             self.held_bytes += PARCEL_COST_BYTES;
             self.open_since = now;
+            if let Some(back) = self.loads.back_mut() {
+                back.complete |= run.alone || stream_of(&back.bytes) != stream_of(run.batch.bytes());
+            }
         }
         self.totals.accepted += events as u64;
         self.open_events += events;
         self.queued_events += events;
         self.held_bytes += bytes;
+        little && self.queued_events >= WORTH_A_FRAME
     }
 
     /// A frame is accepted and dropped at once.
@@ -277,12 +286,13 @@ impl Queue {
     }
 
     /// The open batch, sealed.
-    pub(super) fn put(&mut self, sealed: Rc<Sealed>) {
+    pub(super) fn put(&mut self, sealed: Rc<Sealed>, complete: bool) {
         let load = Load {
             bytes: sealed.bytes.clone(),
             events: sealed.events,
             refusals: 0,
             alone: sealed.alone,
+            complete,
             holding: self.holds_answers(),
             sealed,
         };
@@ -348,6 +358,7 @@ impl Queue {
     }
 
     fn push_front(&mut self, mut load: Load) {
+        load.complete = true;
         if !self.holds_answers() {
             load.let_go(Verdict::Settled);
         }
@@ -415,6 +426,17 @@ impl Queue {
 
     pub(super) fn has_sealed(&self) -> bool {
         !self.loads.is_empty()
+    }
+
+    /// Whether what waits gains nothing by waiting: it is worth a frame, or some of it can share one with nothing that comes.
+    pub(super) fn has_gathered(&self) -> bool {
+        // A look at few loads: each has an event at least.
+        self.queued_events >= WORTH_A_FRAME || self.loads.iter().any(|l| l.complete)
+    }
+
+    /// How many events wait.
+    pub(super) fn queued_events(&self) -> usize {
+        self.queued_events
     }
 
     pub(super) fn has_open(&self) -> bool {

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -312,7 +315,7 @@ fn small_frames_that_come_later_do_not_starve_a_large_one() {
     let mut large = Some(wait_for_room(&fanout, 10..18, now));
     let mut small = Some(wait_for_room(&fanout, 18..19, now));
     let mut gives_up = Some(wait_for_room(&fanout, 100..101, now));
-    let waker = std::task::Waker::noop();
+    let waker = Waker::noop();
     let mut cx = std::task::Context::from_waker(waker);
     for left in (0..10).rev() {
         take(&a, now).unwrap().delivered();
@@ -411,7 +414,7 @@ fn a_frame_larger_than_the_queue_enters_when_it_is_alone() {
 fn a_receipt_resolves_with_the_last_group_and_not_for_an_unavailable_one() {
     let now = Instant::now();
     let (fanout, a, b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
-    let waker = std::task::Waker::noop();
+    let waker = Waker::noop();
     let bytes = frame(0..9);
     let receipt = Receipt::new();
     fanout
@@ -458,11 +461,11 @@ fn a_frame_given_up_by_an_available_group_is_to_be_sent_again() {
             parcel.delivered();
         }
     }
-    assert_eq!(receipt.poll(std::task::Waker::noop()), Some(Verdict::GivenUp));
+    assert_eq!(receipt.poll(Waker::noop()), Some(Verdict::GivenUp));
 }
 
 /// The next frame of at most `bytes_max`, as a link builds it.
-fn next_frame(queue: &Rc<GroupQueue>, bytes_max: usize, now: Instant) -> Vec<Parcel> {
+pub(super) fn next_frame(queue: &Rc<GroupQueue>, bytes_max: usize, now: Instant) -> Vec<Parcel> {
     let mut frame: Vec<Parcel> = take(queue, now).into_iter().collect();
     let mut bytes: usize = frame.iter().map(|p| p.bytes().len()).sum();
     while let Some(more) = frame
@@ -536,7 +539,7 @@ proptest! {
         prop_assert_eq!(status.events.rejected, bad.iter().filter(|id| **id < next).count() as u64);
         prop_assert_eq!(status.events.dropped.total() + status.held_bytes, 0);
         prop_assert_eq!(status.resent_events_total, sent_again);
-        let waker = std::task::Waker::noop();
+        let waker = Waker::noop();
         prop_assert!(receipts.iter().all(|r| r.poll(waker).is_none()), "the other group holds them");
         while let Some(parcel) = take(&b, now) {
             parcel.delivered();
@@ -598,33 +601,178 @@ proptest! {
     }
 }
 
+const MS: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_millis(10);
+
+/// Two groups that have both taken something at `now`.
+fn busy(now: Instant, batch_max: usize) -> (Fanout, Rc<GroupQueue>, Rc<GroupQueue>) {
+    let no_limit = || limits(10_000, None, Shed::Oldest);
+    let (fanout, a, b) = two_groups(no_limit(), no_limit(), batch_max);
+    admit(&fanout, 0..1, now).unwrap();
+    take(&a, now).unwrap().delivered();
+    take(&b, now).unwrap().delivered();
+    (fanout, a, b)
+}
+
+/// The events of one frame, answered at once.
+fn sent(queue: &Rc<GroupQueue>, now: Instant) -> Vec<u64> {
+    let frame = next_frame(queue, 1 << 16, now);
+    let ids = frame_ids(&frame);
+    frame.into_iter().for_each(Parcel::delivered);
+    ids
+}
+
+fn end(queues: [&Rc<GroupQueue>; 2], now: Instant) {
+    for queue in queues {
+        while !sent(queue, now).is_empty() {}
+    }
+}
+
+/// A link that waits.
+#[derive(Default)]
+pub(super) struct Flag(AtomicBool);
+
+impl Flag {
+    pub(super) fn is_woken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was woken since the last time.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn events_linger_only_while_the_group_is_busy() {
     let t0 = Instant::now();
-    let linger = Duration::from_millis(2);
     let (fanout, a, b) = two_groups(
         limits(100, None, Shed::Oldest),
         limits(100, None, Shed::Oldest),
         1000,
     );
-    assert_eq!(a.offer(t0, linger), Offer::Nothing);
+    assert_eq!(a.offer(t0, LINGER), Offer::Nothing);
     admit(&fanout, 0..1, t0).unwrap();
     assert_eq!(
-        a.offer(t0, linger),
+        a.offer(t0, LINGER),
         Offer::Ready,
         "after idleness one event goes at once"
     );
     take(&a, t0).unwrap().delivered();
     admit(&fanout, 1..2, t0).unwrap();
-    assert_eq!(a.offer(t0, linger), Offer::Lingering(t0 + linger));
-    assert_eq!(b.offer(t0, linger), Offer::Ready);
-    admit(&fanout, 2..80, t0).unwrap();
-    assert_eq!(a.offer(t0, linger), Offer::Ready, "a full batch does not wait");
-    for queue in [&a, &b] {
-        while let Some(parcel) = take(queue, t0) {
-            parcel.delivered();
+    assert_eq!(a.offer(t0, LINGER), Offer::Lingering(t0 + 2 * MS));
+    assert_eq!(b.offer(t0, LINGER), Offer::Ready);
+    assert_eq!(a.offer(t0, Duration::ZERO), Offer::Ready);
+    admit(&fanout, 2..50, t0).unwrap();
+    assert_eq!(a.offer(t0, LINGER), Offer::Ready, "a full batch does not wait");
+    end([&a, &b], t0);
+}
+
+#[test]
+fn an_event_alone_waits_for_a_fifth_of_linger_after_the_last_take_and_several_for_all_of_it() {
+    let t0 = Instant::now();
+    let (fanout, a, b) = busy(t0, 1 << 16);
+    admit(&fanout, 1..2, t0 + MS).unwrap();
+    assert_eq!(a.offer(t0 + MS, LINGER), Offer::Lingering(t0 + 2 * MS));
+    assert_eq!(a.offer(t0 + 2 * MS, LINGER), Offer::Ready, "nothing has come");
+    admit(&fanout, 2..3, t0 + MS).unwrap();
+    assert_eq!(a.offer(t0 + MS, LINGER), Offer::Lingering(t0 + 4 * MS));
+    admit(&fanout, 3..60, t0 + MS).unwrap();
+    assert_eq!(a.offer(t0 + MS, LINGER), Offer::Lingering(t0 + 10 * MS));
+    assert_eq!(a.offer(t0 + 10 * MS, LINGER), Offer::Ready);
+    end([&a, &b], t0);
+    admit(&fanout, 60..61, t0 + 2 * MS).unwrap();
+    assert_eq!(
+        a.offer(t0 + 2 * MS, LINGER),
+        Offer::Ready,
+        "no event in 2 ms: idle"
+    );
+    end([&a, &b], t0);
+}
+
+#[test]
+fn events_that_are_worth_a_frame_leave_at_once_and_their_link_is_woken_for_it_once() {
+    let t0 = Instant::now();
+    let (fanout, a, b) = busy(t0, 1 << 16);
+    let link = Arc::new(Flag::default());
+    let waits = |first| a.bell().wait(0, &Waker::from(Arc::clone(&link)), first);
+    waits(false);
+    let mut next = 1;
+    let mut woken_at = Vec::new();
+    while next <= 200 {
+        admit(&fanout, next..next + 1, t0).unwrap();
+        if link.take() {
+            woken_at.push(next);
+            waits(true);
         }
+        assert_eq!(a.offer(t0, LINGER) == Offer::Ready, next >= 64, "{next}");
+        next += 1;
     }
+    assert_eq!(woken_at, [1, 64]);
+    end([&a, &b], t0);
+}
+
+#[test]
+fn what_another_group_has_taken_early_goes_on_gathering_and_leaves_in_one_frame() {
+    let t0 = Instant::now();
+    let (fanout, a, b) = busy(t0, 1 << 16);
+    admit(&fanout, 1..6, t0).unwrap();
+    assert_eq!(sent(&a, t0), [1, 2, 3, 4, 5]);
+    assert_eq!(b.offer(t0, LINGER), Offer::Lingering(t0 + 10 * MS));
+    admit(&fanout, 6..9, t0).unwrap();
+    assert_eq!(sent(&a, t0), [6, 7, 8]);
+    admit(&fanout, 9..11, t0).unwrap();
+    assert_eq!(b.offer(t0, LINGER), Offer::Lingering(t0 + 10 * MS));
+    assert_eq!(sent(&b, t0 + 10 * MS), (1..11).collect::<Vec<_>>());
+    // Worth a frame together.
+    admit(&fanout, 11..50, t0).unwrap();
+    end([&a, &a], t0);
+    assert_eq!(b.offer(t0, LINGER), Offer::Lingering(t0 + 10 * MS));
+    admit(&fanout, 50..75, t0).unwrap();
+    assert_eq!(b.offer(t0, LINGER), Offer::Ready);
+    assert_eq!(sent(&b, t0), (11..75).collect::<Vec<_>>());
+    end([&a, &b], t0);
+}
+
+#[test]
+fn events_that_others_of_their_stream_cannot_join_any_more_do_not_wait_for_any() {
+    let t0 = Instant::now();
+    for taken_early in [false, true] {
+        let (fanout, a, b) = busy(t0, 1 << 16);
+        admit(&fanout, 1..2, t0).unwrap();
+        if taken_early {
+            assert_eq!(sent(&a, t0), [1]);
+        }
+        let other = event_of(2, ("another.stream:1.0.0", true));
+        let batch = Batch::check(&other, 1, 1 << 20).unwrap();
+        fanout.admit(batch, t0, None, &mut None).unwrap();
+        assert_eq!(b.offer(t0, LINGER), Offer::Ready, "{taken_early}");
+        assert_eq!(sent(&b, t0), [1]);
+        assert_eq!(
+            b.offer(t0, LINGER),
+            Offer::Lingering(t0 + 2 * MS),
+            "{taken_early}"
+        );
+        end([&a, &b], t0);
+    }
+}
+
+#[test]
+fn what_comes_back_leaves_at_once() {
+    let t0 = Instant::now();
+    let (fanout, a, b) = busy(t0, 1 << 16);
+    admit(&fanout, 1..3, t0).unwrap();
+    take(&a, t0).unwrap().give_back();
+    assert_eq!(a.offer(t0, LINGER), Offer::Ready);
+    assert!(!take(&a, t0).unwrap().refused(true));
+    assert_eq!(a.offer(t0, LINGER), Offer::Ready, "in halves");
+    end([&a, &b], t0);
 }
 
 #[test]

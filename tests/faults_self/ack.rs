@@ -410,3 +410,33 @@ fn a_gateway_that_waits_for_the_delivery_does_not_wait_for_company_too() {
         assert_eq!(verdict.acked, 20);
     });
 }
+
+#[test]
+fn behind_a_frame_whose_delivery_is_waited_for_events_gather_no_longer_than_for_its_answer() {
+    story(async {
+        let bed = Bed::start(Plan {
+            top: "ack = \"delivered\"",
+            link: "linger = \"1s\"",
+            ..Plan::groups(&["one"])
+        })
+        .await;
+        let delay = Duration::from_millis(20);
+        bed.sinks[0][0].set(|b| b.delay = delay);
+        let mut gateways = (
+            Publisher::connect(&bed, 0).await,
+            Publisher::connect(&bed, 1).await,
+        );
+        let asked = Instant::now();
+        // Five events: alone behind a frame they would wait for a second.
+        let publish = async |gateway: &mut Publisher| {
+            for _ in 0..10 {
+                assert_eq!(gateway.publish(5).await, Reply::Ok);
+            }
+        };
+        tokio::join!(publish(&mut gateways.0), publish(&mut gateways.1));
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(5), "10 answers took {took:?}");
+        let verdict = nothing_missing(&bed, "all answered", 100).await;
+        assert_eq!(verdict.acked, 100);
+    });
+}

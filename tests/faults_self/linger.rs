@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use weir::lab::Close;
+use weir::lab::gateway::Answer;
 
 use crate::faults::Publisher;
 use crate::support::{Bed, Plan, story};
@@ -31,10 +32,10 @@ fn events_that_linger_leave_over_another_link_when_the_one_that_waited_for_them_
                 s.groups[0].events.delivered == 1
             })
             .await;
-            gateway.publish_ok(1).await;
+            assert_eq!(gateway.publish(5).await, Answer::Ok);
             let lingers = bed.group("pair").await;
-            assert_eq!(lingers.events.queued, 1, "{how:?}: {lingers:?}");
-            // Links are woken in turn: the second event woke the link that did not take the first.
+            assert_eq!(lingers.events.queued, 5, "{how:?}: {lingers:?}");
+            // Links are woken in turn: the second frame woke the link that did not take the first.
             let other = usize::from(bed.sinks[0][0].counts().events == 1);
             match how {
                 Gone::Disabled => {
@@ -49,10 +50,10 @@ fn events_that_linger_leave_over_another_link_when_the_one_that_waited_for_them_
                 }
                 Gone::Killed => bed.sinks[0][other].kill(Close::Rst).await,
             }
-            let delivered = bed.until("the other link takes it", |s| s.groups[0].events.delivered == 2);
+            let delivered = bed.until("the other link takes it", |s| s.groups[0].events.delivered == 6);
             let delivered = timeout(Duration::from_secs(10), delivered).await;
             assert!(delivered.is_ok(), "{how:?}: nobody was woken");
-            assert_eq!(bed.sinks[0][1 - other].counts().events, 2, "{how:?}");
+            assert_eq!(bed.sinks[0][1 - other].counts().events, 6, "{how:?}");
         }
     });
 }

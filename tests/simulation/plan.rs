@@ -148,9 +148,10 @@ impl Plan {
             }],
             loads: vec![LoadPlan {
                 connections: 1,
-                events_per_frame: 1,
+                // As many as have all of `linger`.
+                events_per_frame: 5,
                 window: 1,
-                rate: 20.0,
+                rate: 40.0,
                 agent: false,
             }],
             faults: vec![Fault::Disable, Fault::KillFin, Fault::KillRst],
@@ -247,7 +248,7 @@ impl Settings {
             random.u32(300..5000),
             backoff + random.u32(0..1500),
             {
-                linger = pick(random, &[0, 2, 2, 20]);
+                linger = pick(random, &[0, 2, 10, 20]);
                 linger
             },
             pick(random, &[1024, 5_000, 20_000, 131_072]),
