@@ -88,6 +88,9 @@ impl Pump {
     }
 
     fn delivered(&mut self, now: Instant) -> Result<(), Stop> {
+        if self.group().is_eager() {
+            self.expect_returns();
+        }
         let (mut events, mut frames) = (0, 0);
         let observers = &self.link.observers;
         let known = self.pipeline.answered(|parcel, sent_at| {

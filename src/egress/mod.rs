@@ -3,7 +3,7 @@
 //! A [`Group`] starts one link per endpoint and says which of them may take events now ([`policy`]). A
 //! link ([`link`]) lives through one connection after the other: dial, log in, pump ([`pump`]), give back
 //! what is unanswered, back off ([`backoff`]). The pump renews its session on the side ([`session`]), merges parcels into frames ([`frame`], [`outbox`]) and
-//! matches replies ([`answers`]) by order ([`pipeline`]).
+//! matches replies ([`answers`]) by order ([`pipeline`]); [`returns`] says whom a frame waits for where gateways wait for its delivery.
 
 mod answers;
 mod backoff;
@@ -15,6 +15,7 @@ mod outbox;
 mod pipeline;
 mod policy;
 mod pump;
+mod returns;
 mod session;
 mod state;
 

@@ -5,7 +5,7 @@
 //! write as much as window and socket take, then wait for whatever can happen next. Replies of a link that
 //! is busy anyway are read with its next write or on a slow tick, not woken for one by one.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,11 +19,12 @@ use super::frame::{heartbeat, next_frame};
 use super::group::Shared;
 use super::outbox::{Outbox, SLICES_MAX};
 use super::pipeline::{Frame, Pipeline};
+use super::returns::Returns;
 use super::session::{Renewal, Session};
 use super::state::{Failure, Link};
 use crate::config;
 use crate::net::Stream;
-use crate::relay::Offer;
+use crate::relay::{Offer, Parcel};
 
 /// How late a reply may be noticed on a link that has room in its window.
 const LAZY_READ: Duration = Duration::from_millis(5);
@@ -58,6 +59,7 @@ pub(super) struct Pump {
     unflushed: bool,
     /// Has taken something since it stood in the line for it: others come first.
     served: bool,
+    returns: Returns,
     pub(super) last_read: Instant,
     last_write: Instant,
     began: Instant,
@@ -81,6 +83,7 @@ impl Pump {
             inbox: Vec::new(),
             unflushed: false,
             served: false,
+            returns: Returns::default(),
             last_read: now,
             last_write: now,
             began: now,
@@ -192,7 +195,10 @@ impl Pump {
 
     /// Builds the next frame, or a heartbeat when the link has been silent; false when there is none.
     fn load(&mut self, now: Instant) -> bool {
-        if self.may_take() && self.group.queue.offer(now, self.linger()) == Offer::Ready {
+        if self.may_take()
+            && !self.waits_for_returns()
+            && self.group.queue.offer(now, self.linger()) == Offer::Ready
+        {
             let events = next_frame(
                 &self.group.queue,
                 self.session.id(),
@@ -204,6 +210,7 @@ impl Pump {
             if events > 0 {
                 self.group.queue.bell().leave(self.link.id);
                 self.served = true;
+                self.returns.sent();
                 self.link.observers.frame_events.record(events as f64);
                 let mut stats = self.link.stats.borrow_mut();
                 stats.frames_sent_total += 1;
@@ -223,7 +230,13 @@ impl Pump {
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant, lazy: bool) -> Result<bool, Stop> {
         let offer = self.group.queue.offer(now, self.linger());
         let takes = self.may_take() && self.outbox.is_empty();
-        if takes {
+        if takes && offer == Offer::Ready && self.waits_for_returns() {
+            // The turn after this one looks again, whoever else is woken.
+            self.returns.wait();
+            self.group.queue.bell().leave(self.link.id);
+            let turn = std::pin::pin!(tokio::task::yield_now());
+            let _ = turn.poll(cx);
+        } else if takes {
             let first = !std::mem::take(&mut self.served) && matches!(offer, Offer::Lingering(_));
             self.group.queue.bell().wait(self.link.id, cx.waker(), first);
         } else {
@@ -252,6 +265,21 @@ impl Pump {
             self.alarm.as_mut().reset(due);
         }
         Ok(self.alarm.as_mut().poll(cx).is_ready())
+    }
+
+    /// The oldest frame is about to be answered, and with it gateways that wait for that.
+    pub(super) fn expect_returns(&mut self) {
+        let frames = |f: &Frame| f.parcels.iter().map(Parcel::frames).sum();
+        let answered = self.pipeline.oldest().map_or(0, frames);
+        self.returns.answered(answered, self.group.queue.frames());
+    }
+
+    /// Whether gateways that have just been answered may come before the next frame.
+    fn waits_for_returns(&self) -> bool {
+        self.returns.are_due()
+            && self.pipeline.len() == 0
+            && !self.settings.linger.is_zero()
+            && !self.group.queue.has_gathered()
     }
 
     /// How long events may gather. Where gateways wait for the delivery, only behind a frame that is on its

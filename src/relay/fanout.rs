@@ -226,6 +226,11 @@ impl Shared {
         self.open.borrow().accepted_at
     }
 
+    /// How many frames wait for the end of the open batch.
+    pub(super) fn open_frames(&self) -> usize {
+        self.open.borrow().receipts.len()
+    }
+
     pub(super) fn call_for_frames(&self) {
         self.line.call_first();
     }

@@ -89,6 +89,20 @@ impl GroupQueue {
         }
     }
 
+    /// Whether what waits gains nothing by waiting.
+    #[must_use]
+    pub fn has_gathered(&self) -> bool {
+        self.queue.borrow().has_gathered()
+    }
+
+    /// With `ack = "delivered"`: how many gateways' frames are in what waits; of many, some.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        let queue = self.queue.borrow();
+        let open = || self.fanout.upgrade().filter(|_| queue.has_open());
+        queue.sealed_frames() + open().map_or(0, |shared| shared.open_frames())
+    }
+
     /// The oldest batch, whatever its size; the open one is sealed when there is no other.
     #[must_use]
     pub fn take(self: &Rc<Self>, now: Instant) -> Option<Parcel> {

@@ -247,7 +247,6 @@ fn linger_spares_a_receiver_of_one_ten_or_sixty_four_gateways_from_1_to_100_000_
                     ms(seen.alone),
                     seen.wakes as f64 / seconds,
                 );
-                println!("{words}");
                 if rate >= 5_000 {
                     assert!(seen.cost() <= 1.2, "{words}");
                 }

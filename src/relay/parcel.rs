@@ -46,6 +46,12 @@ impl Parcel {
         self.load.as_ref().map_or(0, |l| l.events)
     }
 
+    /// How many gateways' frames wait for its end.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.load.as_ref().map_or(0, |l| l.sealed.receipts())
+    }
+
     /// When its first event was accepted.
     #[must_use]
     pub fn accepted_at(&self) -> Option<Instant> {

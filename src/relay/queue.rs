@@ -434,6 +434,12 @@ impl Queue {
         self.queued_events >= WORTH_A_FRAME || self.loads.iter().any(|l| l.complete)
     }
 
+    /// How many frames wait for the end of what is sealed; more than one is as good as many.
+    pub(super) fn sealed_frames(&self) -> usize {
+        // A look at few loads.
+        self.loads.iter().take(2).map(|l| l.sealed.receipts()).sum()
+    }
+
     /// How many events wait.
     pub(super) fn queued_events(&self) -> usize {
         self.queued_events

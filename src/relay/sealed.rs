@@ -25,6 +25,11 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
+    /// How many receipts wait for it.
+    pub(super) fn receipts(&self) -> usize {
+        self.receipts.len()
+    }
+
     /// `holding`: how many groups, each with one load, hold the receipts back.
     pub(super) fn new(
         bytes: Bytes,
