@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn small_andlarge_frames_do_not_wait_for_each_other() {
+    fn small_and_large_frames_do_not_wait_for_each_other() {
         let budget = Budget::new(16 * MIB);
         let large = budget.claim(3 * MIB, 0).ok().unwrap();
         let mut next = budget.claim(3 * MIB, 0).err().unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_framelarger_than_its_part_enters_when_it_is_alone() {
+    fn a_frame_larger_than_its_part_enters_when_it_is_alone() {
         let budget = Budget::new(4 * MIB);
         let first = budget.claim(MIB + 1, 0).ok().unwrap();
         let mut huge = budget.claim(200 * MIB, 0).err().unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_alarge_frame_has_brought_counts_while_it_waits() {
+    fn what_a_large_frame_has_brought_counts_while_it_waits() {
         let budget = Budget::new(16 * MIB);
         let large = budget.claim(4 * MIB, 0).ok().unwrap();
         let mut wait = budget.claim(2 * MIB, 1000).err().unwrap();

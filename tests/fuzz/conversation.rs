@@ -8,9 +8,9 @@ use weir::wire::request::{encode_login, encode_logout};
 use super::*;
 
 /// Small, so that limits are met.
-const FRAME_MAX: usize = 4096;
+const FRAME_MAX: usize = 65536;
 const EVENT_MAX: usize = 700;
-const LIMITS: &str = "frame_max_bytes = 4096\nevent_max_bytes = 700";
+const LIMITS: &str = "frame_max_bytes = 65536\nevent_max_bytes = 700";
 
 /// One thing a gateway says.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ enum Said {
 fn said() -> impl Strategy<Value = Said> {
     let sound = prop_oneof![
         6 => (0_u64..6).prop_map(Said::Publish),
+        1 => (60_u64..120).prop_map(Said::Publish),
         1 => Just(Said::PublishUnknown),
         1 => prop::sample::select(vec!["admin", "wrong", ""]).prop_map(Said::Login),
         1 => any::<bool>().prop_map(Said::Logout),
