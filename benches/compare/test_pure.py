@@ -87,7 +87,7 @@ class Goals(unittest.TestCase):
         self.assertEqual({n for cell in plan.goal_cells() for n in cell.goals}, set(range(1, 17)))
 
     def test_every_row_is_filled_by_the_cells_of_the_plan(self):
-        fields = ("cpu_ns_per_event events_per_second reply_p50_us reply_p99_us delivery_p50_us syscalls_per_frame events_per_frame "
+        fields = ("cpu_ns_per_event events_per_second reply_p50_us reply_p99_us delivery_p50_us delivery_p99_us syscalls_per_frame events_per_frame "
                   "idle_rss_bytes_each idle_cpu_ms_per_second rss_peak_bytes sink_cpu_ns_per_event "
                   "refused_by_agent setsockopt_per_frame").split()
         runs = [run(cell.key, c.name, 1, **dict.fromkeys(fields, 1.0)) for cell in plan.goal_cells() for c in cell.contenders]
