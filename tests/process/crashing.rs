@@ -33,8 +33,13 @@ async fn holding(stage: &Stage, events: u64) {
         ..stage.load()
     });
     assert_eq!(load.finish().await.counts.events_acked, events);
-    let queued = |s: &crate::support::process::Status| s.of("dead", "events/queued") == events;
-    stage.weir.until("the group holds all", queued).await;
+    let is = |s: &crate::support::process::Status| {
+        s.of("dead", "events/queued") == events && s.of("alive", "events/delivered") == events
+    };
+    stage
+        .weir
+        .until("one group holds all, the other nothing", is)
+        .await;
 }
 
 /// The status line of an answer.
