@@ -12,7 +12,7 @@ use crate::lab::load::{TwinOptions, Version};
 use crate::lab::sink::tcp;
 use crate::lab::thread::{Room, room};
 use crate::lab::{Events, Judge, Load, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes};
-use crate::net::{Acceptor, ClientTls, Dialer, ServerTls, SocketOptions};
+use crate::net::{Acceptor, ClientTls, Dialer, ServerTls};
 use crate::telemetry;
 
 /// Name, policy and size of each group.
@@ -63,11 +63,7 @@ impl Cast {
             return Err("weir has no ports".into());
         };
         let tls = ClientTls::insecure_for_lab().map_err(|e| e.to_string())?;
-        let nagle = SocketOptions {
-            nodelay: false,
-            ..SocketOptions::default()
-        };
-        let dialer = Dialer::new(tls, nagle);
+        let dialer = Dialer::new(tls, TwinOptions::sockets());
         let rate = Some(args.rate).filter(|rate| *rate > 0.0);
         let mut agent = TwinOptions {
             batch_size: usize::try_from(args.events_per_frame).unwrap_or(1),

@@ -222,8 +222,8 @@ impl Session {
         self.replies.send(&gentle_no());
     }
 
-    /// A publish of a connection that has none yet, in this stage of a drain, that was served: whether it is sent away. A
-    /// few times at most: an agent that stays, or comes back, is served.
+    /// Sends a publish away where this stage of a drain does so; only for connections without a served publish in this
+    /// stage. A few times at most: an agent that stays, or comes back, is served.
     fn is_sent_away(&mut self) -> bool {
         let (number, away) = self.gate.note(address(self.peer), self.replies.number);
         self.replies.number = number;

@@ -193,7 +193,7 @@ impl Gate {
     }
 
     /// The number of a connection that has opened now.
-    pub(super) fn next_number(&self) -> u32 {
+    pub(super) fn number_of_new(&self) -> u32 {
         self.addresses.borrow().number()
     }
 
@@ -202,7 +202,7 @@ impl Gate {
         number >= self.noted_from.get()
     }
 
-    /// One of which none was publishes: its new number, and whether the publish is sent away.
+    /// A connection without a served publish in this stage publishes: its new number, and whether the publish is sent away.
     pub(super) fn note(&self, address: IpAddr, number: u32) -> (u32, bool) {
         self.addresses.borrow_mut().publishes(address, number)
     }

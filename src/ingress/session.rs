@@ -92,7 +92,7 @@ enum Turn {
 impl Session {
     pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr) -> Self {
         let now = Instant::now();
-        let number = gate.next_number();
+        let number = gate.number_of_new();
         Self {
             gate,
             peer,

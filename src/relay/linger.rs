@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// it spends in frames of 128 KiB, the fullest.
 pub(super) const WORTH_A_FRAME: usize = 64;
 
-/// An event alone waits `linger` by this: 2 ms of 10 ms. Below 500 events a second, one in 2 ms, frames of one cost such a receiver less than
-/// 1 % of a core.
+/// An event alone waits for `linger` divided by this: 2 ms of 10 ms. At fewer events than one in 2 ms, frames of one event cost
+/// such a receiver less than 1 % of a core.
 const SHARES: u32 = 5;
 
 /// When `events` leave, if no others come. The group has taken something `since`, or the first of them has waited since then, which

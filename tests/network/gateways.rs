@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use weir::lab::Sizes;
 use weir::lab::gateway::{Answer, frame};
-use weir::lab::load::{TwinOptions, Version};
-use weir::lab::{Load, LoadOptions, Sizes};
 
 use crate::namespaces::{Net, within};
 use crate::support::peer::Peer;
 use crate::support::stage::Stage;
-use crate::support::{Plan, agents_dialer};
+use crate::support::{Plan, refuses_none_at_20_000_a_second};
 
 async fn stage(net: &Net) -> Stage {
     for n in ["w", "t"] {
@@ -53,19 +52,8 @@ fn over_a_wire_an_agent_at_20_000_events_a_second_refuses_none() {
         &over_a_wire_an_agent_at_20_000_events_a_second_refuses_none,
         async |net: Net| {
             let stage = stage(&net).await;
-            let load = Load::start(LoadOptions {
-                dialer: agents_dialer(),
-                rate: Some(20_000.0),
-                duration: Some(Duration::from_secs(3)),
-                agent: Some(TwinOptions::new(Version::V5_4)),
-                ..stage.load()
-            });
-            let report = load.finish().await;
-            let (counts, p50) = (report.counts, report.latency.p50());
-            println!("p50 {p50:?}, p99 {:?}, {counts:?}", report.latency.p99());
-            assert_eq!(counts.queue_full, 0, "{counts:?}");
-            assert!(p50 < Duration::from_millis(500), "{p50:?}");
-            stage.assert_clean(counts.events_acked).await;
+            let acked = refuses_none_at_20_000_a_second(stage.load()).await;
+            stage.assert_clean(acked).await;
         },
     );
 }

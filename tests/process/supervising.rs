@@ -31,6 +31,12 @@ fn hasty() -> TwinOptions {
     agent().closing_idle(soon, soon)
 }
 
+/// A configuration to start with; nobody listens at its Traffic Manager.
+fn one_group() -> String {
+    let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
+    crate::support::toml(&Plan::groups(&[]), &group)
+}
+
 /// The number of the process that serves.
 fn serving(stage: &Stage, nth: usize) -> u64 {
     stage.weir.lines("weir started")[nth]["pid"].as_u64().unwrap()
@@ -274,8 +280,7 @@ fn a_passed_connection_in_the_place_of_a_listening_socket_is_refused() {
     let connection = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("weir.toml");
-    let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
-    std::fs::write(&file, crate::support::toml(&Plan::groups(&[]), &group)).unwrap();
+    std::fs::write(&file, one_group()).unwrap();
     let ended = std::process::Command::new("sh")
         .args([
             "-c",
@@ -357,8 +362,7 @@ fn a_stop_while_the_configuration_is_read_ends_the_supervisor_before_anything_is
     }
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("weir.toml");
-    let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
-    std::fs::write(&file, crate::support::toml(&Plan::groups(&[]), &group)).unwrap();
+    std::fs::write(&file, one_group()).unwrap();
     // The signal comes when the file is opened for the first time.
     let ended = std::process::Command::new("timeout")
         .args([
@@ -446,9 +450,8 @@ fn a_port_that_cannot_be_opened_ends_the_supervisor_as_it_ends_weir() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("weir.toml");
-    let group = crate::support::url_group("one", "failover", "\"tcp://127.0.0.1:1\"");
     let address = taken.local_addr().unwrap().to_string();
-    let toml = crate::support::toml(&Plan::groups(&[]), &group).replacen("127.0.0.1:0", &address, 1);
+    let toml = one_group().replacen("127.0.0.1:0", &address, 1);
     std::fs::write(&file, toml).unwrap();
     for command in ["run", "supervise"] {
         let ended = std::process::Command::new(WEIR)

@@ -29,7 +29,8 @@ use weir::app::Weir;
 use weir::config::{Config, Log, LogFormat, Scheme, Source, Url, parse};
 use weir::lab::load::{TwinOptions, Version};
 use weir::lab::{
-    Events, Judge, LoadCounts, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes, Verdict, WeirCounts,
+    Events, Judge, Load, LoadCounts, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes, Verdict,
+    WeirCounts,
 };
 use weir::net::{ClientTls, Dialer, SocketOptions};
 use weir::status::{Group, Snapshot};
@@ -332,13 +333,27 @@ pub fn noticed_nothing(report: &LoadReport) {
     assert!(c.events_acked > 0);
 }
 
+/// One agent with its own pool at 20,000 events/s over one connection: it refuses none. Returns how many were answered ok. With a
+/// stall in every frame no more than 5,000 events a second were answered, half of them after seconds.
+pub async fn refuses_none_at_20_000_a_second(load: LoadOptions) -> u64 {
+    let load = Load::start(LoadOptions {
+        dialer: agents_dialer(),
+        rate: Some(20_000.0),
+        duration: Some(Duration::from_secs(3)),
+        agent: Some(TwinOptions::new(Version::V5_4)),
+        ..load
+    });
+    let report = load.finish().await;
+    let (counts, p50) = (report.counts, report.latency.p50());
+    println!("p50 {p50:?}, p99 {:?}, {counts:?}", report.latency.p99());
+    assert_eq!(counts.queue_full, 0, "{counts:?}");
+    assert!(p50 < Duration::from_millis(500), "{p50:?}");
+    counts.events_acked
+}
+
 /// As WSO2's agent connects: with Nagle's algorithm.
 pub fn agents_dialer() -> Dialer {
-    let options = SocketOptions {
-        nodelay: false,
-        ..SocketOptions::default()
-    };
-    Dialer::new(ClientTls::trusting_nobody().unwrap(), options)
+    Dialer::new(ClientTls::trusting_nobody().unwrap(), TwinOptions::sockets())
 }
 
 pub fn url(address: SocketAddr) -> Url {

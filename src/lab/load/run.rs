@@ -46,10 +46,9 @@ pub(in crate::lab) async fn run_telling(
     args: LoadArgs,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Failure> {
-    let sockets = SocketOptions {
-        // The agent does not set TCP_NODELAY.
-        nodelay: args.agent.is_none(),
-        ..SocketOptions::default()
+    let sockets = match args.agent {
+        Some(_) => TwinOptions::sockets(),
+        None => SocketOptions::default(),
     };
     let dialer = Dialer::new(args.client_tls()?, sockets);
     // Events are dated now: newer Traffic Managers drop old ones.

@@ -83,10 +83,6 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
     weir.until(PATIENCE, "every link is up", weir::Status::all_up)
         .await?;
     let front = Proxy::start(dialer.clone(), plain(weir.tcp())).map_err(io)?;
-    let nagle = SocketOptions {
-        nodelay: false,
-        ..SocketOptions::default()
-    };
     let tls = ClientTls::trusting_nobody().map_err(|e| e.to_string())?;
     let options = LoadOptions {
         connections: args.connections,
@@ -97,7 +93,7 @@ async fn soak(args: &SoakArgs) -> Result<Report, String> {
             reconnection_interval: RECONNECT,
             ..TwinOptions::new(Version::V5_4).closing_idle(RECONNECT / 4, RECONNECT / 4)
         }),
-        ..LoadOptions::new(Dialer::new(tls, nagle), plain(front.address())).judged_by(&judge)
+        ..LoadOptions::new(Dialer::new(tls, TwinOptions::sockets()), plain(front.address())).judged_by(&judge)
     };
     let load = Load::start(options);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));

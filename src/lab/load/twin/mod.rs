@@ -26,6 +26,7 @@ use self::endpoint::{Endpoint, State};
 use super::Shared;
 use crate::config::{Policy, Url};
 use crate::lab::histogram::Histogram;
+use crate::net::SocketOptions;
 
 pub use pool::Pools;
 
@@ -88,6 +89,15 @@ impl TwinOptions {
             login_min_idle: Duration::from_millis(login_min_idle),
             login_eviction_period: Duration::from_millis(login_eviction_period),
             pools: None,
+        }
+    }
+
+    /// How the agent connects: with Nagle's algorithm, as Java does by default.
+    #[must_use]
+    pub fn sockets() -> SocketOptions {
+        SocketOptions {
+            nodelay: false,
+            ..SocketOptions::default()
         }
     }
 
