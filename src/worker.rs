@@ -1,8 +1,11 @@
 //! One worker: a whole weir on one thread. Builds its rooms in flow order and answers for them.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -111,12 +114,12 @@ impl Worker {
         let mut away_at: Option<Instant> = None;
         let mut told: Option<End> = None;
         loop {
-            let notice_ends = async {
-                match away_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let mut timer = pin!(away_at.map(sleep_until));
+            let notice_ends = poll_fn(|cx| match away_at {
+                // A timer fires a turn of the runtime late; who asks after the time must find it done.
+                Some(at) if at <= Instant::now() => Poll::Ready(()),
+                _ => timer.as_mut().as_pin_mut().map_or(Poll::Pending, |t| t.poll(cx)),
+            });
             tokio::select! {
                 // The phase first: a drain must not wait behind scrapes.
                 biased;

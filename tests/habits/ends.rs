@@ -80,7 +80,7 @@ fn a_drain_sends_each_connection_away_eight_times_and_serves_what_comes_later() 
     story(async {
         let bed = Bed::start(Plan {
             tls: true,
-            top: "drain_timeout = \"1h\"\ndrain_notice = \"300ms\"",
+            top: "drain_timeout = \"1h\"\ndrain_notice = \"1s\"",
             ..Plan::groups(&["one"])
         })
         .await;
@@ -90,14 +90,14 @@ fn a_drain_sends_each_connection_away_eight_times_and_serves_what_comes_later() 
         bed.acked(SCRIPTED, 0, 1);
         let now = Instant::now();
         let life = bed.weir.lifecycle();
-        life.drain(now, Duration::from_millis(300), Duration::from_secs(3600));
+        life.drain(now, Duration::from_secs(1), Duration::from_secs(3600));
         assert_eq!(
             peer.ask(&bed.issue(&session, SCRIPTED, 1, 1)).await,
             Answer::Ok,
             "noticed by nobody yet"
         );
         bed.acked(SCRIPTED, 1, 1);
-        sleep_until(now + Duration::from_millis(300)).await;
+        sleep_until(now + Duration::from_secs(1)).await;
         // The worker hears of the time before it hears of this look.
         bed.snapshot().await;
 
