@@ -88,7 +88,7 @@ pub(super) async fn open(
         Err(problem) => return error(StatusCode::INTERNAL_SERVER_ERROR, &problem),
     };
     let mut key = [0; 32];
-    if aws_lc_rs::rand::fill(&mut key).is_err() {
+    if getrandom::fill(&mut key).is_err() {
         return error(StatusCode::INTERNAL_SERVER_ERROR, "the system has no randomness");
     }
     let Ok(place) = places.0.try_acquire_owned() else {

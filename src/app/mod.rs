@@ -119,6 +119,7 @@ impl Weir {
         given: &Given,
     ) -> Result<Self, StartError> {
         let wrong = |e: &dyn std::fmt::Display| StartError::Configuration(e.to_string());
+        threads::gather_entropy(&config);
         let client_tls = ClientTls::load(&config.tls).map_err(StartError::Tls)?;
         let mut facts = Facts {
             warnings,

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Config, Scheme};
 use crate::control::Command;
 use crate::decisions::{DecisionsHandle, Network};
 use crate::ingress::Hashing;
@@ -71,6 +71,25 @@ pub(super) struct Plan {
 pub(super) struct Running {
     /// Gets the last look at the worker when it ends, or is disconnected when it crashes.
     pub(super) last: Receiver<Snapshot>,
+}
+
+/// AWS-LC measures the jitter of the CPU for 30 ms and more before its first random number. Where TLS will need one, a
+/// thread of its own asks for it while weir starts, so that neither the start nor a worker's first handshake waits.
+pub(super) fn gather_entropy(config: &Config) {
+    let dials = config
+        .groups
+        .iter()
+        .flat_map(|g| &g.endpoints)
+        .flat_map(|e| [&e.data, &e.auth]);
+    let brokers = config.decisions.iter().flat_map(|d| &d.brokers);
+    let listens =
+        config.ingress.tls.is_some() || config.decisions.as_ref().is_some_and(|d| d.listen_tls.is_some());
+    if listens || dials.chain(brokers).any(|url| url.scheme == Scheme::Ssl) {
+        // Without the thread, or without a number, the first handshake asks again.
+        let _ = std::thread::Builder::new()
+            .name("weir-entropy".to_owned())
+            .spawn(|| aws_lc_rs::rand::fill(&mut [0]));
+    }
 }
 
 /// Starts one thread per command channel.

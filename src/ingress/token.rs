@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use aws_lc_rs::{constant_time, hmac, rand};
+use aws_lc_rs::{constant_time, hmac};
 
 use super::auth::credential;
 use crate::config::User;
@@ -93,7 +93,7 @@ impl Tokens {
     /// The system has no randomness.
     pub fn issue(&self, user: &User, now_ms: i64, expires_ms: i64) -> Result<String, String> {
         let mut nonce = [0_u8; NONCE_BYTES];
-        rand::fill(&mut nonce).map_err(|_| "the system gives no random numbers".to_owned())?;
+        getrandom::fill(&mut nonce).map_err(|_| "the system gives no random numbers".to_owned())?;
         // Where the clock has gone back: what is issued now is not one of those that are over.
         let over = self.revoked().get(&user.name).map_or(0, |r| r.up_to_ms);
         let times = Times {
@@ -210,7 +210,7 @@ fn make_room(revoked: &mut HashMap<String, Revoked>, now_ms: i64) -> Option<Stri
 fn key(secret: Option<&str>) -> Result<hmac::Key, String> {
     let mut random = [0_u8; 32];
     if secret.is_none() {
-        rand::fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
+        getrandom::fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
     }
     Ok(hmac::Key::new(
         hmac::HMAC_SHA256,

@@ -97,7 +97,7 @@ fn listen() -> io::Result<(Runtime, Signals)> {
 fn supervise(files: &Files, config: &Config, runtime: &Runtime, signals: Signals) -> io::Result<u8> {
     let (tell, words) = mpsc::channel(WORDS_MAX);
     let mut secret = [0; 32];
-    aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
+    getrandom::fill(&mut secret)?;
     let ports = match Ports::of_service_manager() {
         Ok(ports) => ports,
         Err(e) => return Ok(misconfigured(&e)),
