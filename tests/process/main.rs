@@ -1,7 +1,9 @@
 //! The built binary: started, stopped, killed, frozen, starved and reloaded, judged by the oracle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod check;
 mod crashing;
+mod demo;
 mod draining;
 mod ending;
 mod killing;
@@ -9,7 +11,9 @@ mod limits;
 mod logging;
 mod logins;
 mod memory;
+mod monitoring;
 mod operating;
+mod page;
 mod reload;
 mod renewal;
 mod service;

@@ -1,4 +1,5 @@
-//! The log of the whole test process, from info up, for tests that ask what it says of one peer.
+//! The log of the whole test process, from info up, for tests that ask what it says of one peer. They run alone in their
+//! process: ports of others would be taken for those of this test.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

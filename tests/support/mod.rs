@@ -7,6 +7,8 @@
     clippy::panic
 )]
 
+pub mod certificates;
+pub mod faults;
 pub mod log;
 pub mod machine;
 pub mod peer;
@@ -21,6 +23,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -48,6 +51,36 @@ pub fn long_story<F: Future>(limit: Duration, work: F) -> F::Output {
         .build_local(LocalOptions::default())
         .unwrap();
     runtime.block_on(async { timeout(limit, work).await.expect("the story hangs") })
+}
+
+/// The same in a process of its own.
+pub fn story_alone<F: Future>(work: F) {
+    in_own_process::<F>(|| drop(story(work)));
+}
+
+/// Runs a test in a process of its own: this program again, with this one test. For tests that look at the memory or the
+/// log of their whole process.
+pub fn alone<F: FnOnce()>(test: F) {
+    in_own_process::<F>(test);
+}
+
+/// `T` is written in the test, and named after it.
+fn in_own_process<T>(test: impl FnOnce()) {
+    const ALONE: &str = "WEIR_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let name = std::any::type_name::<T>().split_once("::").unwrap().1;
+    let name = name.split_once("::{{closure}}").unwrap().0;
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = [child.stdout, child.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let said = said.join("\n");
+    print!("{said}");
+    assert!(said.contains("test result: ok. 1 passed"), "{name} failed");
 }
 
 /// What a bed is made of. The texts are the insides of the tables of weir.toml.
