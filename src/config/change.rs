@@ -1,10 +1,11 @@
-//! What differs between two valid configurations, for a reload: what can be put in force at once, and what
-//! needs a restart.
+//! What differs between two valid configurations, for a reload: what takes effect at once, and what needs
+//! a restart.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Config, Group};
+use super::settings::Settings;
+use super::{Config, Group, Reload};
 
 /// The difference from an old configuration to a new one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Change {
     pub groups_removed: Vec<String>,
     /// Groups that stay, with what differs in them.
     pub groups_changed: BTreeMap<String, GroupChange>,
-    /// Key paths or tables, as `auth.user`, that differ and are put in force while running.
+    /// Key paths or tables, as `auth.user`, that differ and take effect while weir runs.
     pub hot: Vec<&'static str>,
     /// Those that differ and wait for a restart; until then the old value holds.
     pub restart: Vec<&'static str>,
@@ -33,7 +34,7 @@ pub struct GroupChange {
     pub endpoints_changed: Vec<String>,
     /// The policy, or the order of endpoints that failover goes by.
     pub policy: bool,
-    /// Limits or manners of the queue.
+    /// A setting of the queue.
     pub queue: bool,
 }
 
@@ -67,67 +68,37 @@ impl Change {
     }
 
     fn settings(&mut self, old: &Config, new: &Config) {
-        // Destructured so that a new field cannot be forgotten here.
-        let Config {
-            workers,
-            ingress,
-            auth,
-            tls,
-            ack,
-            link,
-            groups: _,
-            admin,
-            decisions,
-            log,
-            drain_timeout,
-            drain_notice,
-            drain_sends_away,
-        } = old;
-        let mut listeners_as_before = new.ingress.clone();
-        listeners_as_before.tcp = ingress.tcp;
-        listeners_as_before.tls = ingress.tls;
-        let address = |admin: &Option<super::Admin>| admin.as_ref().map(|a| a.listen);
-        let amqp =
-            |decisions: &Option<super::Decisions>| decisions.as_ref().map(|d| (d.listen, d.listen_tls));
-        let same_amqp = amqp(decisions) == amqp(&new.decisions);
-        let token = |admin: &Option<super::Admin>| admin.as_ref().and_then(|a| a.token.clone());
-        let tap = |admin: &Option<super::Admin>| admin.as_ref().map(|a| (a.tap, a.tap_streams.clone()));
-        let same_admin = address(admin) == address(&new.admin);
-        let hot = [
-            ("listen limits", listeners_as_before != *ingress),
-            ("auth.user", auth.users != new.auth.users),
-            (
-                "auth.session_secret",
-                auth.session_secret != new.auth.session_secret,
-            ),
-            ("auth.session_ttl", auth.session_ttl != new.auth.session_ttl),
-            (
-                "auth.allow_plaintext_login",
-                auth.allow_plaintext_login != new.auth.allow_plaintext_login,
-            ),
-            ("tls", *tls != new.tls),
-            ("ack", *ack != new.ack),
-            ("link", *link != new.link),
-            ("admin.token", same_admin && token(admin) != token(&new.admin)),
-            ("admin.tap", same_admin && tap(admin) != tap(&new.admin)),
-            ("log.level", log.level != new.log.level),
-            ("decisions", same_amqp && *decisions != new.decisions),
-            ("drain_timeout", *drain_timeout != new.drain_timeout),
-            ("drain_notice", *drain_notice != new.drain_notice),
-            ("drain_sends_away", *drain_sends_away != new.drain_sends_away),
-        ];
-        let restart = [
-            ("workers", *workers != new.workers),
-            ("listen.tcp", ingress.tcp != new.ingress.tcp),
-            ("listen.tls", ingress.tls != new.ingress.tls),
-            ("admin.listen", !same_admin),
-            ("decisions.listen", !same_amqp),
-            ("log.format", log.format != new.log.format),
-        ];
-        let differing =
-            |all: &[(&'static str, bool)]| all.iter().filter(|(_, d)| *d).map(|(k, _)| *k).collect();
-        self.hot = differing(&hot);
-        self.restart = differing(&restart);
+        self.keys(old.differences(new));
+        self.keys(old.ingress.differences(&new.ingress));
+        self.keys(old.auth.differences(&new.auth));
+        self.hot
+            .extend((old.auth.users != new.auth.users).then_some("auth.user"));
+        self.hot.extend((old.tls != new.tls).then_some("tls"));
+        self.keys(old.link.differences(&new.link));
+        match (&old.admin, &new.admin) {
+            (Some(old), Some(new)) if old.listen == new.listen => self.keys(old.differences(new)),
+            (None, None) => {}
+            _ => self.restart.push("admin.listen"),
+        }
+        match (&old.decisions, &new.decisions) {
+            (Some(old), Some(new)) if (old.listen, old.listen_tls) == (new.listen, new.listen_tls) => {
+                self.keys(old.differences(new));
+                self.hot
+                    .extend((old.brokers != new.brokers).then_some("decisions.endpoints"));
+            }
+            (None, None) => {}
+            _ => self.restart.push("decisions.listen"),
+        }
+        self.keys(old.log.differences(&new.log));
+    }
+
+    fn keys(&mut self, differences: Vec<(&'static str, Reload)>) {
+        for (key, when) in differences {
+            match when {
+                Reload::Now | Reload::NextConnection => self.hot.push(key),
+                Reload::Restart => self.restart.push(key),
+            }
+        }
     }
 }
 
@@ -173,8 +144,8 @@ impl fmt::Display for Change {
             ("groups added", self.groups_added.join(", ")),
             ("groups removed", self.groups_removed.join(", ")),
             ("groups changed", changed.join(", ")),
-            ("in force", self.hot.join(", ")),
-            ("waits for a restart", self.restart.join(", ")),
+            ("in effect", self.hot.join(", ")),
+            ("after a restart", self.restart.join(", ")),
         ];
         let parts: Vec<String> = parts
             .iter()

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use super::document::Document;
+use super::document::{Document, span};
 use super::parse::Source;
 use super::problem::{
     Bad, Place, Problem, Problems, Shown, Warning, black_out, line_and_column, one_line, suspects,
@@ -14,7 +14,7 @@ pub(super) struct Context<'a> {
     /// What references refer to.
     pub(super) source: &'a Source,
     /// The files of this run.
-    pub(super) files: &'a [Document],
+    pub(super) files: &'a [Document<'a>],
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Warning>>,
     /// Values not to be shown besides those of keys that name a secret.
@@ -23,7 +23,7 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Nothing found yet.
-    pub(super) fn new(source: &'a Source, files: &'a [Document]) -> Self {
+    pub(super) fn new(source: &'a Source, files: &'a [Document<'a>]) -> Self {
         Self {
             source,
             files,
@@ -59,22 +59,21 @@ impl<'a> Context<'a> {
     }
 
     /// The place of a key of weir.toml, or of the nearest table above it; `None` when nothing of it stands there.
-    pub(super) fn place(&self, path: &[&str]) -> Option<Place> {
-        self.source.weir_toml.as_ref()?;
-        self.files.first()?.place(0, path)
+    pub(super) fn place(&self, key: &str) -> Option<Place> {
+        let (entries, _) = self.weir_toml()?.entries(key);
+        entries.last().map(|entry| Place {
+            file: 0,
+            span: span(*entry),
+        })
     }
 
     /// Whether a key stands in weir.toml.
-    pub(super) fn stands(&self, path: &[&str]) -> bool {
-        let root = self
-            .source
-            .weir_toml
-            .as_ref()
-            .and_then(|_| self.files.first())
-            .map(|d| &d.root);
-        path.iter()
-            .try_fold(root, |node, key| node?.entry(key).map(|e| Some(&e.node)))
-            .is_some_and(|n| n.is_some())
+    pub(super) fn stands(&self, key: &str) -> bool {
+        self.weir_toml().is_some_and(|document| document.entries(key).1)
+    }
+
+    fn weir_toml(&self) -> Option<&Document<'a>> {
+        self.source.weir_toml.as_ref().and(self.files.first())
     }
 
     /// All that was found. `broken`: files with errors of syntax, where keys could not tell secrets from the rest.
@@ -96,11 +95,11 @@ impl<'a> Context<'a> {
             let mut spans = document.secrets();
             spans.extend(hidden.iter().filter(|p| p.file == index).map(|p| p.span.clone()));
             if broken.get(index).copied().unwrap_or(false) {
-                spans.extend(suspects(&document.text));
+                spans.extend(suspects(document.text));
             }
             Shown {
-                path: document.path.clone(),
-                text: black_out(&document.text, &spans),
+                path: document.path.to_path_buf(),
+                text: black_out(document.text, &spans),
             }
         });
         let files = files.collect();
@@ -109,11 +108,9 @@ impl<'a> Context<'a> {
 
     fn at(&self, place: Option<&Place>, key: &str, bad: Bad) -> Problem {
         let document = place.and_then(|p| self.files.get(p.file));
-        let path = document
-            .or(self.files.first())
-            .map_or(Path::new(""), |d| d.path.as_path());
+        let path = document.or(self.files.first()).map_or(Path::new(""), |d| d.path);
         let (line, column) = match (document, place) {
-            (Some(document), Some(place)) => line_and_column(&document.text, place.span.start),
+            (Some(document), Some(place)) => line_and_column(document.text, place.span.start),
             _ => (0, 0),
         };
         Problem {

@@ -1,16 +1,51 @@
 //! `[decisions]`: the return leg. Without the table it is off.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::delivery::{beat, heartbeat};
-use super::raw::Section;
-use super::values::{self, address, count, duration, duration_or_never, word};
-use super::{Decisions, Policy};
+use super::kinds::{SECOND, address, count, time, time_from, url, word};
+use super::link::AmqpHeartbeat;
+use super::section::Section;
+use super::settings::settings;
+use super::{Heartbeat, Policy, Url};
 
-const SECOND: Duration = Duration::from_secs(1);
-/// How long WSO2's client waits for an answer, unless its JVM is told otherwise.
+/// How long WSO2's client waits for a reply, unless its JVM is told otherwise.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+
+settings! {
+    /// The return leg: gateways' AMQP connections to the brokers of the Traffic Managers.
+    pub struct Decisions("decisions.") {
+        "listen" listen: Option<SocketAddr> = address(), or "0.0.0.0:5672", Restart,
+            "Where gateways fetch throttling decisions (AMQP); \"off\" = TLS only. Preferably the address of the host or pod, never loopback.";
+        "listen_tls" listen_tls: Option<SocketAddr> = address(), or "off", Restart,
+            "The same with TLS.";
+        "policy" policy: Policy = word(POLICIES), or "failover", Now,
+            "Order in which brokers are tried.";
+        "heartbeat" heartbeat: Heartbeat = AmqpHeartbeat, or { delay = 30, timeout_factor = 2.0 }, Now,
+            "Heartbeat to the broker after a silence of `delay` seconds; without a byte for delay x timeout_factor the connection is dead.";
+        "client_heartbeat" client_heartbeat: Heartbeat = AmqpHeartbeat, or { delay = 30, timeout_factor = 2.0 }, Now,
+            "The same to the gateway.";
+        "hold" hold: Duration = time(Duration::ZERO, 300 * SECOND), or "28s", Now,
+            "How long a gateway is held, silent, while no broker answers; 30s or more only with amqj.MaximumStateWait.";
+        "failback_after" failback_after: Option<Duration> = time_from(SECOND).or("never"), or "never", Now,
+            "Failover: go back to the first broker, at a quiet moment, once it has answered for this long.";
+        "max_connections" connections_max: usize = count(1, 1_000_000), or 1_000, Now,
+            "Gateway connections at a time.";
+    }
+    documented {
+        "endpoints" = "list of URLs", eg ["tcp://tm1.example.com:5672", "tcp://tm2.example.com:5672"], Now,
+            "Brokers of the Traffic Managers; without it throttle_decision_endpoints of [apim.throttling].";
+    }
+    and {
+        /// Brokers, in order of preference; at least one.
+        brokers: Vec<Url>,
+    }
+}
+
+const POLICIES: &[(&str, Policy)] = &[
+    ("failover", Policy::Failover),
+    ("loadbalance", Policy::Loadbalance),
+];
 
 /// `[decisions]`; brokers come from its `endpoints`, else from `throttle_decision_endpoints`.
 pub(super) fn decisions(s: &Section<'_>, throttling: &Section<'_>) -> Option<Decisions> {
@@ -21,64 +56,28 @@ pub(super) fn decisions(s: &Section<'_>, throttling: &Section<'_>) -> Option<Dec
         true => (s, "endpoints"),
         false => (throttling, "throttle_decision_endpoints"),
     };
-    let brokers = table.array(key).unwrap_or_default();
-    let named = !brokers.is_empty();
-    let brokers = brokers.iter().filter_map(|given| {
-        let url = given.text().and_then(|text| values::url(given, &text));
-        url.map_err(|bad| s.context.problem(Some(&given.place), &given.key, bad))
-            .ok()
-    });
-    let any = Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5672)));
-    let beat_of = |key| heartbeat(s, key, Some(beat(30)), SECOND);
-    let (heartbeat, client_heartbeat) = (beat_of("heartbeat"), beat_of("client_heartbeat"));
-    let decisions = Decisions {
-        listen: s.read("listen", any, address),
-        listen_tls: s.read("listen_tls", None, address),
-        brokers: brokers.collect(),
-        policy: s.read("policy", Policy::Failover, |g| {
-            word(
-                g,
-                &[
-                    ("failover", Policy::Failover),
-                    ("loadbalance", Policy::Loadbalance),
-                ],
-            )
-        }),
-        heartbeat: heartbeat.unwrap_or_else(|| beat(30)),
-        client_heartbeat: client_heartbeat.unwrap_or_else(|| beat(30)),
-        hold: s.read("hold", 28 * SECOND, |g| duration(g, Duration::ZERO, 300 * SECOND)),
-        failback_after: s.read("failback_after", None, |g| duration_or_never(g, SECOND)),
-        connections_max: s.read("max_connections", 1_000, |g| count(g, 1, 1_000_000)),
-    };
+    let given = table.array(key).unwrap_or_default();
+    let brokers = given
+        .iter()
+        .filter_map(|given| s.accept(given, given.text().and_then(|text| url(given, &text))));
+    let decisions = Decisions::read(s, None, brokers.collect())?;
     s.finish();
-    for (key, given) in [("heartbeat", heartbeat), ("client_heartbeat", client_heartbeat)] {
-        if given.is_none() {
-            s.problem(
-                key,
-                "cannot be off: it is what keeps this leg alive",
-                "write { delay = 30, timeout_factor = 2.0 }",
-            );
-        }
-    }
     if decisions.hold >= CLIENT_PATIENCE {
         s.warning(
             "hold",
-            "longer than a gateway waits for an answer: it gives up after 30s",
+            "longer than a gateway waits for a reply: it gives up after 30s",
             "write \"28s\", unless every gateway's JVM has -Damqj.MaximumStateWait with more milliseconds than this",
         );
     }
-    if !named && !table.has(key) {
+    if given.is_empty() && !table.has(key) {
         let hint = "set decisions.endpoints = [\"tcp://HOST:5672\"], or throttle_decision_endpoints in [apim.throttling]";
         s.problem("endpoints", "is missing: weir knows no broker", hint);
-    } else if !named {
+    } else if given.is_empty() {
         table.problem(key, "names no broker", "write [\"tcp://HOST:5672\"]");
     }
     if decisions.listen.is_none() && decisions.listen_tls.is_none() {
-        s.problem(
-            "listen",
-            "no gateway could connect: listen and listen_tls are both off",
-            "leave one on, or remove [decisions]",
-        );
+        let message = "no gateway could connect: listen and listen_tls are both off";
+        s.problem("listen", message, "leave one on, or remove [decisions]");
     }
     for (key, listen) in [("listen", decisions.listen), ("listen_tls", decisions.listen_tls)] {
         if listen.is_some_and(|listen| listen.ip().is_loopback()) {

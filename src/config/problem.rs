@@ -86,6 +86,39 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// A problem about a file as a whole.
+    pub(super) fn of_file(path: &Path, message: String, hint: Option<String>) -> Self {
+        Self {
+            file: path.to_path_buf(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            hint,
+            place: None,
+        }
+    }
+
+    /// A file that is not UTF-8.
+    pub(super) fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Self {
+        let bytes = error.as_bytes();
+        let at = error.utf8_error().valid_up_to();
+        let before = std::str::from_utf8(bytes.get(..at).unwrap_or_default()).unwrap_or_default();
+        let (line, column) = line_and_column(before, at);
+        let bad = bytes.get(at).copied().unwrap_or_default();
+        let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+        let hint = match utf16 {
+            true => "it looks like UTF-16: save it as UTF-8",
+            false => "save the file as UTF-8",
+        };
+        let message = format!("not UTF-8: byte {bad:#04x} at byte {}", at + 1);
+        Self {
+            line,
+            column,
+            ..Self::of_file(path, message, Some(hint.to_owned()))
+        }
+    }
+
     fn title(&self) -> String {
         if self.key.is_empty() {
             self.message.clone()
@@ -106,7 +139,7 @@ pub(super) struct Shown {
 
 /// Every problem of a configuration, in the order of the files and lines. `Display` is the long form, without
 /// colours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
     pub(super) problems: Vec<Problem>,
     pub(super) files: Vec<Shown>,
@@ -121,39 +154,6 @@ impl fmt::Display for Problems {
 }
 
 impl Problems {
-    /// A problem about a file as a whole.
-    pub(super) fn of_file(path: &Path, message: String, hint: Option<String>) -> Problem {
-        Problem {
-            file: path.to_path_buf(),
-            line: 0,
-            column: 0,
-            key: String::new(),
-            message,
-            hint,
-            place: None,
-        }
-    }
-
-    /// A file that is no text.
-    pub(super) fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Problem {
-        let bytes = error.as_bytes();
-        let at = error.utf8_error().valid_up_to();
-        let before = std::str::from_utf8(bytes.get(..at).unwrap_or_default()).unwrap_or_default();
-        let (line, column) = line_and_column(before, at);
-        let bad = bytes.get(at).copied().unwrap_or_default();
-        let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-        let hint = match utf16 {
-            true => "it looks like UTF-16: save it as UTF-8",
-            false => "save the file as UTF-8",
-        };
-        let message = format!("not UTF-8: byte {bad:#04x} at byte {}", at + 1);
-        Problem {
-            line,
-            column,
-            ..Self::of_file(path, message, Some(hint.to_owned()))
-        }
-    }
-
     /// The problems one by one, for machines.
     #[must_use]
     pub fn list(&self) -> &[Problem] {

@@ -3,10 +3,13 @@
 //! They are resolved on parsed values, never on the text of the file, so what they bring in cannot become
 //! syntax; and what `$env`, `$sys`, `$secret` and `$file` bring in is not searched for references again.
 
+use std::fmt;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::document::{Node, Value};
+use toml::de::{DeTable, DeValue};
+
+use super::document::{Document, kind};
 use super::file::read_file;
 use super::parse::Source;
 use super::problem::Bad;
@@ -31,6 +34,71 @@ pub(super) enum Scalar {
     Boolean(bool),
 }
 
+impl Scalar {
+    /// A single value of a file, references not yet resolved; `None` where it is no single value.
+    pub(super) fn of(value: &DeValue<'_>) -> Option<Self> {
+        Some(match value {
+            DeValue::String(text) => Scalar::Text(text.to_string()),
+            DeValue::Integer(n) => {
+                // Beyond 64 bits: the nearest, so that it is out of every range.
+                let nearest = if n.as_str().starts_with('-') {
+                    i64::MIN
+                } else {
+                    i64::MAX
+                };
+                Scalar::Integer(i64::from_str_radix(n.as_str(), n.radix()).unwrap_or(nearest))
+            }
+            DeValue::Float(n) => Scalar::Float(n.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(b) => Scalar::Boolean(*b),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => return None,
+        })
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Text(text) => f.write_str(text),
+            Scalar::Integer(n) => write!(f, "{n}"),
+            Scalar::Float(n) => write!(f, "{n:?}"),
+            Scalar::Boolean(b) => write!(f, "{b}"),
+        }
+    }
+}
+
+/// Every path that a `$file{}` of the texts names, whether or not it can be read, in order and each once.
+#[must_use]
+pub fn files_referred_to(source: &Source) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for (path, text) in source.weir_toml.iter().chain(&source.deployment_toml) {
+        let (document, _) = Document::parse(path, text);
+        document
+            .root
+            .iter()
+            .for_each(|(_, node)| collect_files(node.get_ref(), &mut found));
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn collect_files(value: &DeValue<'_>, found: &mut Vec<PathBuf>) {
+    match value {
+        DeValue::String(text) => found.extend(pieces(text).iter().filter_map(|piece| match piece {
+            Piece::Reference {
+                kind: "file",
+                argument,
+            } => Some(PathBuf::from(argument)),
+            _ => None,
+        })),
+        DeValue::Array(items) => items.iter().for_each(|item| collect_files(item.get_ref(), found)),
+        DeValue::Table(table) => table
+            .iter()
+            .for_each(|(_, node)| collect_files(node.get_ref(), found)),
+        _ => {}
+    }
+}
+
 /// Whether the text holds something for [`resolve`].
 pub(super) fn has_reference(text: &str) -> bool {
     pieces(text).iter().any(|p| !matches!(p, Piece::Literal(_)))
@@ -44,7 +112,7 @@ pub(super) fn is_nothing_but(text: &str) -> bool {
 
 /// Resolves every reference in `text`; `root` is the file it stands in. A text that is one `$ref{}` and nothing
 /// else takes over the other value with its type.
-pub(super) fn resolve(text: &str, root: &Node, source: &Source) -> Result<Scalar, Vec<Bad>> {
+pub(super) fn resolve(text: &str, root: &DeTable<'_>, source: &Source) -> Result<Scalar, Vec<Bad>> {
     let mut walk = Walk {
         root,
         source,
@@ -56,7 +124,7 @@ pub(super) fn resolve(text: &str, root: &Node, source: &Source) -> Result<Scalar
 }
 
 struct Walk<'a> {
-    root: &'a Node,
+    root: &'a DeTable<'a>,
     source: &'a Source,
     steps: usize,
     bad: Vec<Bad>,
@@ -100,12 +168,9 @@ impl Walk<'_> {
             }
             match piece {
                 Piece::Literal(literal) => out.push_str(literal),
-                Piece::Reference { kind, argument } => match self.one(kind, argument, chain) {
-                    Scalar::Text(text) => out.push_str(&text),
-                    Scalar::Integer(n) => out.push_str(&n.to_string()),
-                    Scalar::Float(n) => out.push_str(&n.to_string()),
-                    Scalar::Boolean(b) => out.push_str(&b.to_string()),
-                },
+                Piece::Reference { kind, argument } => {
+                    out.push_str(&self.one(kind, argument, chain).to_string());
+                }
                 // What stands inside is not shown: the text may be a password. The name of a variable is none.
                 Piece::Carbon(inside) => {
                     let hint = match self.source.env.contains_key(inside) {
@@ -171,31 +236,26 @@ impl Walk<'_> {
             chain.pop();
             return nothing;
         }
-        let mut node = self.root;
-        for key in path.split('.') {
-            match node.entry(key.trim()) {
-                Some(entry) => node = &entry.node,
-                None => {
-                    self.complain(
-                        format!("$ref{{{path}}}: there is no such key in this file"),
-                        "name a key by its full path, as $ref{super_admin.password}",
-                    );
-                    return nothing;
-                }
-            }
-        }
-        match &node.value {
-            Value::Integer(n) => Scalar::Integer(*n),
-            Value::Float(n) => Scalar::Float(*n),
-            Value::Boolean(b) => Scalar::Boolean(*b),
-            Value::Text(text) => {
+        let mut keys = path.split('.').map(str::trim);
+        let first = keys.next().and_then(|key| self.root.get(key));
+        let found = keys.try_fold(first, |node, key| Some(node?.get_ref().as_table()?.get(key)));
+        let Some(value) = found.flatten().map(|node| node.get_ref()) else {
+            self.complain(
+                format!("$ref{{{path}}}: there is no such key in this file"),
+                "name a key by its full path, as $ref{super_admin.password}",
+            );
+            return nothing;
+        };
+        match Scalar::of(value) {
+            Some(Scalar::Text(text)) => {
                 chain.push(path.to_owned());
-                let value = self.expand(text, chain);
+                let value = self.expand(&text, chain);
                 chain.pop();
                 value
             }
-            Value::Datetime | Value::Array(_) | Value::Table(_) => {
-                let message = format!("$ref{{{path}}} is {}", node.kind());
+            Some(scalar) => scalar,
+            None => {
+                let message = format!("$ref{{{path}}} is {}", kind(value));
                 self.complain(message, "refer to a string or a number");
                 nothing
             }

@@ -1,27 +1,43 @@
 //! `[apim.throttling]` and `[super_admin]`: the part of a gateway's deployment.toml that says where events go.
 //!
-//! These tables are WSO2's, so keys unknown to weir are let pass here and nowhere else.
+//! Url groups stand in `[[apim.throttling.url_group]]` tables, or in the strings `receiver_url` and `receiver_auth_url`,
+//! which win. Keys that weir does not know are ignored in these tables, which are WSO2's, and nowhere else.
 
-use super::problem::Bad;
-use super::raw::Section;
-use super::url_groups::{Found, from_strings, from_table};
-use super::{Secret, values};
+use toml::de::DeValue;
+
+use super::kinds::{secret, text, url};
+use super::problem::{Bad, Place};
+use super::receiver_url::{self, UrlGroup};
+use super::section::{Given, Section};
+use super::{Endpoint, Policy, Scheme, Secret, Url};
 
 /// What the two tables say.
 pub(super) struct Throttling<'a> {
     /// In the order of the file.
     pub(super) groups: Vec<Found>,
-    /// Credentials of the receivers; `None` where they could not be had (noted).
+    /// Credentials of the receivers; `None` where they are missing or wrong (noted).
     pub(super) credentials: Option<(String, Secret)>,
     /// The table itself, for `throttle_decision_endpoints`.
     pub(super) section: Section<'a>,
 }
 
-/// Reads both tables of a file. Groups may still have names in common and no endpoints.
-pub(super) fn read<'a>(top: &Section<'a>, weirs_own: bool) -> Throttling<'a> {
+/// A url group as it was found; it may have no endpoints, or the name of another one.
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) policy: Policy,
+    /// Each with the places of its data URL and its auth URL; the same one twice where there is no auth URL.
+    pub(super) endpoints: Vec<(Endpoint, [Place; 2])>,
+    /// The place of the group.
+    pub(super) place: Option<Place>,
+    /// Full path of what defines it.
+    pub(super) key: String,
+}
+
+/// Reads both tables of a file. `own`: of weir.toml.
+pub(super) fn read<'a>(top: &Section<'a>, own: bool) -> Throttling<'a> {
     let apim = top.section("apim");
     let section = apim.section("throttling");
-    if weirs_own {
+    if own {
         refuse_other_tables(&apim);
     }
     let credentials = credentials(&section, &top.section("super_admin"));
@@ -37,19 +53,22 @@ pub(super) fn read<'a>(top: &Section<'a>, weirs_own: bool) -> Throttling<'a> {
             .collect(),
     };
     section.has("receiver_auth_url");
-    if section.exists() && !strings && !section.has("url_group") {
-        let hint = "write [[apim.throttling.url_group]] with traffic_manager_urls = [\"tcp://HOST:9611\"]";
-        section.missing(
-            "url_group",
-            "is missing: weir does not know where to deliver",
-            hint,
-        );
-    } else if !strings && tables.is_empty() && section.is_empty_array("url_group") {
-        section.problem(
-            "url_group",
-            "names no Traffic Manager",
-            "write [[apim.throttling.url_group]]",
-        );
+    if section.exists() && !strings {
+        match section.value("url_group") {
+            None => section.missing(
+                "url_group",
+                "is missing: weir does not know where to deliver",
+                "write [[apim.throttling.url_group]] with traffic_manager_urls = [\"tcp://HOST:9611\"]",
+            ),
+            Some(DeValue::Array(items)) if items.is_empty() => {
+                section.problem(
+                    "url_group",
+                    "names no Traffic Manager",
+                    "write [[apim.throttling.url_group]]",
+                );
+            }
+            Some(_) => {}
+        }
     }
     section.has("throttle_decision_endpoints");
     section.finish_leniently();
@@ -71,8 +90,7 @@ fn refuse_other_tables(apim: &Section<'_>) {
                     "remove it, or hand over the gateway's own file with --deployment-toml",
                 ),
             };
-            let place = apim.place_of(name);
-            apim.context.problem(place.as_ref(), &table.path, bad);
+            apim.context.problem(table.place.as_ref(), &table.path, bad);
         }
     }
 }
@@ -82,21 +100,11 @@ fn credentials(section: &Section<'_>, super_admin: &Section<'_>) -> Option<(Stri
     if !section.exists() {
         return None;
     }
-    let tables = [
-        (section, "receiver_username", "receiver_password"),
-        (section, "username", "password"),
-        (super_admin, "username", "password"),
-    ];
-    let username = tables
-        .iter()
-        .find(|(s, key, _)| s.has(key))
-        .map(|(s, key, _)| s.maybe(key, values::text));
-    let password = tables
-        .iter()
-        .find(|(s, _, key)| s.has(key))
-        .map(|(s, _, key)| s.maybe(key, values::secret));
-    for (missing, key) in [(username.is_none(), "username"), (password.is_none(), "password")] {
-        if missing {
+    let first = |keys: [&'static str; 3]| {
+        let tables = [section, section, super_admin].into_iter().zip(keys);
+        let found = tables.into_iter().find(|(table, key)| table.has(key));
+        if found.is_none() {
+            let [_, key, _] = keys;
             let hint = format!("set {key} here, or [super_admin] {key} in the same file");
             section.missing(
                 key,
@@ -104,7 +112,12 @@ fn credentials(section: &Section<'_>, super_admin: &Section<'_>) -> Option<(Stri
                 &hint,
             );
         }
-    }
+        found
+    };
+    let username = first(["receiver_username", "username", "username"]);
+    let password = first(["receiver_password", "password", "password"]);
+    let username = username.map(|(table, key)| table.maybe(key, |given| text().parse(given)));
+    let password = password.map(|(table, key)| table.maybe(key, |given| secret().parse(given)));
     let (username, password) = (username??, password??);
     if !username.is_ascii() || !password.expose().is_ascii() {
         section.warning(
@@ -114,4 +127,188 @@ fn credentials(section: &Section<'_>, super_admin: &Section<'_>) -> Option<(Stri
         );
     }
     Some((username, password))
+}
+
+/// One `[[apim.throttling.url_group]]`.
+fn from_table(index: usize, table: &Section<'_>) -> Found {
+    let name = table.maybe("name", group_name);
+    let policy = table.maybe("type", |given| {
+        let text = given.text()?;
+        let is = |word: &str| text.trim().eq_ignore_ascii_case(word);
+        if !is("loadbalance") && !is("failover") {
+            let message = format!("{} is taken as failover, as WSO2 does", given.quote());
+            table.warning("type", &message, "write \"loadbalance\" or \"failover\"");
+        }
+        Ok(if is("loadbalance") {
+            Policy::Loadbalance
+        } else {
+            Policy::Failover
+        })
+    });
+    let data = table.array("traffic_manager_urls");
+    let auth = table.array("traffic_manager_auth_urls");
+    table.finish_leniently();
+    match &data {
+        None => table.missing(
+            "traffic_manager_urls",
+            "is missing",
+            "write traffic_manager_urls = [\"tcp://HOST:9611\"]",
+        ),
+        Some(urls) if urls.is_empty() => {
+            table.problem(
+                "traffic_manager_urls",
+                "names no Traffic Manager",
+                "write [\"tcp://HOST:9611\"]",
+            );
+        }
+        Some(_) => {}
+    }
+    let data = data.unwrap_or_default();
+    let differs = |auth: &&Vec<Given>| !data.is_empty() && auth.len() != data.len();
+    if let Some(auth) = auth.as_ref().filter(differs) {
+        let message = format!("has {} for {}", many(auth.len()), many(data.len()));
+        table.problem("traffic_manager_auth_urls", message, DROP_AUTH);
+    }
+    let single = |given: &Given| {
+        let text = table.accept(given, given.text())?;
+        let more = Bad::new(
+            "holds more than one URL",
+            "one URL in each string: [\"tcp://a:9611\", \"tcp://b:9611\"]",
+        );
+        let parsed = if text.contains([',', '|']) {
+            Err(more)
+        } else {
+            url(given, &text)
+        };
+        table.accept(given, parsed)
+    };
+    let mut found = Found {
+        name: name.unwrap_or_else(|| format!("group{}", index + 1)),
+        policy: policy.unwrap_or(Policy::Failover),
+        endpoints: Vec::new(),
+        place: table.place.clone(),
+        key: table.path.clone(),
+    };
+    for (n, given) in data.iter().enumerate() {
+        let data = single(given);
+        let auth_given = auth.as_ref().and_then(|auth| auth.get(n));
+        let auth = match auth_given {
+            Some(given) => single(given),
+            None => data.as_ref().and_then(|data| hundred_above(table, given, data)),
+        };
+        found.push(data, auth, [given, auth_given.unwrap_or(given)]);
+    }
+    found
+}
+
+/// Names go into metrics and into paths of the admin port.
+fn group_name(given: &Given) -> Result<String, Bad> {
+    let text = given.text()?;
+    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(sound) {
+        let message = format!("{} is not a valid group name", given.quote());
+        return Err(Bad::new(
+            message,
+            "use up to 64 letters, digits, dots, dashes, underscores",
+        ));
+    }
+    Ok(text)
+}
+
+/// Groups from `receiver_url`.
+fn from_strings(section: &Section<'_>, data: &Given) -> Vec<Found> {
+    let auth = section.given("receiver_auth_url");
+    let no_auth = !section.has("receiver_auth_url");
+    let data_text = section.accept(data, data.text());
+    let auth_text = auth
+        .as_ref()
+        .and_then(|given| section.accept(given, given.text()));
+    let cut = |text| section.accept(data, receiver_url::parse(text));
+    let Some(data_groups) = data_text.as_deref().and_then(cut) else {
+        return Vec::new();
+    };
+    let auth_groups = auth.as_ref().zip(auth_text.as_deref());
+    let auth_groups = auth_groups.and_then(|(given, text)| {
+        let groups = section.accept(given, receiver_url::parse(text))?;
+        agree(section, given, &data_groups, &groups);
+        Some((given, groups))
+    });
+    let mut all = Vec::new();
+    for (n, group) in data_groups.iter().enumerate() {
+        let mut found = Found {
+            name: format!("group{}", n + 1),
+            policy: group.policy,
+            endpoints: Vec::new(),
+            place: Some(data.place.clone()),
+            key: data.key.clone(),
+        };
+        for (m, text) in group.urls.iter().enumerate() {
+            let Some(data_url) = section.accept(data, url(data, text)) else {
+                continue;
+            };
+            let auth_url = match &auth_groups {
+                None if no_auth => hundred_above(section, data, &data_url),
+                None => None,
+                Some((given, groups)) => {
+                    let text = groups.get(n).and_then(|group| group.urls.get(m));
+                    text.and_then(|text| section.accept(given, url(given, text)))
+                }
+            };
+            found.push(Some(data_url), auth_url, [data, auth.as_ref().unwrap_or(data)]);
+        }
+        all.push(found);
+    }
+    all
+}
+
+const DROP_AUTH: &str = "give every data URL its auth URL, or leave them all out (the port + 100, ssl://)";
+
+/// As many groups, of the same kind, with as many URLs.
+fn agree(section: &Section<'_>, given: &Given, data: &[UrlGroup<'_>], auth: &[UrlGroup<'_>]) {
+    if data.len() != auth.len() {
+        let message = format!("has {} groups, receiver_url has {}", auth.len(), data.len());
+        section.refuse(given, Bad::new(message, DROP_AUTH));
+        return;
+    }
+    for (n, (data, auth)) in (1..).zip(data.iter().zip(auth)) {
+        if data.urls.len() != auth.urls.len() {
+            let message = format!(
+                "group {n} has {} for {}",
+                many(auth.urls.len()),
+                many(data.urls.len())
+            );
+            section.refuse(given, Bad::new(message, DROP_AUTH));
+        } else if data.policy != auth.policy {
+            let message = format!("group {n} is not of the same kind as in receiver_url");
+            let hint = "use the same sign in both: comma = loadbalance, bar = failover";
+            section.refuse(given, Bad::new(message, hint));
+        }
+    }
+}
+
+/// The login URL that goes with a data URL: port + 100, TLS.
+fn hundred_above(section: &Section<'_>, given: &Given, data: &Url) -> Option<Url> {
+    let message = || format!("port {} is too high for the login port (+ 100)", data.port);
+    let port = data.port.checked_add(100);
+    let port = port.ok_or_else(|| Bad::new(message(), "write the auth URL out"));
+    Some(Url {
+        scheme: Scheme::Ssl,
+        host: data.host.clone(),
+        port: section.accept(given, port)?,
+    })
+}
+
+fn many(urls: usize) -> String {
+    let s = if urls == 1 { "" } else { "s" };
+    format!("{urls} URL{s}")
+}
+
+impl Found {
+    fn push(&mut self, data: Option<Url>, auth: Option<Url>, given: [&Given; 2]) {
+        if let (Some(data), Some(auth)) = (data, auth) {
+            let name = data.address();
+            let places = given.map(|given| given.place.clone());
+            self.endpoints.push((Endpoint { name, data, auth }, places));
+        }
+    }
 }

@@ -92,7 +92,7 @@ fn fewer_connections_are_served_after_a_reload_and_more_after_another() {
         .await;
         let mut config = bed.config.clone();
         config.ingress.connections_max = 4;
-        assert_eq!(change(&bed, &config).await, "listen limits");
+        assert_eq!(change(&bed, &config).await, "listen.max_connections");
         // The place that was free when the limit came is still given away.
         let mut fifth = Peer::tcp(&bed).await;
         let mut sixth = Peer::tcp(&bed).await;

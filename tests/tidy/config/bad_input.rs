@@ -113,7 +113,7 @@ error: auth.pasword: no such key
 6 | pasword = "*******"
   | ^^^^^^^
   |
-  = help: known here: session_secret, session_ttl, allow_plaintext_login, user
+  = help: known here: user, session_secret, session_ttl, allow_plaintext_login
 
 error: auth.session_secret: is shorter than 16 bytes
  --> weir.toml:7:18
@@ -261,7 +261,7 @@ fn a_file_that_is_too_large_or_too_deep_is_refused() {
     let large = lines(&weir(&"#".repeat(2 << 20)));
     assert_eq!(
         large,
-        ["weir.toml:1:1: 2097152 bytes are no configuration file (limit 1 MiB)"]
+        ["weir.toml:1:1: 2097152 bytes are too many for a configuration file (limit 1 MiB)"]
     );
     for deep in [
         "[".repeat(100_000),

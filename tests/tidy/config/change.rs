@@ -68,7 +68,7 @@ fn settings_are_hot_or_wait_for_a_restart() {
         (
             "frame_timeout = \"30s\"",
             "frame_timeout = \"31s\"",
-            "listen limits",
+            "listen.frame_timeout",
             "",
         ),
         (
@@ -77,7 +77,7 @@ fn settings_are_hot_or_wait_for_a_restart() {
             "auth.session_ttl",
             "",
         ),
-        ("linger = \"2ms\"", "linger = 0", "link", ""),
+        ("linger = \"2ms\"", "linger = 0", "link.linger", ""),
         (
             "listen = \"127.0.0.1:9619\"",
             "listen = \"127.0.0.1:9620\"",
@@ -91,7 +91,7 @@ fn settings_are_hot_or_wait_for_a_restart() {
             "",
             "decisions.listen",
         ),
-        ("hold = \"28s\"", "hold = \"20s\"", "decisions", ""),
+        ("hold = \"28s\"", "hold = \"20s\"", "decisions.hold", ""),
         ("level = \"info\"", "level = \"debug\"", "log.level", ""),
         ("format = \"text\"", "format = \"json\"", "", "log.format"),
         (
@@ -176,5 +176,8 @@ fn inside_a_group_only_what_differs_is_named() {
         ["b:9611", "c:9611"]
     );
     assert_eq!(login.hot, ["auth.user"], "gateways log in with it too");
-    assert_eq!(login.to_string(), "groups changed: one, two; in force: auth.user");
+    assert_eq!(
+        login.to_string(),
+        "groups changed: one, two; in effect: auth.user"
+    );
 }

@@ -153,7 +153,7 @@ fn numbers_and_switches_may_come_through_references_and_their_values_are_not_quo
     assert_eq!(
         lines(&source),
         [
-            "weir.toml:1:11: workers: what the reference brings in is not a whole number (write a number from 1 to 256)"
+            "weir.toml:1:11: workers: the value of the reference is not a whole number (write a number from 1 to 256)"
         ]
     );
 }

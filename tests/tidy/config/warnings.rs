@@ -30,7 +30,7 @@ fn dangerous_but_legal_settings_are_warned_about() {
             "[[auth.user]]\nname = \"a\"\npassword = \"old\"\n[[auth.user]]\nname = \"a\"\npassword = \"new\"\n",
             "auth.user[1].name: this user has more than one password",
         ),
-        ("[admin]\nlisten = \"0.0.0.0:9619\"\n", "admin.listen: everybody"),
+        ("[admin]\nlisten = \"0.0.0.0:9619\"\n", "admin.listen: anyone"),
         (
             "[decisions]\nlisten = \"127.0.0.1:5672\"\nendpoints = [\"tcp://a:5672\"]\n",
             "decisions.listen: on loopback",
@@ -100,8 +100,8 @@ fn a_variable_of_a_shell_is_warned_about_where_it_is_taken_as_it_stands() {
     assert_eq!(
         found,
         [
-            "weir.toml:2:15: tls.certificate: $HOME is taken as it stands (write $env{HOME} for the environment variable)",
-            "weir.toml:3:7: tls.key: $NAME is taken as it stands (write $env{NAME} for the environment variable)",
+            "weir.toml:2:15: tls.certificate: $HOME is taken literally (write $env{HOME} for the environment variable)",
+            "weir.toml:3:7: tls.key: $NAME is taken literally (write $env{NAME} for the environment variable)",
         ]
     );
     // A password may hold a dollar sign; one that is nothing but a variable is hardly meant, and is not quoted.
