@@ -1,114 +1,14 @@
-//! The book says what the code does: every metric and every key with its words, and links that lead somewhere.
+//! The documentation: its links, the tests it names, and the configurations that the README shows.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use weir::config::{Key, Source, keys, parse};
-use weir::metrics::{Metric, Metrics};
+use weir::config::{Source, parse};
 
 use super::tree::{File, files, none, root};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
-}
-
-fn default(key: &Key) -> String {
-    key.default
-        .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"))
-}
-
-/// A row of the README's table of settings.
-fn short_row(key: &Key) -> String {
-    format!("| `{}` | {} | {} |", key.path, default(key), key.help)
-}
-
-fn metric_row(metric: &Metric) -> String {
-    let labels = match metric.labels.as_slice() {
-        [] => "–".to_owned(),
-        labels => labels.join(", "),
-    };
-    format!(
-        "| `{}` | {} | {labels} | {} |",
-        metric.name,
-        metric.kind.as_str(),
-        metric.help
-    )
-}
-
-/// The lines that `text` lacks.
-fn missing(text: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
-    let lines: Vec<&str> = text.lines().collect();
-    rows.filter(|row| !lines.contains(&row.as_str())).collect()
-}
-
-#[test]
-fn the_readme_lists_every_key_with_its_default() {
-    let wrong = missing(&read("README.md"), keys().iter().map(short_row));
-    none(
-        &wrong,
-        "README.md, table of settings: these rows are missing or differ",
-    );
-}
-
-#[test]
-fn operations_lists_every_key_with_its_default_and_how_it_changes() {
-    let text = read("docs/OPERATIONS.md");
-    let mut wrong = Vec::new();
-    for key in keys() {
-        // Path, default, what may be written, whether a reload puts it in force.
-        let begin = format!("| `{}` | {} | ", key.path, default(key));
-        let row = text.lines().find(|line| line.starts_with(&begin));
-        let changes = row.and_then(|row| row.trim_end_matches(" |").rsplit(" | ").next());
-        if !matches!(changes, Some("reload" | "next connection" | "restart")) {
-            wrong.push(begin);
-        }
-    }
-    none(
-        &wrong,
-        "docs/OPERATIONS.md, keys: no row begins so, and ends in reload, next connection or restart",
-    );
-}
-
-#[test]
-fn no_row_of_the_book_names_a_key_that_is_gone() {
-    let mut wrong = Vec::new();
-    for path in ["README.md", "docs/OPERATIONS.md"] {
-        for line in read(path).lines() {
-            let Some(name) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next()) else {
-                continue;
-            };
-            let table = name.split('.').next().unwrap_or_default();
-            let is_key =
-                name.contains('.') && keys().iter().any(|key| key.path.split('.').next() == Some(table));
-            if is_key && !keys().iter().any(|key| key.path == name) {
-                wrong.push(format!("{path}: {name}"));
-            }
-        }
-    }
-    none(&wrong, "documented keys that weir does not know");
-}
-
-#[test]
-fn operations_lists_every_metric_as_it_is() {
-    let catalogue = Metrics::new().catalogue();
-    assert!(catalogue.len() > 50, "only {} metrics found", catalogue.len());
-    let text = read("docs/OPERATIONS.md");
-    let mut wrong = missing(&text, catalogue.iter().map(metric_row));
-    for line in text.lines().filter(|line| line.starts_with("| `weir_")) {
-        let name = line
-            .trim_start_matches("| `")
-            .split('`')
-            .next()
-            .unwrap_or_default();
-        // The return leg brings its metrics itself, when it is on.
-        if !name.starts_with("weir_decisions_") && !catalogue.iter().any(|m| m.name == name) {
-            wrong.push(format!("documented, but there is no {name}"));
-        }
-    }
-    none(
-        &wrong,
-        "docs/OPERATIONS.md, metrics: these rows are missing or differ",
-    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Conventions of the tree as tests: which room may know which, how long a file may be, and that the book says
-//! what the code does.
+//! Conventions of the tree as tests: which module may use which, what the code must not hold, and that the
+//! documentation says what the code does.
 
 // Clippy takes the helpers of a test for production code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -9,6 +9,7 @@ mod compare;
 mod config;
 mod deploy;
 mod examples;
+mod generated;
 mod layering;
 mod source;
 mod tree;

@@ -1,25 +1,18 @@
-//! How source files look: they begin with what they are for, they are short, and metrics have handles.
+//! Source files: they begin with what they are for, metrics have handles, commands print through `output`.
 
 use super::tree::{files, none};
 
-/// Longer files are named in the output: perhaps one is about two things.
+/// Longer files are printed: one may be about two things. Meaning decides, so this fails nothing.
 const LINES_NOTICED: usize = 300;
 
-/// No file is so long that nobody reads it to its end.
-const LINES_MAX: usize = 600;
-
 #[test]
-fn no_source_file_is_too_long_to_read() {
-    let mut wrong = Vec::new();
+fn long_files_are_printed() {
     for file in files("src", &[".rs"]).iter().filter(|f| !f.is_test()) {
         let lines = file.text.lines().count();
-        if lines > LINES_MAX {
-            wrong.push(format!("{}: {lines} lines", file.path));
-        } else if lines > LINES_NOTICED {
-            println!("{}: {lines} lines: is it about one thing?", file.path);
+        if lines > LINES_NOTICED {
+            println!("warning: {}: {lines} lines: is it about one thing?", file.path);
         }
     }
-    none(&wrong, "split these by meaning");
 }
 
 #[test]

@@ -123,7 +123,10 @@ fn ack_and_the_manners_of_links_change_without_a_reconnect() {
         config.link.linger = Duration::ZERO;
         config.link.heartbeat = None;
         config.drain_timeout = Duration::from_secs(7);
-        assert_eq!(change(&bed, &config).await, "ack; link; drain_timeout");
+        assert_eq!(
+            change(&bed, &config).await,
+            "ack; drain_timeout; link.linger; link.window_frames; link.heartbeat"
+        );
         traffic(&bed).await;
         bed.sinks[0][0].set(|b| b.answer(weir::lab::sink::Answer::Stall));
         bed.until("one frame is in flight, and no more", |s| {
@@ -142,7 +145,10 @@ fn ack_and_the_manners_of_links_change_without_a_reconnect() {
         );
         bed.sinks[0][0].set(|b| b.answer(weir::lab::sink::Answer::Ok));
         traffic(&bed).await;
-        assert_eq!(change(&bed, &bed.config).await, "ack; link; drain_timeout");
+        assert_eq!(
+            change(&bed, &bed.config).await,
+            "ack; drain_timeout; link.linger; link.window_frames; link.heartbeat"
+        );
         traffic(&bed).await;
         unnoticed(&bed, load, ("acknowledged before", before)).await;
     });

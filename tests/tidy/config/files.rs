@@ -98,50 +98,6 @@ fn the_table_of_keys_has_the_defaults_that_hold() {
 }
 
 #[test]
-fn weir_toml_and_the_table_of_keys_name_the_same_keys() {
-    let text = read("weir.toml");
-    let strip = |line: &str| line.trim_start_matches(['#', ' ']).to_owned();
-    let mut table = String::new();
-    let mut found = Vec::new();
-    for line in text.lines().map(strip) {
-        if let Some(name) = line.strip_prefix('[').filter(|l| l.trim_end().ends_with(']')) {
-            table = name.trim_matches(['[', ']']).replace("group1", "NAME");
-            if line.starts_with("[[") {
-                table.push_str("[]");
-            }
-        } else if let Some((key, value)) = line.split_once(" = ").filter(|(key, _)| {
-            key.chars()
-                .all(|c| c.is_ascii_lowercase() || c == '_' || c == '2')
-        }) {
-            let path = if table.is_empty() {
-                key.to_owned()
-            } else {
-                format!("{table}.{key}")
-            };
-            if value.starts_with('{') {
-                found.push(format!("{path}.delay"));
-                found.push(format!("{path}.timeout_factor"));
-            }
-            found.push(path);
-        }
-    }
-    for key in keys() {
-        let in_file = found.iter().any(|path| path == key.path) || text.contains(&format!("[{}]", key.path));
-        assert!(in_file, "config/weir.toml does not show {}", key.path);
-        assert!(key.help.ends_with(['.', '…']), "{}: {}", key.path, key.help);
-    }
-    for path in found
-        .iter()
-        .filter(|p| !p.starts_with("apim.") && !p.starts_with("queue.max_age_streams."))
-    {
-        let inside = format!("{path}.");
-        let known =
-            |k: &Key| k.path == path || k.path.starts_with(&inside) || path == "group.NAME.max_events";
-        assert!(keys().iter().any(known), "the table of keys lacks {path}");
-    }
-}
-
-#[test]
 fn every_example_parses_and_means_what_it_says() {
     let dir = tempfile::tempdir().unwrap();
     for (name, groups) in [
