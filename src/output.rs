@@ -1,7 +1,9 @@
-//! What commands say: results on stdout, notes on stderr. Neither ever panics, as `println!` does when nobody reads.
+//! What commands print: results on stdout, notes on stderr. Neither panics, as `println!` does when the pipe is closed.
 //!
 //! A result that cannot be written ends the command: quietly where the reader has gone (`weir demo | head -3`), with
-//! a sentence where there is no room (`weir status >/dev/full`). A note that cannot be written is left out.
+//! an error where the disk is full (`weir status >/dev/full`). A note that cannot be written is lost.
+//!
+//! Also what every text for people needs: [`one_line`] makes foreign text harmless, [`table`] aligns columns.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -12,20 +14,20 @@ pub const FAILED: u8 = 1;
 /// The arguments or the configuration are wrong, and nothing was done.
 pub const MISCONFIGURED: u8 = 2;
 
-/// Stdout was closed before everything was written: 128 + SIGPIPE, as a shell says it of other programs.
+/// Stdout was closed before everything was written: 128 + SIGPIPE, as a shell reports it for other programs.
 pub const CLOSED: u8 = 141;
 
 /// Why a command has not done all it should.
 #[derive(Debug)]
 pub enum Failure {
-    /// What to say.
+    /// The error, for people.
     Said(String),
     /// The result cannot be written.
     Stdout(io::Error),
 }
 
 impl Failure {
-    /// Nobody reads the result any more.
+    /// The reader of stdout has gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self, Failure::Stdout(e) if e.kind() == ErrorKind::BrokenPipe)
@@ -37,7 +39,7 @@ impl Failure {
         if self.is_closed() { CLOSED } else { FAILED }
     }
 
-    /// Says it, where there is something to say; the exit code.
+    /// Prints the error, unless the reader has gone; returns the exit code.
     #[must_use]
     pub fn end(&self) -> u8 {
         if !self.is_closed() {
@@ -65,33 +67,86 @@ impl From<String> for Failure {
 /// Writes `text` to stdout, all of it.
 ///
 /// # Errors
-/// Nobody reads it, or there is no room.
+/// The reader has gone, or the disk is full.
 pub fn print(text: &str) -> Result<(), Failure> {
     print_to(&mut io::stdout().lock(), text)
 }
 
-/// Writes `text` to `out`, all of it; [`print()`] for those who hold stdout.
+/// [`print()`] to another writer.
 ///
 /// # Errors
 /// The writer's.
 pub fn print_to(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes())
-        // What is buffered at the end of the process is lost without a word.
+        // The process may end before a buffer is written.
         .and_then(|()| out.flush())
         .map_err(Failure::Stdout)
 }
 
 /// Writes a line to stderr.
 pub fn note(line: impl fmt::Display) {
-    // In one write, so that lines of several writers stay apart. There is no other place to say that it failed.
+    // In one write, so that lines of several threads stay apart. A failure could only be reported here.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Whether a character can break a line, steer a terminal, or reverse the direction of the text after it.
+#[must_use]
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Foreign text on one line, every character that [`steers`] escaped.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match steers(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Lines with aligned columns, two spaces between them. Cells may hold foreign text.
+#[must_use]
+pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| one_line(cell)).collect())
+        .collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}  "));
+        cells.collect::<String>().trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Fails as it is told.
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_foreign_text_stays_in_its_cell() {
+        let rows = [["NAME", "STATE"], ["a\nb", "up\u{1b}[2J"], ["längere", ""]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            table(&rows),
+            ["NAME     STATE", "a\\nb     up\\u{1b}[2J", "längere"]
+        );
+    }
+
+    /// Fails with this error.
     struct Broken(ErrorKind);
 
     impl Write for Broken {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::report::{Outcome, Report, Row, Section, Step};
 use super::{Certificate, Connect};
+use crate::output::{one_line, table};
 
 /// Problems and warnings, as they go to stderr.
 pub(super) fn complaints(report: &Report) -> String {
@@ -22,7 +23,7 @@ pub(super) fn text(report: &Report) -> String {
     let mut out = String::new();
     if let Some(fan_out) = &report.fan_out {
         for line in &fan_out.words {
-            let _ = writeln!(out, "{}", clean(line));
+            let _ = writeln!(out, "{}", one_line(line));
         }
     }
     if let Some(connect) = &report.connect {
@@ -48,7 +49,7 @@ fn tried(out: &mut String, connect: &Connect) {
              pin added later:\n"
         );
         for line in &connect.paste {
-            let _ = writeln!(out, "{}", clean(line));
+            let _ = writeln!(out, "{}", one_line(line));
         }
     }
     let all = connect.sections.iter().flat_map(|section| &section.rows);
@@ -79,10 +80,10 @@ fn rows(out: &mut String, section: &Section) {
         line.extend(timed.then(round_trip));
         lines.push(line);
     }
-    let mut aligned = align(&lines).into_iter();
-    let _ = writeln!(out, "{}", aligned.next().unwrap_or_default());
+    let mut aligned = table(&lines).into_iter();
+    let _ = writeln!(out, "  {}", aligned.next().unwrap_or_default());
     for (line, row) in aligned.zip(&section.rows) {
-        let _ = writeln!(out, "{line}");
+        let _ = writeln!(out, "  {line}");
         reasons(out, row);
     }
 }
@@ -97,11 +98,11 @@ fn cell(step: &Step) -> String {
 fn reasons(out: &mut String, row: &Row) {
     for step in &row.steps {
         if let Some(why) = &step.why {
-            let _ = writeln!(out, "      {}: {}", step.step, clean(why));
+            let _ = writeln!(out, "      {}: {}", step.step, one_line(why));
         }
     }
     for note in &row.notes {
-        let _ = writeln!(out, "      note: {}", clean(note));
+        let _ = writeln!(out, "      note: {}", one_line(note));
     }
 }
 
@@ -125,33 +126,7 @@ fn certificates(out: &mut String, list: &[Certificate]) {
             format!("{}{refused}", certificate.shown_by.join(" ")),
         ]);
     }
-    for line in align(&lines) {
-        let _ = writeln!(out, "{line}");
+    for line in table(&lines) {
+        let _ = writeln!(out, "  {line}");
     }
-}
-
-/// Two spaces in front and between, columns as wide as their widest cell.
-fn align(lines: &[Vec<String>]) -> Vec<String> {
-    let lines: Vec<Vec<String>> = lines
-        .iter()
-        .map(|line| line.iter().map(|cell| clean(cell)).collect())
-        .collect();
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let aligned = lines.iter().map(|line| {
-        let cells = line.iter().zip(&widths);
-        let text: String = cells.map(|(cell, width)| format!("  {cell:<width$}")).collect();
-        text.trim_end().to_owned()
-    });
-    aligned.collect()
-}
-
-/// Certificates and error messages are written by others: nothing of them may steer a terminal.
-fn clean(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().map(plain).collect()
 }

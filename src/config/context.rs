@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use crate::output::one_line;
+
 use super::document::{Document, span};
 use super::parse::Source;
-use super::problem::{
-    Bad, Place, Problem, Problems, Shown, Warning, black_out, line_and_column, one_line, suspects,
-};
+use super::problem::{Bad, Place, Problem, Problems, Shown, Warning, black_out, line_and_column, suspects};
 
 /// Everything one run reads and finds.
 pub(super) struct Context<'a> {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::{Serialize, Serializer};
 
+use crate::output::steers;
+
 /// Bytes of one of the files that were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -241,24 +243,6 @@ pub(super) fn black_out(text: &str, spans: &[Range<usize>]) -> String {
         }
     }
     out
-}
-
-/// A message on one line of harmless characters, whatever it quotes.
-pub(super) fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if steers(c) {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
-}
-
-/// Whether a character can break a line, steer a terminal, or turn the direction of what follows.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Ranges that may hold secrets in a text that could not be parsed: everything after the `=` on a line that

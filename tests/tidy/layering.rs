@@ -11,16 +11,16 @@ const EVERYTHING: &[&str] = &["*"];
 const MAY_USE: &[(&str, &[&str])] = &[
     // Words that everybody may say, and that know nobody.
     ("wire", &[]),
-    ("config", &[]),
+    ("output", &[]),
+    ("config", &["output"]),
     ("lifecycle", &[]),
     ("status", &[]),
-    ("output", &[]),
     // What an event says, where somebody wants to see it.
-    ("tap", &["wire"]),
+    ("tap", &["output", "wire"]),
     // Doors, and what is shown.
     ("control", &["config", "status", "tap"]),
     ("metrics", &["control", "lifecycle", "status"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "output"]),
     // The way of an event. Ingress and egress meet in the relay and nowhere else.
     ("net", &["config"]),
     ("relay", &["config", "status", "wire"]),
