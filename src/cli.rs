@@ -1,4 +1,4 @@
-//! The commands of the binary: arguments and their help, nothing that acts on weir.
+//! The command line: commands, arguments and their help.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,73 +23,73 @@ pub struct Cli {
 }
 
 const ABOUT: &str = "\
-Weir stands between WSO2 API Manager gateways and Traffic Managers. Gateways publish throttling events to \
-it as if it were a Traffic Manager; it delivers every event to every url group, and keeps one group's trouble \
-away from the others.";
+Weir is a relay between WSO2 API Manager gateways and Traffic Managers. Gateways publish throttling events to \
+it as if it were a Traffic Manager; it delivers every event to every url group, and a group that is slow or away \
+does not hold up the others.";
 
 const AFTER: &str = "\
 First steps:
-  weir check --config weir.toml             is this configuration valid, and what does it mean?
-  weir check --config weir.toml --connect   can every Traffic Manager and broker be reached?
-  weir run --config weir.toml               relay
-  weir status                               how is the weir that runs on this machine?
+  weir demo                                 see it work, without any configuration
+  weir check --config weir.toml             check a configuration, and explain what it means
+  weir check --config weir.toml --connect   also connect to every Traffic Manager and broker
+  weir run --config weir.toml               run the relay
+  weir status                               show the weir that runs on this host
 
 Environment (an argument wins over its variable):
   WEIR_CONFIG, WEIR_DEPLOYMENT_TOML, WEIR_SECRETS_DIR   where the configuration comes from
-  WEIR_LOG_LEVEL, WEIR_LOG_FORMAT                       win over [log] of the configuration
+  WEIR_LOG_LEVEL, WEIR_LOG_FORMAT                       override [log] of the configuration
   WEIR_ADMIN, WEIR_ADMIN_TOKEN                          which running weir to talk to
 
 Signals to `weir run`:
-  SIGTERM, SIGINT   drain, then end; a second one ends at once
-  SIGHUP            read the configuration again
+  SIGTERM, SIGINT   drain, then exit; a second one exits at once
+  SIGHUP            reload the configuration
 
 Exit codes:
-  0   done; for `weir run`: everything accepted was delivered
-  1   something failed at run time, or something was lost
-  2   the arguments or the configuration are wrong, and nothing was done
-  134 weir has a defect and has ended at once (SIGABRT): the log says where
-  141 nobody read stdout to its end";
+  0   success; for `weir run`: everything accepted was delivered
+  1   something failed at run time, or events were lost
+  2   the arguments or the configuration are wrong; nothing was done
+  134 a defect ended weir at once (SIGABRT): the log says where
+  141 the reader of stdout went away";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Relay: run weir in the foreground
+    /// Run the relay in the foreground
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Hold the ports, run weir in a process of its own, and start it again when it dies: for containers
+    /// Run the relay in a child process, and restart it when it dies: for containers
     ///
-    /// No gateway is refused meanwhile. SIGTERM, SIGINT and SIGHUP are passed on. SIGUSR2 starts what lies at the path
-    /// of this program beside the process that runs; when that is ready, the old one drains and ends.
+    /// The ports stay open meanwhile, so no gateway is refused. SIGTERM, SIGINT and SIGHUP are passed on. SIGUSR2 upgrades:
+    /// it starts the program that is now at the path of this one; when that is ready, the old process drains and exits.
     #[command(after_long_help = SUPERVISE_EXAMPLES)]
     Supervise(RunArgs),
-    /// Say whether a configuration is valid, and what it means
+    /// Check a configuration, and explain what it means
     ///
-    /// Lists every problem with line and key, or prints the effective fan-out: which group, which Traffic
-    /// Managers, in which order. Changes nothing; with --connect it logs in, publishes nothing, and logs out,
-    /// and greets every broker of decisions.
+    /// Lists every problem with line and key, or explains where events go: which groups, which Traffic Managers, in which
+    /// order. Changes nothing. With --connect it also logs in to every Traffic Manager, sends a heartbeat and logs out, and
+    /// opens a connection to every broker of [decisions].
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// See it work: gateways, a weir, Traffic Managers and a broker in one process, trouble, and a verdict
+    /// See it work: gateways, weir, Traffic Managers and a broker in one process, with failures and a verdict
     #[command(
-        after_help = "Examples:\n  weir demo\n  weir demo --duration 60s --gateways 64 --rate 20000\n\nExit code 1 when anything was lost, events or decisions"
+        after_help = "Examples:\n  weir demo\n  weir demo --duration 60s --gateways 64 --rate 20000\n\nExit code 1 if any event or decision was lost"
     )]
     Demo(crate::demo::DemoArgs),
-    /// Publish as many gateways at once do, to a weir or a Traffic Manager
+    /// Generate load: publish as many gateways do, to a weir or a Traffic Manager
     #[command(
         after_help = "Example:\n  weir load --target tcp://weir:9611 --auth ssl://weir:9711 --ca weir.pem --duration 10s"
     )]
     Load(crate::lab::args::LoadArgs),
-    /// Be a Traffic Manager that counts what it is sent
+    /// Run a stand-in Traffic Manager that counts what it receives
     #[command(after_help = "Example:\n  weir sink --listen 127.0.0.1:9611 --auth-listen 127.0.0.1:9711")]
     Sink(crate::lab::args::SinkArgs),
-    /// Put a weir under load and trouble for a long time, and judge it
+    /// Run weir under load and failures for a long time, and judge it
     ///
-    /// Starts a weir of its own with stand-in gateways and Traffic Managers and a network that breaks in every
-    /// way, one thing at a time. Fails when an event is missing that weir has not counted, or when memory,
-    /// descriptors or threads have grown.
+    /// Starts a weir with stand-in gateways and Traffic Managers, and breaks their network in every way, one at a time. Fails if
+    /// an event is lost that weir has not counted, or if memory, descriptors or threads have grown.
     #[command(after_help = "Example:\n  weir soak --duration 10m")]
     Soak(crate::lab::args::SoakArgs),
-    /// Commands to a running weir.
+    /// Commands for a running weir.
     #[command(flatten)]
     Admin(AdminCommand),
     /// Print completions for a shell
@@ -115,9 +115,9 @@ Examples:
 const SUPERVISE_EXAMPLES: &str = "\
 Examples:
   weir supervise --config /etc/weir/weir.toml
-  weir upgrade     a new process beside the old one, as SIGUSR2 does
+  weir upgrade     the same as SIGUSR2
 
-Exit codes: those of `weir run`; 128 and the number of a signal when that ended it";
+Exit codes: those of `weir run`; 128 + the signal if one ended it";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -130,23 +130,22 @@ Exit codes: 0 valid (and reachable), 1 something could not be reached or verifie
 /// Where the configuration comes from.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
-    /// Weir's configuration [without it and without --deployment-toml: weir.toml]
+    /// The configuration [default: weir.toml, unless --deployment-toml is given]
     #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
     pub config: Option<PathBuf>,
-    /// A gateway's deployment.toml: the Traffic Managers are taken from its [apim.throttling], the rest of it
-    /// is ignored
+    /// A gateway's deployment.toml, of which [apim.throttling] and [super_admin] are read
     #[arg(long, value_name = "FILE", env = "WEIR_DEPLOYMENT_TOML")]
     pub deployment_toml: Option<PathBuf>,
-    /// What $sys{KEY} in the configuration stands for; may be given more than once
+    /// Value of $sys{KEY} in the configuration; may be repeated
     #[arg(long = "sys", value_name = "KEY=VALUE", value_parser = key_value)]
     pub sys: Vec<(String, String)>,
-    /// Directory with a file for each alias that $secret{ALIAS} in the configuration names
+    /// Directory with a file for each $secret{ALIAS} in the configuration
     #[arg(long, value_name = "DIR", env = "WEIR_SECRETS_DIR")]
     pub secrets_dir: Option<PathBuf>,
 }
 
 impl ConfigArgs {
-    /// Weir's own file, if there is to be one: `weir.toml` unless something else was said.
+    /// The file to read, if any: `weir.toml` by default.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match (&self.config, &self.deployment_toml) {
@@ -163,10 +162,10 @@ pub struct RunArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// info, or per module: weir::egress=debug,info; wins over log.level
+    /// Log level: info, or per module: weir::egress=debug,info; overrides log.level
     #[arg(long, value_name = "LEVEL", env = "WEIR_LOG_LEVEL", value_parser = log_level)]
     pub log_level: Option<String>,
-    /// How a log line looks; wins over log.format
+    /// Log format; overrides log.format
     #[arg(long, value_name = "FORMAT", env = "WEIR_LOG_FORMAT")]
     pub log_format: Option<LogFormatArg>,
 }
@@ -177,7 +176,7 @@ pub struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Also try every endpoint (name, TCP, TLS, login, heartbeat), and whether weir's own ports are free
+    /// Also connect to every endpoint (DNS, TCP, TLS, login, heartbeat), and check that weir's ports are free
     #[arg(long)]
     pub connect: bool,
     /// Print the result as JSON
@@ -185,12 +184,12 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// How a log line looks.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormatArg {
-    /// A line of text for people
+    /// Lines of text, for people
     Text,
-    /// A JSON object a line, for collectors
+    /// One JSON object per line, for collectors
     Json,
 }
 
@@ -206,7 +205,7 @@ impl From<LogFormatArg> for LogFormat {
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("this is not KEY=VALUE".into()),
+        _ => Err("not KEY=VALUE".into()),
     }
 }
 
@@ -265,7 +264,7 @@ pub fn help_all(out: &mut impl io::Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The commands that have no commands of their own, `help` left out.
+/// The commands without subcommands, except `help`.
 fn leaves(command: &clap::Command) -> Vec<clap::Command> {
     let mut found = Vec::new();
     for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {

@@ -6,8 +6,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::certificates::Shown;
+use super::dial::{Deadlines, listed, open};
 use super::report::{Row, Section, Step, milliseconds};
-use super::side::{Within, listed, open};
 use crate::config::{Decisions, Url};
 use crate::decisions::{CONNECT_TIMEOUT, GreetError, Greeting, Start, TLS_TIMEOUT, greet};
 use crate::net::{Dialer, resolve};
@@ -38,7 +38,7 @@ async fn probe(dialer: &Dialer, url: &Url) -> (Row, Option<Shown>) {
         Ok(addresses) => Step::ok("dns", listed(addresses.into_iter())),
         Err(e) => Step::failed("dns", e.class.as_str(), e.message),
     };
-    let within = Within {
+    let within = Deadlines {
         connect: CONNECT_TIMEOUT,
         tls: TLS_TIMEOUT,
     };
@@ -65,7 +65,7 @@ fn answered(greeting: &Greeting, url: &Url) -> Step {
             "amqp",
             "version",
             format!(
-                "{url} is a broker, but not one for gateways: it wants AMQP {class} {instance} {major} {minor}, and they \
+                "{url} is a broker, but not one for gateways: it requires AMQP {class} {instance} {major} {minor}, and they \
                  speak 0-9-1 (0 0 9 1)"
             ),
         ),

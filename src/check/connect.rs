@@ -8,8 +8,8 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 use super::certificates::{self, Certificate, Shown};
-use super::itself::Own;
-use super::own;
+use super::host;
+use super::own_sessions::OwnSessions;
 use super::probe::{Probe, probe};
 use super::report::{Row, Section, Step};
 use super::{Keys, brokers};
@@ -74,9 +74,9 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
         }
     };
     // Before the others: a URL that leads here must not meet a port that is only tried.
-    let (mut own, running) = own::section(config, keys).await;
-    let itself = Arc::new(Own::of(config, running.as_deref()));
-    let (managers, brokers) = tokio::join!(traffic_managers(config, &dialer, &itself), brokers);
+    let (mut own, running) = host::section(config, keys).await;
+    let own_sessions = Arc::new(OwnSessions::of(config, running.as_deref()));
+    let (managers, brokers) = tokio::join!(traffic_managers(config, &dialer, &own_sessions), brokers);
 
     let mut shown = Vec::new();
     let mut rows = Vec::new();
@@ -99,7 +99,7 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
     }
     let paste = certificates::paste(&config.tls.verify, &shown);
     if let Some(server) = &keys.server {
-        own.rows.push(own::certificate(server, now));
+        own.rows.push(host::certificate(server, now));
         shown.extend(server.notice().is_none().then(|| Shown {
             by: "weir".into(),
             accepted: true,
@@ -115,13 +115,18 @@ async fn try_all(config: &Config, keys: &Keys) -> Connect {
 }
 
 /// In the order of the configuration.
-async fn traffic_managers(config: &Config, dialer: &Dialer, itself: &Arc<Own>) -> Vec<Probe> {
+async fn traffic_managers(config: &Config, dialer: &Dialer, own_sessions: &Arc<OwnSessions>) -> Vec<Probe> {
     let mut tasks = JoinSet::new();
     for (g, group) in config.groups.iter().enumerate() {
         for (e, endpoint) in group.endpoints.iter().enumerate() {
             let (dialer, group, endpoint) = (dialer.clone(), group.clone(), endpoint.clone());
-            let (link, itself) = (config.link.clone(), Arc::clone(itself));
-            tasks.spawn(async move { ((g, e), probe(&dialer, &group, &endpoint, &link, &itself).await) });
+            let (link, own_sessions) = (config.link.clone(), Arc::clone(own_sessions));
+            tasks.spawn(async move {
+                (
+                    (g, e),
+                    probe(&dialer, &group, &endpoint, &link, &own_sessions).await,
+                )
+            });
         }
     }
     let mut probes = tasks.join_all().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::words;
+use super::explain;
 use crate::config::{self, Ack, Config, Policy, Shed};
 
 /// What a configuration means. Durations as text, `never` where there is no limit.
@@ -81,7 +81,7 @@ impl FanOut {
                 Ack::Delivered => "delivered",
             },
             groups: config.groups.iter().map(group).collect(),
-            words: words::of(config),
+            words: explain::explain(config),
         }
     }
 }

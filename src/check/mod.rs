@@ -1,21 +1,21 @@
 //! `weir check`: is this configuration valid, what does it mean, and (with `--connect`) does it work from here?
 //!
-//! [`check`] makes a [`Report`]: problems, or the fan-out in facts ([`fanout`]) and words ([`words`]), and what was
-//! tried over the network ([`connect`]): each Traffic Manager ([`probe`]), whether it is weir ([`itself`]), each broker of the return leg ([`brokers`])
-//! and what weir itself needs of this host ([`own`]). A report knows its exit code and is printed as tables ([`table`]) or as JSON. It never holds a secret.
+//! [`check`] makes a [`Report`]: problems, or the fan-out as facts ([`fanout`]) and sentences ([`explain`]), and what was tried over
+//! the network ([`connect`]): Traffic Managers ([`probe`]), brokers of the return leg ([`brokers`]), and what weir needs on this host
+//! ([`host`]). A report has its exit code, and is printed as text ([`text`]) or JSON. It never holds a secret.
 
 mod brokers;
 mod certificates;
 mod connect;
+mod dial;
+mod explain;
 mod fanout;
-mod itself;
-mod own;
+mod host;
+mod own_sessions;
 mod probe;
 mod report;
-mod side;
-mod table;
-mod talk;
-mod words;
+mod session;
+mod text;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -58,11 +58,11 @@ fn print(report: &Report, options: Options) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(report).map_err(|e| e.to_string())?;
         return output::print(&format!("{json}\n"));
     }
-    let complaints = table::complaints(report);
+    let complaints = text::complaints(report);
     if let Some(complaints) = complaints.strip_suffix('\n') {
         output::note(complaints);
     }
-    output::print(&table::text(report))
+    output::print(&text::text(report))
 }
 
 /// Reads the configuration and every file it names; with `connect` also tries everything it points to, which

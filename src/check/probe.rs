@@ -1,4 +1,4 @@
-//! One Traffic Manager, step by step: names, TCP, TLS, login, heartbeat; and out again politely.
+//! One Traffic Manager, step by step: DNS, TCP, TLS, login, heartbeat, logout.
 //!
 //! It does what a link does: logs in at the auth URL and publishes (a frame of zero events) at the data URL. A
 //! Traffic Manager keeps a session for 30 minutes, so the check ends its own. Deadlines are those of `[link]`.
@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::certificates::Shown;
-use super::itself::{Own, Whose};
+use super::dial::{Deadlines, listed, open, report_once};
+use super::own_sessions::{OwnSessions, SessionOwner};
 use super::report::{Row, Step, milliseconds};
-use super::side::{Within, listed, open, say_once};
-use super::talk::{end, heartbeat, leave};
+use super::session::{close, heartbeat, logout};
 use crate::config::{Endpoint, Group, Link, Url};
 use crate::egress::{Failure, leads_back, login_over};
 use crate::net::{Dialer, resolve};
@@ -28,10 +28,10 @@ pub(super) async fn probe(
     group: &Group,
     endpoint: &Endpoint,
     link: &Link,
-    itself: &Own,
+    own_sessions: &OwnSessions,
 ) -> Probe {
     let (auth, data) = (&endpoint.auth, &endpoint.data);
-    let within = Within {
+    let within = Deadlines {
         connect: link.connect_timeout,
         tls: link.tls_timeout,
     };
@@ -52,15 +52,15 @@ pub(super) async fn probe(
     let data_side = open(dialer, data, ["data tcp", "data tls"], names.data, within);
     let ((auth_side, logged_in), mut data_side) = tokio::join!(login_side, data_side);
 
-    say_once(&auth_side, &mut data_side, auth);
+    report_once(&auth_side, &mut data_side, auth);
 
-    let mut whose = Whose::TrafficManagers;
+    let mut issuer = SessionOwner::TrafficManager;
     let (login, session) = match logged_in {
         None => (Step::skipped("login", "-"), None),
         Some((Ok(session), took)) => {
-            whose = itself.whose(&session, dialer, link).await;
-            let login = match whose {
-                Whose::Own => {
+            issuer = own_sessions.issuer(&session, dialer, link).await;
+            let login = match issuer {
+                SessionOwner::ThisWeir => {
                     let failure = leads_back(auth);
                     Step::failed("login", failure.class, failure.message)
                 }
@@ -71,7 +71,7 @@ pub(super) async fn probe(
         Some((Err(failure), took)) => (refused_login(&failure, group).took(took), None),
     };
     let heartbeat = match (&mut data_side.stream, &session) {
-        (Some(stream), Some(session)) if whose != Whose::Own => {
+        (Some(stream), Some(session)) if issuer != SessionOwner::ThisWeir => {
             let began = Instant::now();
             let answered = heartbeat(stream, endpoint, session, link.reply_timeout).await;
             Some((answered, began.elapsed()))
@@ -80,8 +80,8 @@ pub(super) async fn probe(
     };
     let waits = matches!(&heartbeat, Some((Err(failure), _)) if failure.class == "timeout");
     let (left, ()) = tokio::join!(
-        leave(auth_side.stream, session.as_deref()),
-        end(data_side.stream, !waits)
+        logout(auth_side.stream, session.as_deref()),
+        close(data_side.stream, !waits)
     );
 
     let round_trip = match &heartbeat {
@@ -105,16 +105,16 @@ pub(super) async fn probe(
     let mut row = Row::new(Some(&group.name), &endpoint.name, steps);
     row.round_trip_ms = round_trip.map(milliseconds);
     row.notes.extend(left.err());
-    if whose == Whose::AnotherWeirs {
+    if issuer == SessionOwner::AnotherWeir {
         row.notes.push(format!(
-            "{auth} is a weir: name a Traffic Manager there, or make sure that its events do not come back to this one"
+            "{auth} is a weir: name a Traffic Manager, or make sure that its events do not return to this weir"
         ));
     }
     let shown = [auth_side.shown, data_side.shown].into_iter().flatten().collect();
     Probe { row, shown }
 }
 
-/// What the name servers say about both URLs.
+/// Name resolution of both URLs.
 struct Names {
     step: Step,
     /// Whether the host of the auth URL has an address.
@@ -147,7 +147,7 @@ async fn names(auth: &Url, data: &Url, within: Duration) -> Names {
 fn refused_login(failure: &Failure, group: &Group) -> Step {
     let why = if failure.class == "authentication" {
         format!(
-            "{}. Mend username and password in [apim.throttling], or in [group.{}] for this group alone",
+            "{}. Correct username and password in [apim.throttling], or in [group.{}] for this group alone",
             failure.message, group.name
         )
     } else {

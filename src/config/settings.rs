@@ -116,7 +116,7 @@ macro_rules! settings {
         impl $name {
             /// Reads its keys from a table; those that are missing are as in `base`, else at their defaults.
             #[allow(clippy::too_many_arguments, reason = "one for each table of the file")]
-            pub(super) fn read(
+            pub(in $crate::config) fn read(
                 s: &$crate::config::section::Section<'_>,
                 base: Option<&Self>,
                 $($($afield: $atype),*)?

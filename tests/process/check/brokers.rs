@@ -52,9 +52,7 @@ fn a_broker_that_greets_is_named_and_gets_nothing_but_a_protocol_header() {
     let broker = Broker::start(Says::Start, None);
     let bed = Bed::new(&[broker.url("tcp")]);
     let found = "RabbitMQ 3.10.8 (PLAIN AMQPLAIN)";
-    bed.site
-        .connect()
-        .says(0, &[found, "Everything that was tried works."]);
+    bed.site.connect().says(0, &[found, "Everything works."]);
     let json = bed.site.json();
     let [row] = &rows(&json)[..] else {
         panic!("{json:#}")
@@ -114,9 +112,7 @@ fn a_broker_with_another_name_is_refused_until_the_lines_are_pasted() {
     let json = bed.site.json();
     assert_eq!(step(&rows(&json)[0], "amqp")["outcome"], "skipped");
     bed.site.add(&pasted(&said));
-    bed.site
-        .connect()
-        .says(0, &["RabbitMQ", "Everything that was tried works."]);
+    bed.site.connect().says(0, &["RabbitMQ", "Everything works."]);
 }
 
 #[test]
@@ -180,7 +176,7 @@ fn what_is_no_broker_for_gateways_is_told_by_what_it_answers() {
         1,
         &[
             "is no AMQP broker: its answer begins with \"HTTP/1.1 400 Bad\"",
-            "it wants AMQP 1 1 0 10, and they speak 0-9-1",
+            "it requires AMQP 1 1 0 10, and they speak 0-9-1",
             "does not answer within 3.0s (it may still be starting)",
             "listens on 5672, with TLS on 8672",
             "it answers with TLS, so its URL needs ssl://",

@@ -36,7 +36,7 @@ fn all_is_fine_and_every_session_is_ended_politely() {
             "TLSv1.3",
             "plain",
             " ms\n",
-            "Everything that was tried works.",
+            "Everything works.",
         ],
     );
     assert_eq!(said.stdout.matches("(refused)").count(), 0);
@@ -138,7 +138,7 @@ fn a_heartbeat_without_an_answer_fails_and_its_connection_is_reset() {
     let tm = Tm::start(&certificate, Mute::Publish);
     Site::new(&ca, &tm.group("localhost", "tcp"))
         .connect()
-        .says(1, &["heartbeat: tcp://", "did not answer a publish within 1s"]);
+        .says(1, &["heartbeat: tcp://", "did not reply to a publish within 1s"]);
     let seen = tm.seen();
     assert_eq!((seen.logouts, seen.ends, seen.resets), (1, 1, 1), "{seen:?}");
 }
@@ -164,7 +164,7 @@ fn a_logout_without_an_answer_is_only_worth_a_note() {
     let tm = Tm::start(&certificate, Mute::Logout);
     Site::new(&ca, &tm.group("localhost", "tcp"))
         .connect()
-        .says(0, &["note: the logout was not answered ok (no answer)"]);
+        .says(0, &["note: the logout was not accepted (no reply)"]);
 }
 
 #[test]

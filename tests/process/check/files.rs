@@ -164,7 +164,7 @@ fn the_fan_out_is_told_in_words() {
             "    1. ssl://tm3:9711 (login at ssl://tm3:9711 as \"dr-user\")",
             "tcp://127.0.0.1:0  events; a login is refused here",
             "(ack = \"accepted\")",
-            "up to 1,000,000 of them, or 256 MiB",
+            "up to 1,000,000 events, or 256 MiB",
             "up to 50,000 of them",
             "gateways wait for at most 1s; then the oldest events",
             "new events are dropped for this group, and counted; gateways never wait",
@@ -189,7 +189,7 @@ fn strict_delivery_and_the_return_leg_are_told_in_words() {
         0,
         &[
             "(ack = \"delivered\")",
-            "gateways wait until there is room",
+            "gateways wait until it has capacity again",
             "throttle decisions come back through weir",
             "1. tcp://tm1:5672",
         ],

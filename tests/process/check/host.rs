@@ -123,8 +123,8 @@ fn weirs_own_certificate_is_described() {
     site.connect().says(
         0,
         &[
-            "made at start",
-            "weir makes a self-signed certificate at every start",
+            "generated at start",
+            "weir generates a self-signed certificate at every start",
         ],
     );
     std::fs::write(site.path("key.pem"), certificate.key.serialize_pem()).unwrap();
@@ -155,7 +155,7 @@ fn another_weir_in_the_place_of_a_traffic_manager_is_a_note() {
     let site = Site::with(&configuration("", &group));
     site.connect().says(
         0,
-        &[&format!("tcp://{to} is a weir: name a Traffic Manager there")],
+        &[&format!("tcp://{to} is a weir: name a Traffic Manager")],
     );
     let _ = far.stop();
 }

@@ -1,4 +1,4 @@
-//! What a check says to a Traffic Manager after the login: one heartbeat, and goodbye.
+//! What a check sends to a Traffic Manager after the login: one heartbeat, and the logout.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::net::Stream;
 use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
 use crate::wire::request;
 
-/// For each goodbye: the logout and its answer, a close.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// Deadline of the reply to the logout, and of closing a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A publish of zero events, which a Traffic Manager answers ok.
+/// Publishes zero events, to which a Traffic Manager replies ok.
 pub(super) async fn heartbeat(
     stream: &mut Stream,
     endpoint: &Endpoint,
@@ -36,19 +36,19 @@ pub(super) async fn heartbeat(
         Ok(Ok(Answer::Error(text))) => failure("protocol", format!("{url} answered a publish with {text}")),
         Ok(Err(e)) => failure(
             "closed",
-            format!("{url} ended the connection instead of answering a publish: {e}"),
+            format!("{url} ended the connection instead of replying to a publish: {e}"),
         ),
         Err(_) => failure(
             "timeout",
             format!(
-                "{url} accepted the connection but did not answer a publish within {within:?} (all its receiver threads may be taken)"
+                "{url} accepted the connection but did not reply to a publish within {within:?} (all its receiver threads may be busy)"
             ),
         ),
     }
 }
 
-/// Whether a publish of zero events with this session is taken; `None` when there is no answer.
-pub(super) async fn takes(stream: &mut Stream, session: &[u8], within: Duration) -> Option<bool> {
+/// Whether a publish of zero events with this session is accepted; `None` without a reply.
+pub(super) async fn accepts(stream: &mut Stream, session: &[u8], within: Duration) -> Option<bool> {
     let mut frame = Vec::new();
     request::encode_publish_header(&mut frame, session, 0, 0);
     let answer = timeout(within, ask(stream, &frame)).await.ok()?.ok()?;
@@ -82,8 +82,8 @@ async fn ask(stream: &mut Stream, frame: &[u8]) -> std::io::Result<Answer> {
     }
 }
 
-/// Ends the session where there is one, and the connection.
-pub(super) async fn leave(stream: Option<Stream>, session: Option<&[u8]>) -> Result<(), String> {
+/// Logs out where there is a session, and closes the connection.
+pub(super) async fn logout(stream: Option<Stream>, session: Option<&[u8]>) -> Result<(), String> {
     let Some(mut stream) = stream else {
         return Ok(());
     };
@@ -91,26 +91,25 @@ pub(super) async fn leave(stream: Option<Stream>, session: Option<&[u8]>) -> Res
     if let Some(session) = session {
         let mut frame = Vec::new();
         request::encode_logout(&mut frame, session);
-        left = match timeout(GOODBYE, ask(&mut stream, &frame)).await {
+        left = match timeout(CLOSE_TIMEOUT, ask(&mut stream, &frame)).await {
             Ok(Ok(Answer::Ok)) => Ok(()),
             Ok(Ok(Answer::Error(text))) => Err(text),
             Ok(Err(e)) => Err(e.to_string()),
-            Err(_) => Err("no answer".into()),
+            Err(_) => Err("no reply".into()),
         }
         .map_err(|why| {
-            format!("the logout was not answered ok ({why}): the session of this check ends by itself")
+            format!("the logout was not accepted ({why}): the session of this check expires by itself")
         });
     }
-    end(Some(stream), true).await;
+    close(Some(stream), true).await;
     left
 }
 
-/// In good order where nothing is in flight; else by a reset, since an end of stream under a waiting publish
-/// looks like success to some.
-pub(super) async fn end(stream: Option<Stream>, nothing_in_flight: bool) {
+/// Closes in good order where nothing is in flight; else resets, because some peers take an end of stream before the reply
+/// for success.
+pub(super) async fn close(stream: Option<Stream>, nothing_in_flight: bool) {
     match stream {
-        // Whether the other side says goodbye in time changes nothing.
-        Some(stream) if nothing_in_flight => drop(timeout(GOODBYE, stream.close()).await),
+        Some(stream) if nothing_in_flight => drop(timeout(CLOSE_TIMEOUT, stream.close()).await),
         Some(stream) => stream.abort(),
         None => {}
     }

@@ -1,4 +1,4 @@
-//! What weir itself needs of this host: its ports, and its certificate.
+//! What weir needs on this host: free ports, trust anchors, and its own certificate.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +9,13 @@ use tokio::time::timeout;
 
 use super::Keys;
 use super::certificates::{DAYS_LEFT_NOTE, days_left};
-use super::itself::reached;
+use super::own_sessions::reached;
 use super::report::{Row, Section, Step};
 use crate::admin::client::http::{self, Target};
 use crate::config::{Config, Verify};
 use crate::net::{ServerTls, bind};
 
-/// How long a weir that runs here may take to say so.
+/// Deadline of the reply of a weir that runs here.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The ports, and those of a weir that runs on this host.
@@ -75,12 +75,12 @@ async fn running_weir(admin: SocketAddr) -> Option<Vec<u16>> {
         SocketAddr::new(reached(admin), admin.port())
     ))
     .ok()?;
-    let ask = tokio::task::spawn_blocking(move || http::call(&target, None, "GET", "/status", ""));
-    let reply = timeout(ADMIN_TIMEOUT, ask).await.ok()?.ok()?.ok()?;
+    let call = tokio::task::spawn_blocking(move || http::call(&target, None, "GET", "/status", ""));
+    let reply = timeout(ADMIN_TIMEOUT, call).await.ok()?.ok()?.ok()?;
     let status: Value = serde_json::from_str(&reply.body).ok()?;
-    let told = status.get("config")?.as_object()?;
+    let listens_on = status.get("config")?.as_object()?;
     let listens = ["tcp", "tls", "decisions", "decisions_tls"].iter();
-    let listens = listens.filter_map(|key| told.get(*key)?.as_str()?.parse::<SocketAddr>().ok());
+    let listens = listens.filter_map(|key| listens_on.get(*key)?.as_str()?.parse::<SocketAddr>().ok());
     Some(listens.map(|at| at.port()).chain([admin.port()]).collect())
 }
 
@@ -90,19 +90,18 @@ pub(super) fn certificate(server: &ServerTls, now: i64) -> Row {
     let info = server.certificate();
     let days = days_left(info, now);
     let state = match (server.notice(), info.not_yet_valid(now)) {
-        (Some(_), _) => Step::ok("state", "made at start"),
+        (Some(_), _) => Step::ok("state", "generated at start"),
         (None, None) => Step::ok("state", format!("{days} days left")),
         (None, Some(early)) => {
-            let why =
-                format!("it is {early}: gateways refuse it until then (is the clock of this host right?)");
+            let why = format!("it is {early}: gateways refuse it until then (is this host's clock correct?)");
             Step::failed("state", "not valid yet", why)
         }
     };
     let mut row = Row::new(None, "tls certificate", vec![Step::skipped("at", "-"), state]);
     let note = if server.notice().is_some() {
         Some(
-            "neither tls.certificate nor tls.keystore is set: weir makes a self-signed certificate at every start, and \
-             gateways must trust it anew each time; for more than a trial set one of them"
+            "neither tls.certificate nor tls.keystore is set: weir generates a self-signed certificate at every start, which \
+             gateways must be made to trust each time; set one of them, except for trials"
                 .to_owned(),
         )
     } else if info.subject == info.issuer {

@@ -1,36 +1,36 @@
-//! Whether what answers as a Traffic Manager is weir: then events would go round for ever.
+//! Whether a URL of a Traffic Manager leads back to weir, which would make events loop forever.
 //!
-//! Weir knows its own sessions. With `auth.session_secret` the check knows them, too; where weir runs with a secret
-//! of its own making, only that weir does, and is asked with a publish of zero events.
+//! With `auth.session_secret` the check recognises weir's sessions by their signature. A weir that runs with a generated secret
+//! is asked with a publish of zero events whether it knows the session.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::talk::{end, takes};
+use super::session::{accepts, close};
 use crate::config::{Config, Link, Scheme, Url, User};
 use crate::ingress::token::{PREFIX, Tokens};
 use crate::net::Dialer;
 
-/// What tells a session of this weir from others.
-pub(super) struct Own {
+/// Recognises sessions of this weir.
+pub(super) struct OwnSessions {
     users: Vec<User>,
     /// `None` without a configured secret.
     tokens: Option<Tokens>,
-    /// Where a weir with this configuration runs now.
+    /// A URL of a weir that runs with this configuration.
     running: Option<Url>,
 }
 
-/// Whose session it is.
+/// Who issued a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// Of this weir, or of one with the same secret and users.
-    Own,
-    /// Of some other weir, as far as can be told.
-    AnotherWeirs,
-    TrafficManagers,
+pub(super) enum SessionOwner {
+    /// This weir, or one with the same secret and users.
+    ThisWeir,
+    /// Another weir, as far as can be told.
+    AnotherWeir,
+    TrafficManager,
 }
 
-impl Own {
+impl OwnSessions {
     /// `running`: the ports of a weir that runs on this host.
     pub(super) fn of(config: &Config, running: Option<&[u16]>) -> Self {
         let secret = config.auth.session_secret.as_ref();
@@ -51,28 +51,28 @@ impl Own {
         }
     }
 
-    /// Within the deadlines of `link`.
-    pub(super) async fn whose(&self, session: &[u8], dialer: &Dialer, link: &Link) -> Whose {
+    /// Deadlines the deadlines of `link`.
+    pub(super) async fn issuer(&self, session: &[u8], dialer: &Dialer, link: &Link) -> SessionOwner {
         if !session.starts_with(PREFIX.as_bytes()) {
-            return Whose::TrafficManagers;
+            return SessionOwner::TrafficManager;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let tokens = self.tokens.as_ref();
         if tokens.is_some_and(|tokens| tokens.check(session, &self.users, now_ms).is_some()) {
-            return Whose::Own;
+            return SessionOwner::ThisWeir;
         }
         let Some(url) = &self.running else {
-            return Whose::AnotherWeirs;
+            return SessionOwner::AnotherWeir;
         };
         let Ok(mut stream) = dialer.dial(url, link.connect_timeout, link.tls_timeout).await else {
-            return Whose::AnotherWeirs;
+            return SessionOwner::AnotherWeir;
         };
-        let own = takes(&mut stream, session, link.reply_timeout).await;
-        end(Some(stream), own.is_some()).await;
+        let own = accepts(&mut stream, session, link.reply_timeout).await;
+        close(Some(stream), own.is_some()).await;
         match own {
-            Some(true) => Whose::Own,
-            _ => Whose::AnotherWeirs,
+            Some(true) => SessionOwner::ThisWeir,
+            _ => SessionOwner::AnotherWeir,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The effective fan-out in words: short sentences for somebody who sees weir for the first time.
+//! What a configuration means, in short sentences for new users.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::config::duration_text as time;
 use crate::config::{Ack, Config, Decisions, Endpoint, Group, Policy, Queue, Shed};
 
 /// One line each; an empty one parts paragraphs.
-pub(super) fn of(config: &Config) -> Vec<String> {
+pub(super) fn explain(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     gateways(&mut lines, config);
     lines.push(String::new());
@@ -50,23 +50,20 @@ fn gateways(lines: &mut Vec<String>, config: &Config) {
     let (ingress, auth) = (&config.ingress, &config.auth);
     if let Some(at) = ingress.tcp {
         let what = match auth.allow_plaintext_login {
-            true => "events, and logins in clear",
+            true => "events, and logins without encryption",
             false => "events; a login is refused here",
         };
         lines.push(format!("  tcp://{at}  {what}"));
     }
     if let Some(at) = ingress.tls {
-        lines.push(format!(
-            "  ssl://{at}  logins, and events if you like them encrypted"
-        ));
+        lines.push(format!("  ssl://{at}  logins, and encrypted events"));
     }
     let users: Vec<String> = auth.users.iter().map(|user| format!("{:?}", user.name)).collect();
     let (as_, own) = (users.join(" or "), time(auth.session_ttl));
-    lines.push(format!("  they log in as {as_}; a session lives for {own}"));
+    lines.push(format!("  they log in as {as_}; a session lasts {own}"));
     if auth.session_secret.is_none() {
         lines.push(
-            "  session_secret is not set: after a restart gateways log in again, which they do by themselves"
-                .into(),
+            "  session_secret is not set: gateways log in again, by themselves, after a restart".into(),
         );
     }
 }
@@ -76,12 +73,12 @@ fn delivery(lines: &mut Vec<String>, group: &Group, failback_after: Duration) {
     lines.push(match (group.policy, group.endpoints.as_slice()) {
         (_, [_]) => format!("  {name}: to its one Traffic Manager"),
         (Policy::Loadbalance, many) => format!(
-            "  {name}: loadbalance: each event goes to one of {}, in turn among those that live",
+            "  {name}: loadbalance: each event goes to one of {}, in turn among those that are up",
             many.len()
         ),
         (Policy::Failover, _) => format!(
-            "  {name}: failover: each event goes to the first that lives, in this order; back to an earlier one when it \
-             has been well for {}",
+            "  {name}: failover: each event goes to the first that is up, in this order; back to an earlier one when it \
+             has been up for {}",
             time(failback_after)
         ),
     });
@@ -100,13 +97,13 @@ fn ack(config: &Config) -> Vec<String> {
     match config.ack {
         Ack::Accepted => vec![
             "a gateway gets its ok when the events are in the queue of every group (ack = \"accepted\"):".into(),
-            "  what waits in a queue is lost if weir is killed; a stop by SIGTERM delivers it first".into(),
+            "  queued events are lost if weir is killed; a stop by SIGTERM delivers them first".into(),
             again,
         ],
         Ack::Delivered => vec![
             "a gateway gets its ok when a Traffic Manager of every group has taken the events (ack = \"delivered\"):"
                 .into(),
-            "  if weir is killed before that, the gateway sends them again; for a group that is away (below) it does not wait"
+            "  if weir is killed before that, the gateway sends them again; it does not wait for a group that is unavailable (below)"
                 .into(),
             again,
         ],
@@ -119,9 +116,9 @@ fn trouble(queue: &Queue) -> Vec<String> {
         Shed::Oldest => "the oldest events in it are dropped, and counted, to make room for new ones",
         Shed::Newest => "new events are dropped for this group, and counted",
     };
-    let mut lines = vec![format!("  its events wait: up to {events} of them, or {size}")];
+    let mut lines = vec![format!("  its queue holds up to {events} events, or {size}")];
     lines.push(match queue.block_timeout {
-        None => "  when that is full, gateways wait until there is room: nothing is dropped".into(),
+        None => "  when that is full, gateways wait until it has capacity again: nothing is dropped".into(),
         Some(Duration::ZERO) => format!("  when that is full, {dropped}; gateways never wait"),
         Some(patience) => format!(
             "  when that is full, gateways wait for at most {}; then {dropped}",
@@ -129,10 +126,10 @@ fn trouble(queue: &Queue) -> Vec<String> {
         ),
     });
     lines.push(match queue.unavailable_after {
-        None => "  however long all of its Traffic Managers are away, the two lines above hold".into(),
+        None => "  the same while all of its Traffic Managers are unreachable".into(),
         Some(after) => format!(
-            "  when none of its Traffic Managers can be reached for {}, gateways no longer wait for it; when its queue \
-             is full then, {dropped}",
+            "  when none of its Traffic Managers can be reached for {}, gateways no longer wait for it; once its \
+             queue is full, {dropped}",
             time(after)
         ),
     });
@@ -155,15 +152,15 @@ fn trouble(queue: &Queue) -> Vec<String> {
 }
 
 fn decisions(lines: &mut Vec<String>, back: &Decisions) {
-    lines.push("throttle decisions come back through weir; for them gateways connect to:".into());
+    lines.push("throttling decisions pass through weir; for them gateways connect to:".into());
     lines.extend(back.listen.map(|at| format!("  tcp://{at}")));
     lines.extend(back.listen_tls.map(|at| format!("  ssl://{at}")));
     lines.push(match (back.policy, back.brokers.as_slice()) {
-        (_, [_]) => "  and weir takes them on to the one broker:".into(),
+        (_, [_]) => "  and weir connects them to this broker:".into(),
         (Policy::Failover, _) => {
-            "  and weir takes them on to the first broker that answers, in this order:".into()
+            "  and weir connects them to the first broker that answers, in this order:".into()
         }
-        (Policy::Loadbalance, _) => "  and weir takes them on to the brokers in turn:".into(),
+        (Policy::Loadbalance, _) => "  and weir connects them to these brokers in turn:".into(),
     });
     for (i, broker) in back.brokers.iter().enumerate() {
         lines.push(format!("    {}. {broker}", i + 1));

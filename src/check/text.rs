@@ -18,7 +18,7 @@ pub(super) fn complaints(report: &Report) -> String {
     out
 }
 
-/// All the rest.
+/// The fan-out, and what was tried.
 pub(super) fn text(report: &Report) -> String {
     let mut out = String::new();
     if let Some(fan_out) = &report.fan_out {
@@ -44,9 +44,8 @@ fn tried(out: &mut String, connect: &Connect) {
     if !connect.paste.is_empty() {
         let _ = writeln!(
             out,
-            "\nTo accept these certificates as they are, ask whoever runs those servers whether they are theirs, and put \
-             this into weir.toml. A pin counts for every ssl:// URL, so a server that could not be reached now needs its \
-             pin added later:\n"
+            "\nTo accept these certificates, confirm them with the operators of those servers, and add this to weir.toml. \
+             With pins every ssl:// server needs one, so add the pins of servers that could not be reached now:\n"
         );
         for line in &connect.paste {
             let _ = writeln!(out, "{}", one_line(line));
@@ -55,7 +54,7 @@ fn tried(out: &mut String, connect: &Connect) {
     let all = connect.sections.iter().flat_map(|section| &section.rows);
     let failed = all.filter(|row| !row.ok).count();
     let _ = match failed {
-        0 => writeln!(out, "\nEverything that was tried works."),
+        0 => writeln!(out, "\nEverything works."),
         1 => writeln!(out, "\n1 of the rows above FAILED."),
         n => writeln!(out, "\n{n} of the rows above FAILED."),
     };

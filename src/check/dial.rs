@@ -1,4 +1,4 @@
-//! The steps to one URL that every probe begins with: names, TCP, TLS, and the certificate that was shown.
+//! The steps that every probe begins with: TCP, TLS, and the certificate that was shown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use crate::net::{DialError, Dialer, Stream};
 
 /// Deadlines.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Within {
+pub(super) struct Deadlines {
     pub(super) connect: Duration,
     pub(super) tls: Duration,
 }
 
-/// A connection to a URL, as far as it came.
-pub(super) struct Side {
+/// A connection to a URL, as far as it got.
+pub(super) struct Dialed {
     pub(super) tcp: Step,
     pub(super) tls: Step,
     pub(super) stream: Option<Stream>,
     pub(super) shown: Option<Shown>,
 }
 
-/// Connects as far as it goes. `tcp` and `tls` are the heads of the columns.
+/// Connects, step by step. `tcp` and `tls` are the heads of the columns.
 pub(super) async fn open(
     dialer: &Dialer,
     url: &Url,
     [tcp, tls]: [&'static str; 2],
     has_address: bool,
-    within: Within,
-) -> Side {
+    within: Deadlines,
+) -> Dialed {
     let not_tried = match url.scheme {
         Scheme::Tcp => Step::skipped(tls, "plain"),
         Scheme::Ssl => Step::skipped(tls, "-"),
     };
-    let side = |tcp, tls, stream, shown| Side {
+    let side = |tcp, tls, stream, shown| Dialed {
         tcp,
         tls,
         stream,
@@ -81,8 +81,8 @@ pub(super) async fn open(
     }
 }
 
-/// One certificate that both URLs show need not be complained about twice.
-pub(super) fn say_once(first: &Side, second: &mut Side, first_url: &Url) {
+/// A certificate that both URLs show is reported once.
+pub(super) fn report_once(first: &Dialed, second: &mut Dialed, first_url: &Url) {
     if let (Some(a), Some(b)) = (&first.shown, &second.shown)
         && !a.accepted
         && !b.accepted
