@@ -15,8 +15,8 @@ COPY . .
 ARG TARGETPLATFORM
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,id=weir-target-${TARGETPLATFORM},target=/src/target \
-    cargo auditable build --release --locked --bin weir \
-    && install -D --strip target/release/weir /out/weir
+    cargo auditable build --release --locked --bin weir --bin weir-lab \
+    && install -D --strip --target-directory /out target/release/weir target/release/weir-lab
 
 # The C library and the CA certificates of Debian, a user without rights, and no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
@@ -28,7 +28,8 @@ LABEL org.opencontainers.image.title="weir" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
-COPY --from=build /out/weir /usr/local/bin/weir
+# The laboratory too: the demo, a load generator, a stand-in Traffic Manager.
+COPY --from=build /out/weir /out/weir-lab /usr/local/bin/
 COPY LICENSE /usr/share/doc/weir/LICENSE
 USER 65532:65532
 # Mount the configuration here. Logs go to stderr; nothing is written to disk.

@@ -15,10 +15,10 @@ use std::rc::Rc;
 use tokio::time::Instant;
 use weir::config::Shed;
 use weir::egress::{Outbox, Pipeline, SLICES_MAX, next_frame};
-use weir::lab::{Events, Sizes, gateway};
 use weir::relay::{AgeLimits, Fanout, GroupQueue, Limits, Parcel, Receipt};
 use weir::wire::reply::Reply;
 use weir::wire::{Decoded, Decoder, Request};
+use weir_lab::{Events, Sizes, gateway};
 
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 const SLACK_PERCENT: f64 = 5.0;

@@ -13,13 +13,13 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use weir::app::Weir;
 use weir::config::{Config, Log, LogFormat, Scheme, Shed, Source, Url, parse};
-use weir::lab::{Events, Load, LoadOptions, Sink, SinkOptions, Sizes, gateway};
 use weir::net::{ClientTls, Dialer, SocketOptions};
 use weir::relay::{AgeLimits, Fanout, Limits};
 use weir::tap::{Feed, Taps};
 use weir::telemetry;
 use weir::wire::reply::Reply;
 use weir::wire::{Batch, Decoded, Decoder, Request};
+use weir_lab::{Events, Load, LoadOptions, Sink, SinkOptions, Sizes, gateway};
 
 const DECODER: Decoder = Decoder {
     frame_max_bytes: 1 << 24,

@@ -70,25 +70,6 @@ pub enum Command {
     /// opens a connection to every broker of [decisions].
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// See it work: gateways, weir, Traffic Managers and a broker in one process, with failures and a verdict
-    #[command(
-        after_help = "Examples:\n  weir demo\n  weir demo --duration 60s --gateways 64 --rate 20000\n\nExit code 1 if any event or decision was lost"
-    )]
-    Demo(crate::demo::DemoArgs),
-    /// Generate load: publish as many gateways do, to a weir or a Traffic Manager
-    #[command(
-        after_help = "Example:\n  weir load --target tcp://weir:9611 --auth ssl://weir:9711 --ca weir.pem --duration 10s"
-    )]
-    Load(crate::lab::args::LoadArgs),
-    /// Run a stand-in Traffic Manager that counts what it receives
-    #[command(after_help = "Example:\n  weir sink --listen 127.0.0.1:9611 --auth-listen 127.0.0.1:9711")]
-    Sink(crate::lab::args::SinkArgs),
-    /// Run weir under load and failures for a long time, and judge it
-    ///
-    /// Starts a weir with stand-in gateways and Traffic Managers, and breaks their network in every way, one at a time. Fails if
-    /// an event is lost that weir has not counted, or if memory, descriptors or threads have grown.
-    #[command(after_help = "Example:\n  weir soak --duration 10m")]
-    Soak(crate::lab::args::SoakArgs),
     /// Commands for a running weir.
     #[command(flatten)]
     Admin(AdminCommand),

@@ -26,9 +26,8 @@
 //!
 //! **Around it.** [`supervise`] is a parent process that holds the ports while weir is started again.
 //!
-//! **Beside it.** [`check`] is `weir check`. [`lab`] is the laboratory: load generator, stand-in Traffic Manager,
-//! fault proxy and the oracle that says whether anything was lost; `weir load`, `weir sink` and the tests are made
-//! of it, and [`demo`], which plays it all in one process.
+//! **Beside it.** [`check`] is `weir check`. The laboratory, `weir-lab` in `lab/`, is a package of its own: demo, load
+//! generator, stand-in Traffic Manager, fault proxy, simulation, and the oracle that says whether anything was lost.
 //!
 //! Which room may use which is a table in `tests/tidy/layering.rs`, and a test. `docs/ARCHITECTURE.md` tells the
 //! same story at length.
@@ -40,10 +39,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod decisions;
-pub mod demo;
 pub mod egress;
 pub mod ingress;
-pub mod lab;
 pub mod lifecycle;
 pub mod metrics;
 pub mod net;

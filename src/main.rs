@@ -4,12 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::runtime::{Builder, LocalOptions};
 use weir::app::{self, Files};
+use weir::check;
 use weir::cli::{self, Cli, Command, ConfigArgs, RunArgs};
 use weir::config::Config;
 use weir::output::{self, Failure};
-use weir::{check, demo};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -23,10 +22,6 @@ fn main() -> ExitCode {
             let (connect, json) = (args.connect, args.json);
             check::run(&files(&args.config), check::Options { connect, json })
         }
-        Command::Demo(args) => demo::run(&args),
-        Command::Load(args) => lab(weir::lab::load::run(args)),
-        Command::Sink(args) => lab(weir::lab::sink::run(args)),
-        Command::Soak(args) => lab(weir::lab::soak::run(args)),
         Command::Admin(command) => weir::admin::client::run(&command),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
         Command::Man => print(cli::man),
@@ -57,20 +52,6 @@ fn run(args: &RunArgs, run: Serve) -> ExitCode {
             config.log.format = format.into();
         }
     })
-}
-
-/// Runs a command of the laboratory on this thread.
-fn lab<R>(command: impl Future<Output = Result<R, Failure>>) -> ExitCode {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    let ended = runtime
-        .map_err(|e| Failure::Said(e.to_string()))
-        .and_then(|runtime| runtime.block_on(command));
-    match ended {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(failure) => ExitCode::from(failure.end()),
-    }
 }
 
 fn files(args: &ConfigArgs) -> Files {

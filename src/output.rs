@@ -1,6 +1,6 @@
 //! What commands print: results on stdout, notes on stderr. Neither panics, as `println!` does when the pipe is closed.
 //!
-//! A result that cannot be written ends the command: quietly where the reader has gone (`weir demo | head -3`), with
+//! A result that cannot be written ends the command: quietly where the reader has gone (`weir man | head -3`), with
 //! an error where the disk is full (`weir status >/dev/full`). A note that cannot be written is lost.
 //!
 //! Also what every text for people needs: [`one_line`] makes foreign text harmless, [`table`] aligns columns.

@@ -30,7 +30,7 @@ class Bench:
     """What all runs have in common."""
 
     def __init__(self, given, cores, scratch):
-        self.weir, self.cores, self.scratch = given.weir, cores, scratch
+        self.weir, self.lab, self.cores, self.scratch = given.weir, given.lab, cores, scratch
         self.duration, self.warm_up = given.duration, given.warm_up
         # Slow under strace: long enough that connecting does not count for much.
         self.trace_duration = 1.0 if given.quick else max(5.0, given.duration)
@@ -103,11 +103,12 @@ def need_weir(given):
             subprocess.run(options.BUILD.split(), cwd=options.ROOT, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise Trouble(f"{options.BUILD}: {error}") from error
-    if not os.access(given.weir, os.X_OK):
-        raise Trouble(f"{given.weir} is not there: build it with `{options.BUILD}`, or name another one with --weir")
-    said = subprocess.run([given.weir, "sink", "--help"], capture_output=True, text=True, check=False).stdout
+    for program in (given.weir, given.lab):
+        if not os.access(program, os.X_OK):
+            raise Trouble(f"{program} is not there: build it with `{options.BUILD}`, or name another one with --weir or --lab")
+    said = subprocess.run([given.lab, "sink", "--help"], capture_output=True, text=True, check=False).stdout
     if "--delivery-times" not in said:
-        raise Trouble(f"{given.weir} is older than this script: build it anew with `{options.BUILD}`")
+        raise Trouble(f"{given.lab} is older than this script: build it anew with `{options.BUILD}`")
 
 
 def gaps(cells, cores):

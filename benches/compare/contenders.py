@@ -51,14 +51,14 @@ stream {{
 
 
 class Sink:
-    """`weir sink`, a stand-in Traffic Manager."""
+    """`weir-lab sink`, a stand-in Traffic Manager."""
 
     def __init__(self, child, data, tls, pin):
         self.child, self.data, self.tls, self.pin = child, data, tls, pin
 
     @staticmethod
     def start(bench, children, index, cell, stalled, apart):
-        command = [bench.weir, "sink", "--listen", "127.0.0.1:0", "--auth-listen", "127.0.0.1:0"]
+        command = [bench.lab, "sink", "--listen", "127.0.0.1:0", "--auth-listen", "127.0.0.1:0"]
         command += ["--connections", "20000", "--report", "json"]
         if cell.frame_cost_us:
             command += ["--frame-cost", f"{cell.frame_cost_us}us"]

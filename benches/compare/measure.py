@@ -81,7 +81,7 @@ class Run:
         """Runs the load to its end and returns its report."""
         cell, contender = self.cell, self.contender
         target = f"{'ssl' if contender.tls else 'tcp'}://127.0.0.1:{self.middle.port}"
-        command = [self.bench.weir, "load", "--target", target, "--duration", f"{int(duration * 1000)}ms"]
+        command = [self.bench.lab, "load", "--target", target, "--duration", f"{int(duration * 1000)}ms"]
         command += ["--connections", str(cell.connections), "--report", "json"]
         if cell.agent:
             command += ["--agent", "5.4"]

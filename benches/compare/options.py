@@ -22,6 +22,8 @@ def parse(arguments=None):
     what.add_argument("--list", action="store_true", help="name the cells and end")
     parser.add_argument("--weir", default=os.path.join(ROOT, "target", "release", "weir"), metavar="PATH",
                         help="the binary, default target/release/weir; built before")
+    parser.add_argument("--lab", default=os.path.join(ROOT, "target", "release", "weir-lab"), metavar="PATH",
+                        help="the load and the Traffic Managers, default target/release/weir-lab; built before")
     parser.add_argument("--build", action="store_true", help=f"build it first ({BUILD})")
     parser.add_argument("--rounds", type=positive, metavar="N", help="rotations, default 5 (1 with --quick)")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="of each run, default 2 (0.5 with --quick)")
@@ -37,7 +39,7 @@ def parse(arguments=None):
     given.duration = given.duration or (0.5 if given.quick else 2.0)
     if given.congestion and not given.congestion.isalnum():
         parser.error(f"--congestion {given.congestion}: a name such as cubic")
-    given.weir = os.path.abspath(given.weir)
+    given.weir, given.lab = os.path.abspath(given.weir), os.path.abspath(given.lab)
     if given.docs and (given.quick or given.cell or given.goal):
         parser.error("--docs needs the cells of the whole run: leave --quick, --goal and --cell out")
     return parser, given

@@ -138,9 +138,7 @@ async fn accept_one(room: &Arc<Room>, listener: &mut Listener, acceptor: Option<
             let config = config.borrow_and_update();
             (config.connections_max, client_options(&config))
         };
-        if let Listener::Tcp(_, set) = listener {
-            *set = options;
-        }
+        listener.set_options(options);
         let accept = poll_fn(|cx| {
             room.ledger
                 .admit(max, Instant::now(), || listener.poll_accept(cx))

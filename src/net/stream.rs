@@ -1,8 +1,9 @@
-//! One connection, plain or TLS, over TCP or over a simulated network.
+//! One connection, plain or TLS, over a [`Socket`].
 //!
-//! [`Stream`] adds nothing to the path of a byte: no buffer, no lock, and for plain TCP one `match`.
-//! A TLS stream may hold ciphertext back after a write: whoever has written must `flush`.
+//! [`Stream`] adds no buffer and no lock to the path of a byte. A TLS stream may hold ciphertext back after a write:
+//! whoever has written must `flush`.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,21 +18,39 @@ use super::info::CertificateInfo;
 /// How long [`Stream::close`] waits for the peer's end.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// The seam for a simulated network: a byte stream that can be reset.
-pub trait MemoryIo: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Ends the connection so that the peer sees a reset and unread bytes are lost.
-    fn abort(&mut self);
-
-    /// From now on every end of the connection is a reset.
+/// A connected byte stream below TLS: TCP, or what another [`Connect`](super::Connect) or [`Accept`](super::Accept) makes.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Any {
+    /// From now on every end of the connection is a reset, also when the process is killed: the kernel
+    /// closes the socket then.
     fn reset_on_close(&mut self);
+
+    /// Ends the connection with a reset: nothing more is sent, and the peer's next call fails.
+    fn abort(self: Box<Self>);
+
+    /// Acknowledges at once what was read. One call holds only until weir writes again: the kernel then delays
+    /// acknowledgements as before.
+    fn quick_ack(&self) {}
 }
 
 /// What carries the bytes, below TLS.
-pub enum Raw {
-    /// A TCP connection of the operating system.
-    Tcp(TcpStream),
-    /// A connection of a simulated network.
-    Memory(Box<dyn MemoryIo>),
+pub type Raw = Box<dyn Socket>;
+
+impl Socket for TcpStream {
+    fn reset_on_close(&mut self) {
+        // Refused only for a socket that is already dead.
+        let _ = self.set_zero_linger();
+    }
+
+    fn abort(mut self: Box<Self>) {
+        // The drop closes.
+        self.reset_on_close();
+    }
+
+    fn quick_ack(&self) {
+        // Without it the peer waits a little longer.
+        #[cfg(target_os = "linux")]
+        let _ = self.set_quickack(true);
+    }
 }
 
 /// A connection ready for the protocol.
@@ -50,38 +69,6 @@ pub struct Below {
     raw: Raw,
     /// Bytes came, and no plaintext since.
     is_mid_record: bool,
-}
-
-impl Raw {
-    /// From now on every end of the connection is a reset, also when the process is killed: the kernel
-    /// closes the socket then.
-    pub fn reset_on_close(&mut self) {
-        match self {
-            // Refused only for a socket that is already dead.
-            Raw::Tcp(tcp) => drop(tcp.set_zero_linger()),
-            Raw::Memory(io) => io.reset_on_close(),
-        }
-    }
-
-    /// Ends the connection with a TCP reset: nothing more is sent, and the peer's next call fails.
-    pub fn abort(self) {
-        match self {
-            // Should the kernel refuse the option (it does so only for a socket that is already dead),
-            // the drop below still closes.
-            Raw::Tcp(tcp) => drop(tcp.set_zero_linger()),
-            Raw::Memory(mut io) => io.abort(),
-        }
-    }
-
-    /// Acknowledges at once what was read. One call holds only until weir writes again: the kernel then delays
-    /// acknowledgements as before.
-    fn quick_ack(&self) {
-        #[cfg(target_os = "linux")]
-        if let Raw::Tcp(tcp) = self {
-            // Without it the peer waits a little longer.
-            let _ = tcp.set_quickack(true);
-        }
-    }
 }
 
 impl Below {
@@ -168,56 +155,6 @@ impl Stream {
                 Some(tokio_rustls::rustls::ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
                 _ => Some("TLSv1.2"),
             },
-        }
-    }
-}
-
-impl AsyncRead for Raw {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Raw::Tcp(io) => Pin::new(io).poll_read(cx, buf),
-            Raw::Memory(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Raw {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Raw::Tcp(io) => Pin::new(io).poll_write(cx, buf),
-            Raw::Memory(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Raw::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Raw::Memory(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Raw::Tcp(io) => io.is_write_vectored(),
-            Raw::Memory(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Raw::Tcp(io) => Pin::new(io).poll_flush(cx),
-            Raw::Memory(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Raw::Tcp(io) => Pin::new(io).poll_shutdown(cx),
-            Raw::Memory(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

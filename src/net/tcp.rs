@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::{DialClass, DialError};
-use super::stream::{MemoryIo, Raw};
+use super::stream::Raw;
+use super::{Connect, Connecting};
 use crate::config::Url;
 
 /// Connections the kernel keeps ready until they are accepted.
@@ -99,70 +100,58 @@ pub fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListe
     })
 }
 
-/// The seam for a simulated network's listening side.
-pub trait MemoryListener: Send {
-    /// The address it pretends to listen on.
-    ///
-    /// # Errors
-    /// As [`Listener::local_addr`].
-    fn local_addr(&self) -> io::Result<SocketAddr>;
-
-    /// The next connection.
-    ///
-    /// # Errors
-    /// As [`Listener::poll_accept`].
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn MemoryIo>, SocketAddr)>>;
-}
-
-/// Where connections come from.
-pub enum Listener {
-    /// A listening socket, and what its connections get.
-    Tcp(TcpListener, SocketOptions),
-    /// A simulated network.
-    Memory(Box<dyn MemoryListener>),
-}
-
-impl Listener {
-    /// Hands a socket of [`bind`] to the runtime of the current thread.
-    ///
-    /// # Errors
-    /// The socket could not be registered.
-    pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> io::Result<Listener> {
-        Ok(Listener::Tcp(TcpListener::from_std(listener)?, options))
-    }
-
+/// Takes connections.
+pub trait Accept: Send {
     /// The address it listens on, with the port the kernel chose where 0 was asked for.
     ///
     /// # Errors
     /// The kernel does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Listener::Tcp(listener, _) => listener.local_addr(),
-            Listener::Memory(listener) => listener.local_addr(),
-        }
-    }
+    fn local_addr(&self) -> io::Result<SocketAddr>;
 
     /// The next connection, its options set, and the peer's address.
     ///
     /// # Errors
     /// Of one connection (aborted before it was accepted: accept again) or of the process
     /// ([`out_of_descriptors`]: pause).
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Raw, SocketAddr)>>;
+
+    /// What connections get that are accepted from now on.
+    fn set_options(&mut self, options: SocketOptions);
+}
+
+/// Where connections come from.
+pub struct Listener(Box<dyn Accept>);
+
+impl Listener {
+    /// Connections of another kind than TCP.
+    #[must_use]
+    pub fn new(accept: impl Accept + 'static) -> Listener {
+        Listener(Box::new(accept))
+    }
+
+    /// Hands a socket of [`bind`] to the runtime of the current thread.
+    ///
+    /// # Errors
+    /// The socket could not be registered.
+    pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> io::Result<Listener> {
+        let listener = TcpListener::from_std(listener)?;
+        Ok(Listener::new(TcpAccept { listener, options }))
+    }
+
+    /// As [`Accept::local_addr`].
+    ///
+    /// # Errors
+    /// As [`Accept::local_addr`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// As [`Accept::poll_accept`].
+    ///
+    /// # Errors
+    /// As [`Accept::poll_accept`].
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Raw, SocketAddr)>> {
-        match self {
-            Listener::Tcp(listener, options) => {
-                let (tcp, peer) = ready!(listener.poll_accept(cx))?;
-                // A connection without keepalive is still a connection; one that is already dead says
-                // so at its first read.
-                if let Err(error) = options.apply(&tcp) {
-                    tracing::debug!(%peer, %error, "socket options refused");
-                }
-                Poll::Ready(Ok((Raw::Tcp(tcp), peer)))
-            }
-            Listener::Memory(listener) => {
-                let (io, peer) = ready!(listener.poll_accept(cx))?;
-                Poll::Ready(Ok((Raw::Memory(io), peer)))
-            }
-        }
+        self.0.poll_accept(cx)
     }
 
     /// [`Listener::poll_accept`] as a future; cancel safe.
@@ -171,6 +160,35 @@ impl Listener {
     /// As [`Listener::poll_accept`].
     pub async fn accept(&mut self) -> io::Result<(Raw, SocketAddr)> {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`Accept::set_options`].
+    pub fn set_options(&mut self, options: SocketOptions) {
+        self.0.set_options(options);
+    }
+}
+
+struct TcpAccept {
+    listener: TcpListener,
+    options: SocketOptions,
+}
+
+impl Accept for TcpAccept {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Raw, SocketAddr)>> {
+        let (tcp, peer) = ready!(self.listener.poll_accept(cx))?;
+        // A connection without keepalive is still a connection; one that is already dead says so at its first read.
+        if let Err(error) = self.options.apply(&tcp) {
+            tracing::debug!(%peer, %error, "socket options refused");
+        }
+        Poll::Ready(Ok((Box::new(tcp), peer)))
+    }
+
+    fn set_options(&mut self, options: SocketOptions) {
+        self.options = options;
     }
 }
 
@@ -183,6 +201,12 @@ pub fn out_of_descriptors(error: &io::Error) -> bool {
     const EMFILE: i32 = 24;
     const ENOBUFS: i32 = 105;
     matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
+}
+
+impl Connect for SocketOptions {
+    fn connect<'a>(&'a self, url: &'a Url, within: Duration) -> Connecting<'a> {
+        Box::pin(async move { Ok(Box::new(connect(url, self, within).await?) as Raw) })
+    }
 }
 
 /// Resolves the host and connects to the first of its addresses that answers, one after the other; the

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use weir_lab::{Events, Sizes, gateway};
 
 use super::*;
-use crate::lab::{Events, Sizes, gateway};
 use crate::wire::{Batch, Decoded, Decoder, Request, batch};
 
 const OTHERS: &str = include_str!("../../tests/vectors/streams.json");

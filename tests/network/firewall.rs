@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use weir::lab::{Load, LoadOptions, thread};
+use weir_lab::{Load, LoadOptions, thread};
 
 use crate::namespaces::{Net, within};
 use crate::support::stage::Stage;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weir::lab::Sizes;
-use weir::lab::gateway::{Answer, frame};
+use weir_lab::Sizes;
+use weir_lab::gateway::{Answer, frame};
 
 use crate::namespaces::{Net, within};
 use crate::support::peer::Peer;

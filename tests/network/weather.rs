@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, sleep_until};
-use weir::lab::{Load, LoadOptions};
+use weir_lab::{Load, LoadOptions};
 
 use crate::namespaces::{Net, within};
 use crate::support::{Plan, story};

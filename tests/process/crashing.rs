@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::lab::{Close, Load, LoadOptions};
+use weir_lab::{Close, Load, LoadOptions};
 
 use crate::support::process::Process;
 use crate::support::sabotage::{self, Sabotage};
@@ -110,7 +110,7 @@ fn a_worker_that_hangs_fails_the_probe_and_the_drain_ends_in_time_with_1_and_wha
         let _sabotage = Sabotage::hang(stage.weir.pid(), "weir-worker-0");
         // What woke it up before is still done.
         let hangs = || asked(&stage.weir, "/livez").contains("503");
-        weir::lab::thread::until("the probe fails", Duration::from_secs(60), hangs)
+        weir_lab::thread::until("the probe fails", Duration::from_secs(60), hangs)
             .await
             .unwrap();
         stage.weir.logged("a worker does not answer").await;

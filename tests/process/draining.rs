@@ -13,9 +13,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
-use weir::lab::load::{Pools, TwinOptions};
-use weir::lab::{Load, LoadOptions};
 use weir::status::Gateway;
+use weir_lab::load::{Pools, TwinOptions};
+use weir_lab::{Load, LoadOptions};
 
 use crate::support::machine::own_addresses;
 use crate::support::process::{Process, Start, Status, WEIR};
@@ -56,7 +56,7 @@ fn load(stage: &Stage, at: SocketAddr, agent: TwinOptions) -> Load {
 /// Until the agents have published so many events more.
 async fn traffic(load: &Load, events: u64) {
     let wanted = load.counts().events_acked + events;
-    weir::lab::thread::until("traffic", Duration::from_secs(60), || {
+    weir_lab::thread::until("traffic", Duration::from_secs(60), || {
         load.counts().events_acked >= wanted
     })
     .await
@@ -311,7 +311,7 @@ impl Balancer {
     }
 
     async fn listens(&self) {
-        weir::lab::thread::until("the balancer listens", Duration::from_secs(20), || {
+        weir_lab::thread::until("the balancer listens", Duration::from_secs(20), || {
             std::net::TcpStream::connect(self.at).is_ok()
         })
         .await
@@ -384,7 +384,7 @@ async fn found(balancer: &Balancer, name: &str, up: bool) {
                 .starts_with(if up { "UP" } else { "DOWN" }),
         )
     };
-    weir::lab::thread::until("HAProxy notices", Duration::from_secs(20), || {
+    weir_lab::thread::until("HAProxy notices", Duration::from_secs(20), || {
         state() == Some(true)
     })
     .await
@@ -524,7 +524,7 @@ fn a_rolling_restart_behind_nginx_costs_nothing() {
                     .unwrap()
                     .success()
             );
-            weir::lab::thread::until("nginx has reloaded", Duration::from_secs(20), || {
+            weir_lab::thread::until("nginx has reloaded", Duration::from_secs(20), || {
                 reloads() > before
             })
             .await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::lab::{Close, Load, LoadOptions};
+use weir_lab::{Close, Load, LoadOptions};
 
 use crate::support::stage::Stage;
 use crate::support::{Plan, story};
@@ -24,7 +24,7 @@ fn a_stop_signal_under_load_loses_nothing_while_every_group_lives() {
             stage.weir.signal(signal);
             assert_eq!(stage.weir.end().await, Some(0), "{:#?}", stage.weir.log());
             assert_eq!(stage.weir.lines("weir has ended")[0]["not_delivered"], 0);
-            weir::lab::thread::until("all have noticed", Duration::from_secs(20), || {
+            weir_lab::thread::until("all have noticed", Duration::from_secs(20), || {
                 let counts = load.counts();
                 counts.resets + counts.connect_failures + counts.acked_by_fin >= 16
             })

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use weir::lab::gateway::{Answer as Heard, Gateway, frame};
-use weir::lab::load::TwinOptions;
-use weir::lab::sink::Answer;
-use weir::lab::{Events, Load, LoadOptions, Sizes};
+use weir_lab::gateway::{Answer as Heard, Gateway, frame};
+use weir_lab::load::TwinOptions;
+use weir_lab::sink::Answer;
+use weir_lab::{Events, Load, LoadOptions, Sizes};
 
 use crate::support::stage::Stage;
 use crate::support::{Plan, agent, dialer, story};

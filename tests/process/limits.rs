@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use weir::lab::gateway::{Answer as Heard, Gateway, frame};
-use weir::lab::{Close, Load, LoadOptions};
+use weir_lab::gateway::{Answer as Heard, Gateway, frame};
+use weir_lab::{Close, Load, LoadOptions};
 
 use crate::support::machine::allow_descriptors;
 use crate::support::process::Start;
@@ -47,7 +47,7 @@ fn out_of_descriptors_accepting_pauses_while_open_connections_go_on_and_then_it_
         let exhausted = || stage.weir.descriptors() >= 64;
         assert!(exhausted());
         let acked = handle.counts().events_acked;
-        weir::lab::thread::until("those that are in go on", LIMIT, || {
+        weir_lab::thread::until("those that are in go on", LIMIT, || {
             handle.counts().events_acked > acked + 1_000
         })
         .await

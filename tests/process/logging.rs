@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use weir::lab::{Load, LoadOptions};
+use weir_lab::{Load, LoadOptions};
 
 use crate::support::process::{Start, Stderr};
 use crate::support::stage::Stage;
@@ -61,7 +61,7 @@ fn a_log_reader_that_stalls_stops_nothing_and_learns_how_many_lines_were_lost() 
             }
         }
         let acked = handle.counts().events_acked;
-        weir::lab::thread::until("gateways are served", Duration::from_secs(20), || {
+        weir_lab::thread::until("gateways are served", Duration::from_secs(20), || {
             handle.counts().events_acked > acked + 1_000
         })
         .await
@@ -131,7 +131,7 @@ fn scraped_a_hundred_times_a_second_under_load_it_serves_gateways_as_before() {
             ..stage.agents()
         });
         let handle = load.handle();
-        weir::lab::thread::until("two hundred scrapes", Duration::from_secs(60), || {
+        weir_lab::thread::until("two hundred scrapes", Duration::from_secs(60), || {
             scrapes.load(Ordering::Relaxed) >= 200 || scraper.is_finished()
         })
         .await

@@ -3,7 +3,6 @@
 
 mod check;
 mod crashing;
-mod demo;
 mod draining;
 mod ending;
 mod killing;
@@ -17,7 +16,6 @@ mod page;
 mod reload;
 mod renewal;
 mod service;
-mod soaking;
 mod starting;
 mod stdout;
 mod supervising;

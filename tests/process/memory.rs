@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use weir::lab::gateway::{Answer as Heard, Gateway};
-use weir::lab::sink::Answer;
-use weir::lab::{Sink, SinkOptions};
 use weir::wire::request::encode_publish_header;
+use weir_lab::gateway::{Answer as Heard, Gateway};
+use weir_lab::sink::Answer;
+use weir_lab::{Sink, SinkOptions};
 
 use crate::support::process::{Process, Start, Status};
 use crate::support::{Plan, dialer, story, toml, url, url_group};

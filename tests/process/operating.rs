@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use weir::lab::{Load, LoadOptions};
+use weir_lab::{Load, LoadOptions};
 
 use crate::support::process::WEIR;
 use crate::support::stage::Stage;

@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use weir::lab::load::LoadHandle;
-use weir::lab::{Load, LoadOptions, Sink, SinkOptions};
+use weir_lab::load::LoadHandle;
+use weir_lab::{Load, LoadOptions, Sink, SinkOptions};
 
 use crate::support::process::{Process, Start};
 use crate::support::stage::Stage;

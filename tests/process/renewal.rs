@@ -7,8 +7,8 @@ use std::time::Duration;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use weir::config::{Scheme, Tls, Trust, Url, Verify};
-use weir::lab::{Load, LoadOptions};
 use weir::net::{ClientTls, Dialer, SocketOptions, sha256};
+use weir_lab::{Load, LoadOptions};
 
 use crate::support::process::Start;
 use crate::support::stage::Stage;

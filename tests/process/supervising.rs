@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use weir::lab::gateway::{Answer, Gateway, frame};
-use weir::lab::load::TwinOptions;
-use weir::lab::sink::Answer as Tm;
-use weir::lab::{Events, Load, LoadOptions, Sizes};
+use weir_lab::gateway::{Answer, Gateway, frame};
+use weir_lab::load::TwinOptions;
+use weir_lab::sink::Answer as Tm;
+use weir_lab::{Events, Load, LoadOptions, Sizes};
 
 use crate::support::machine::own_addresses;
 use crate::support::process::{Start, WEIR};

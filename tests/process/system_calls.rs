@@ -1,7 +1,7 @@
 //! What frames cost in system calls, counted by strace.
 
-use weir::lab::load::{TwinOptions, Version};
-use weir::lab::{Load, LoadOptions};
+use weir_lab::load::{TwinOptions, Version};
+use weir_lab::{Load, LoadOptions};
 
 use crate::support::sabotage::{Sabotage, possible};
 use crate::support::stage::Stage;

@@ -6,16 +6,17 @@ mod stalls;
 
 use std::time::Duration;
 
-use crate::support::peer::{Peer, RESET, error, login, logout, tls_url};
-use crate::support::{Bed, Plan, noticed_nothing, story};
 use tokio::time::{Instant, sleep_until};
 use weir::config::Config;
-use weir::lab::gateway::{Answer, frame};
-use weir::lab::load::{TwinOptions, Version};
-use weir::lab::sink::Answer as TmAnswer;
-use weir::lab::{Close, Load, LoadOptions};
 use weir::lifecycle::{End, Phase};
 use weir::wire::reply::{AUTHENTICATION, SESSION_TIMEOUT, TRANSPORT, UNDEFINED_EVENT_TYPE};
+use weir_lab::gateway::{Answer, frame};
+use weir_lab::load::{TwinOptions, Version};
+use weir_lab::sink::Answer as TmAnswer;
+use weir_lab::{Close, Load, LoadOptions};
+
+use crate::support::peer::{Peer, RESET, error, login, logout, tls_url};
+use crate::support::{Bed, Plan, noticed_nothing, story};
 
 const SCRIPTED: u32 = 1000;
 

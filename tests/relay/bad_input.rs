@@ -7,10 +7,11 @@ mod floods;
 mod frames;
 mod log_lines;
 
+use weir::status::Ingress;
+use weir_lab::gateway::{Answer, frame};
+
 use crate::support::peer::{HEALTHY, Peer, RESET, error, login, logout, weight};
 use crate::support::{Bed, Plan, story};
-use weir::lab::gateway::{Answer, frame};
-use weir::status::Ingress;
 
 const SCRIPTED: u32 = 1000;
 const UNDEFINED: &str = "UndefinedEventTypeException";
@@ -87,7 +88,7 @@ async fn hold(bed: &Bed, session: &[u8], cases: &[Case]) -> Ingress {
 }
 
 /// A bed with its healthy load and a session.
-async fn ready(plan: Plan) -> (Bed, weir::lab::Load, Vec<u8>) {
+async fn ready(plan: Plan) -> (Bed, weir_lab::Load, Vec<u8>) {
     let bed = Bed::start(plan).await;
     let mut peer = Peer::tcp(&bed).await;
     let session = peer.login().await;

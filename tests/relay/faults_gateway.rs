@@ -6,10 +6,11 @@ mod sessions;
 
 use std::time::Duration;
 
+use weir_lab::gateway::Answer;
+use weir_lab::{Load, LoadOptions};
+
 use crate::support::peer::{HEALTHY, Peer, RESET, error, login, logout, weight};
 use crate::support::{Bed, Plan, story, story_alone};
-use weir::lab::gateway::Answer;
-use weir::lab::{Load, LoadOptions};
 
 /// The first origin of scripted connections; the healthy load has those below.
 const SCRIPTED: u32 = 1000;
@@ -22,7 +23,7 @@ fn gone_in_mid_frame_at_every_byte_leaves_nothing_behind() {
         let load = bed.healthy().await;
         let before = bed.snapshot().await.ingress;
         // Known to no oracle: delivered, it would be unexpected.
-        let frame = weir::lab::gateway::frame(&session, bed.judge.oracle().events(), SCRIPTED, 0, 1);
+        let frame = weir_lab::gateway::frame(&session, bed.judge.oracle().events(), SCRIPTED, 0, 1);
         for cut in 0..frame.len() {
             for reset in [false, true] {
                 let mut peer = Peer::tcp(&bed).await;
@@ -172,7 +173,7 @@ fn a_pipeline_of_every_kind_of_frame_is_answered_in_order() {
             let mut bytes = Vec::new();
             for round in 0..ROUNDS {
                 bytes.extend(bed.issue(&session, SCRIPTED, 2 * round, 2));
-                bytes.extend(weir::lab::gateway::frame(
+                bytes.extend(weir_lab::gateway::frame(
                     &session,
                     bed.judge.oracle().events(),
                     0,
@@ -228,7 +229,7 @@ fn a_pipeline_of_every_kind_of_frame_is_answered_in_order() {
 }
 
 fn bed_frame_of_nobody(bed: &Bed) -> Vec<u8> {
-    weir::lab::gateway::frame(b"nobody", bed.judge.oracle().events(), 0, 0, 1)
+    weir_lab::gateway::frame(b"nobody", bed.judge.oracle().events(), 0, 0, 1)
 }
 
 #[test]

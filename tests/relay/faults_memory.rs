@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use crate::support::{Bed, Plan, dialer, story_alone};
-use weir::lab::gateway::{Answer as Reply, Gateway};
-use weir::lab::sink::Answer;
 use weir::wire::request::encode_publish_header;
+use weir_lab::gateway::{Answer as Reply, Gateway};
+use weir_lab::sink::Answer;
+
+use crate::support::{Bed, Plan, dialer, story_alone};
 
 const MIB: u64 = 1024 * 1024;
 /// Frames written before their replies are read.

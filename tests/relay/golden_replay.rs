@@ -9,8 +9,6 @@ mod tm;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::peer::SOON;
-use crate::support::{Plan, config, quiet_log, story, toml, url_group};
 use tm::Tm;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -20,6 +18,9 @@ use weir::net::{ClientTls, Dialer, ServerTls, SocketOptions, Stream};
 use weir::status::Snapshot;
 use weir::wire::request::{encode_logout, encode_publish_header};
 use weir::wire::{Decoded, Decoder, Reply, Request, batch};
+
+use crate::support::peer::SOON;
+use crate::support::{Plan, config, quiet_log, story, toml, url_group};
 
 const DECODER: Decoder = Decoder {
     frame_max_bytes: 16 << 20,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use weir_lab::sink::Answer;
+use weir_lab::{Close, Load, LoadOptions, Sizes};
+
 use crate::support::{Bed, Plan, noticed_nothing, story};
-use weir::lab::sink::Answer;
-use weir::lab::{Close, Load, LoadOptions, Sizes};
 
 #[test]
 fn every_event_reaches_every_group_once_and_in_order() {

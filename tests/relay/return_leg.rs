@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::support::{self, Bed, Plan, scrape, story};
-use weir::lab::decisions::{Book, Broker, Tally, Verdict, subscribe};
-use weir::lab::thread::until;
 use weir::net::{ClientTls, Dialer, SocketOptions};
+use weir_lab::decisions::{Book, Broker, Tally, Verdict, subscribe};
+use weir_lab::thread::until;
+
+use crate::support::{self, Bed, Plan, scrape, story};
 
 const HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 

@@ -4,14 +4,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::{Bed, Plan, dialer, story};
 use clap::Parser;
 use serde_json::Value;
 use weir::admin::client::http::{Streamed, Target, open};
 use weir::admin::client::{Problem, tap};
 use weir::cli::{Cli, Command};
 use weir::config::{Secret, TapMode};
-use weir::lab::{Events, Load, LoadOptions, Sizes};
+use weir_lab::{Events, Load, LoadOptions, Sizes};
+
+use crate::support::{Bed, Plan, dialer, story};
 
 const TOKEN: &str = "s3cret";
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
-use weir::lab::Sink;
-use weir::lab::sim::Weather;
-use weir::lab::sink::{Answer, Login};
+use weir_lab::Sink;
+use weir_lab::sim::Weather;
+use weir_lab::sink::{Answer, Login};
 
 use crate::plan::WEIR;
 use crate::strikes::strike;

@@ -12,17 +12,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Plan, config, toml, url_group};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::sleep;
 use weir::config::{Scheme, Url};
 use weir::ingress::Hashing;
 use weir::ingress::token::Tokens;
-use weir::lab::network::Network;
-use weir::lab::{Events, Judge, Oracle, Sink, SinkOptions, Sizes};
 use weir::metrics::Metrics;
 use weir::net::{ClientTls, Dialer};
 use weir::worker::{Parts, Worker};
+use weir_lab::network::Network;
+use weir_lab::{Events, Judge, Oracle, Sink, SinkOptions, Sizes};
+
+use crate::support::{Plan, config, toml, url_group};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const WEIR: u16 = 9000;

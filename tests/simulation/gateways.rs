@@ -7,9 +7,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{sleep, timeout};
 use weir::config::{Password, Scheme, Secret, Url, User};
-use weir::lab::Judge;
-use weir::lab::gateway::{Gateway, frame, probe};
 use weir::net::Dialer;
+use weir_lab::Judge;
+use weir_lab::gateway::{Gateway, frame, probe};
 
 use crate::chaos::Fault;
 use crate::world::{World, unix_ms};

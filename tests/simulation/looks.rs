@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::time::Duration;
 
 use tokio::time::Instant;

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use weir::lab::sim::Meddler;
 use weir::status::Snapshot;
 use weir::wire::decoder::{Decoded, Decoder, FRAME_MAX_BYTES_LIMIT};
 use weir::wire::request::{PUBLISH, Request, encode_publish_header};
+use weir_lab::sim::Meddler;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use weir::config::{Config, Source, parse};
-use weir::lab::Sizes;
+use weir_lab::Sizes;
 
 use crate::chaos::Fault;
 

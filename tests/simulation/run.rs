@@ -8,9 +8,9 @@ use fastrand::Rng;
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
-use weir::lab::load::{TwinOptions, Version};
-use weir::lab::{Close, Load, LoadCounts, LoadOptions};
 use weir::status::Snapshot;
+use weir_lab::load::{TwinOptions, Version};
+use weir_lab::{Close, Load, LoadCounts, LoadOptions};
 
 use crate::chaos::{Fault, chaos};
 use crate::looks::Looks;

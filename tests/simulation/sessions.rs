@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, advance, sleep};
-use weir::lab::{Close, Load, LoadOptions, Verdict, WeirCounts};
 use weir::status::Endpoint;
+use weir_lab::{Close, Load, LoadOptions, Verdict, WeirCounts};
 
 use crate::plan::{GroupPlan, Plan};
 use crate::world::{World, at_rest};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use weir::lab::Close;
-use weir::lab::sink::{Answer, Login};
+use weir_lab::Close;
+use weir_lab::sink::{Answer, Login};
 
 use crate::chaos::{Fault, Heal, cure};
 use crate::gateways;

@@ -6,39 +6,41 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::support::certificates::{SOON, client, echo, echo_back, leaf, self_signed, server_tls, url};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 use weir::config::{Url, Verify};
-use weir::net::{Acceptor, DialClass, Dialer, Fabric, MemoryConnect, MemoryIo, Raw};
+use weir::net::{Acceptor, Connect, Connecting, DialClass, Dialer, Raw, Socket};
+use weir_lab::network::connected;
+
+use crate::support::certificates::{SOON, client, echo, echo_back, leaf, self_signed, server_tls, url};
 
 /// A simulated network of one host that hands the far ends to the test.
 struct Wire(Mutex<Vec<DuplexStream>>);
 
-impl Fabric for Wire {
-    fn connect(&self, url: &Url) -> MemoryConnect {
-        if url.host == "mute" {
-            return Box::pin(std::future::pending());
-        }
-        let (near, far) = tokio::io::duplex(1 << 16);
-        self.0.lock().unwrap().push(far);
-        Box::pin(async { Ok(Box::new(Duplex(Some(near))) as Box<dyn MemoryIo>) })
+impl Connect for Wire {
+    fn connect<'a>(&'a self, url: &'a Url, within: Duration) -> Connecting<'a> {
+        Box::pin(connected(url, within, async move {
+            if url.host == "mute" {
+                std::future::pending().await
+            }
+            let (near, far) = tokio::io::duplex(1 << 16);
+            self.0.lock().unwrap().push(far);
+            Ok(Box::new(Duplex(near)) as Raw)
+        }))
     }
 }
 
-struct Duplex(Option<DuplexStream>);
+struct Duplex(DuplexStream);
 
 impl Duplex {
     fn io(self: Pin<&mut Self>) -> Pin<&mut DuplexStream> {
-        Pin::new(self.get_mut().0.as_mut().unwrap())
+        Pin::new(&mut self.get_mut().0)
     }
 }
 
-impl MemoryIo for Duplex {
+impl Socket for Duplex {
     fn reset_on_close(&mut self) {}
 
-    fn abort(&mut self) {
-        self.0 = None;
-    }
+    fn abort(self: Box<Self>) {}
 }
 
 impl AsyncRead for Duplex {
@@ -70,7 +72,7 @@ async fn tls_runs_over_a_simulated_network_and_its_clock() {
     let made = self_signed(leaf(&["tm"]));
     let wire = Arc::new(Wire(Mutex::default()));
     let dialer = Dialer::over(
-        Arc::clone(&wire) as Arc<dyn Fabric>,
+        Arc::clone(&wire) as Arc<dyn Connect>,
         client(&[&made], Verify::Full),
     );
     let addr: SocketAddr = "127.0.0.1:9711".parse().unwrap();
@@ -82,10 +84,7 @@ async fn tls_runs_over_a_simulated_network_and_its_clock() {
             }
             tokio::task::yield_now().await;
         };
-        acceptor
-            .handshake(Raw::Memory(Box::new(Duplex(Some(far)))), SOON)
-            .await
-            .unwrap()
+        acceptor.handshake(Box::new(Duplex(far)), SOON).await.unwrap()
     };
     let tm = url("tm", addr);
     let (client, server) = tokio::join!(dialer.dial(&tm, SOON, SOON), serve);

@@ -1,7 +1,7 @@
 //! The judgement of a whole run: the oracle's, and what the promises say beside it.
 
-use weir::lab::WeirCounts;
 use weir::status::Snapshot;
+use weir_lab::WeirCounts;
 
 use crate::chaos::Fault;
 use crate::plan::{GUEST, WEIR};

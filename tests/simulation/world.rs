@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use weir::control::Control;
 use weir::ingress::token::Tokens;
-use weir::lab::sim::{Sim, Trace};
-use weir::lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions};
 use weir::net::{ClientTls, Dialer};
 use weir::status::Snapshot;
 use weir::worker::Worker;
+use weir_lab::sim::{Sim, Trace};
+use weir_lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions};
 
 use crate::chaos::Fault;
 use crate::gateways::url;

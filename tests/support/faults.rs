@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use weir::config::{Config, Url};
-use weir::lab::gateway::{Answer, Gateway, frame};
-use weir::lab::{Judge, Proxy, Sink, Verdict};
 use weir::status::{Endpoint, FAILURES, Snapshot};
+use weir_lab::gateway::{Answer, Gateway, frame};
+use weir_lab::{Judge, Proxy, Sink, Verdict};
 
 use super::{Bed, dialer, url};
 

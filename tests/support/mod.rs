@@ -30,14 +30,14 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::{Instant, sleep, timeout};
 use weir::app::Weir;
 use weir::config::{Config, Log, LogFormat, Scheme, Source, Url, parse};
-use weir::lab::load::{TwinOptions, Version};
-use weir::lab::{
-    Events, Judge, Load, LoadCounts, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes, Verdict,
-    WeirCounts,
-};
 use weir::net::{ClientTls, Dialer, SocketOptions};
 use weir::status::{Group, Snapshot};
 use weir::telemetry;
+use weir_lab::load::{TwinOptions, Version};
+use weir_lab::{
+    Events, Judge, Load, LoadCounts, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes, Verdict,
+    WeirCounts,
+};
 
 /// Runs a story on a runtime of its own; a story that hangs fails.
 pub fn story<F: Future>(work: F) -> F::Output {

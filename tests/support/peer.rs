@@ -1,5 +1,6 @@
 //! A gateway told byte by byte, a healthy load beside it, and what the process weighs.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use weir::config::{Scheme, Tls, Trust, Url, Verify};
-use weir::lab::gateway::{Answer, frame};
-use weir::lab::load::{TwinOptions, Version};
-use weir::lab::{Load, LoadOptions, LoadReport};
-use weir::net::{ClientTls, Dialer, Raw, ServerTls, SocketOptions, Stream};
+use weir::net::{ClientTls, Dialer, ServerTls, SocketOptions, Stream};
 use weir::wire::reply::Reply;
 use weir::wire::request::{encode_login, encode_logout};
+use weir_lab::gateway::{Answer, frame};
+use weir_lab::load::{TwinOptions, Version};
+use weir_lab::{Load, LoadOptions, LoadReport};
 
 use super::pieces::Pieces;
 use super::{Bed, noticed_nothing};
@@ -87,13 +88,14 @@ impl Peer {
 
     /// With Nagle's algorithm, which the agent leaves on, and every frame in several writes.
     pub fn in_pieces(self) -> Self {
-        let Stream::Plain(Raw::Tcp(tcp)) = self.stream else {
+        let Stream::Plain(raw) = self.stream else {
             unreachable!()
         };
+        let tcp: Box<dyn Any> = raw;
+        let tcp = *tcp.downcast::<TcpStream>().unwrap();
         tcp.set_nodelay(false).unwrap();
-        let raw = Raw::Memory(Box::new(Pieces(tcp)));
         Self {
-            stream: Stream::Plain(raw),
+            stream: Stream::Plain(Box::new(Pieces(tcp))),
             ..self
         }
     }
@@ -115,7 +117,7 @@ impl Peer {
         tcp.set_nodelay(true).unwrap();
         Self {
             address: tcp.local_addr().unwrap(),
-            stream: Stream::Plain(Raw::Tcp(tcp)),
+            stream: Stream::Plain(Box::new(tcp)),
             input: Vec::new(),
         }
     }

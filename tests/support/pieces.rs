@@ -7,20 +7,20 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use weir::net::MemoryIo;
+use weir::net::Socket;
 
 /// An event is longer, and so is its TLS record.
 const PIECE_BYTES: usize = 250;
 
 pub struct Pieces(pub TcpStream);
 
-impl MemoryIo for Pieces {
-    fn abort(&mut self) {
-        self.0.set_zero_linger().unwrap();
+impl Socket for Pieces {
+    fn reset_on_close(&mut self) {
+        self.0.reset_on_close();
     }
 
-    fn reset_on_close(&mut self) {
-        self.abort();
+    fn abort(self: Box<Self>) {
+        Box::new(self.0).abort();
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
-use weir::lab::thread::until;
+use weir_lab::thread::until;
 
 /// Traces as long as it lives.
 pub struct Sabotage {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use weir::config::Url;
-use weir::lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions, Sizes, Verdict};
+use weir_lab::{Events, Judge, LoadOptions, Oracle, Sink, SinkOptions, Sizes, Verdict};
 
 use super::machine::own_addresses;
 use super::process::{Process, Start, Stderr};
@@ -45,7 +45,7 @@ impl Stage {
         let mut blocks = String::new();
         for (i, (name, policy, _)) in plan.groups.iter().enumerate() {
             let options = SinkOptions {
-                data: weir::lab::sink::tcp(SocketAddr::from((managers, 0))),
+                data: weir_lab::sink::tcp(SocketAddr::from((managers, 0))),
                 ..SinkOptions::local()
             };
             let sink = Sink::start(options.judged_by(&judge, i)).unwrap();

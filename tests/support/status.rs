@@ -1,7 +1,7 @@
 //! /status of a weir process, in the words of tests.
 
 use serde_json::Value;
-use weir::lab::{GroupCounts, WeirCounts};
+use weir_lab::{GroupCounts, WeirCounts};
 
 /// What /status said.
 pub struct Status(pub Value);

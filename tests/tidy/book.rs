@@ -64,7 +64,7 @@ fn what_the_readme_says_to_put_into_weir_toml_is_valid() {
 
 #[test]
 fn every_test_that_the_book_names_is_there() {
-    let sources: Vec<String> = ["src", "tests"]
+    let sources: Vec<String> = ["src", "lab", "tests"]
         .iter()
         .flat_map(|folder| files(folder, &[".rs"]))
         .map(|file| file.text)
@@ -85,7 +85,7 @@ fn every_test_that_the_book_names_is_there() {
 
 #[test]
 fn no_row_of_the_fault_tables_lacks_a_test() {
-    let sources: Vec<File> = ["src", "tests"]
+    let sources: Vec<File> = ["src", "lab", "tests"]
         .iter()
         .flat_map(|folder| files(folder, &[".rs"]))
         .collect();

@@ -89,29 +89,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("cli", &["admin", "config", "demo", "lab", "telemetry"]),
-    // The demo is a user of weir and of the laboratory.
-    (
-        "demo",
-        &["app", "config", "lab", "net", "output", "status", "telemetry"],
-    ),
-    // The laboratory judges the relay, so it may use all of it.
-    ("lab", EVERYTHING),
+    ("cli", &["admin", "config", "telemetry"]),
     // A parent process: it reads the configuration for its ports, and starts weir as a user would.
     ("supervise", &["app", "config", "net", "output", "telemetry"]),
     (
         "main",
-        &[
-            "admin",
-            "app",
-            "check",
-            "cli",
-            "config",
-            "demo",
-            "lab",
-            "output",
-            "supervise",
-        ],
+        &["admin", "app", "check", "cli", "config", "output", "supervise"],
     ),
 ];
 

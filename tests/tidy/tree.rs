@@ -28,7 +28,10 @@ impl File {
 
     /// Whether the file holds nothing but tests.
     pub(crate) fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+        self.path.starts_with("tests/")
+            || self.path.starts_with("lab/tests/")
+            || self.path.ends_with("/tests.rs")
+            || self.path.contains("/tests/")
     }
 }
 

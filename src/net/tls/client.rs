@@ -6,10 +6,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::unchecked::Unchecked;
 use super::verify::Verifier;
 use super::{Current, TlsError, explain, provider, unix_now};
 use crate::config::{Tls, Url, Verify};
@@ -50,37 +48,32 @@ impl ClientTls {
         ClientTls::with(Verifier::new(Verify::Full, nobody())?)
     }
 
-    /// Believes any certificate: `weir load --insecure` and tests, never weir itself.
-    ///
-    /// # Errors
-    /// None in practice: the provider lacks a TLS version.
-    pub fn insecure_for_lab() -> Result<ClientTls, TlsError> {
-        ClientTls::checked_by(Arc::new(Unchecked::new()), 0, Vec::new())
+    /// With settings made elsewhere.
+    #[must_use]
+    pub fn new(config: ClientConfig) -> ClientTls {
+        ClientTls::of(config, 0, Vec::new())
     }
 
     fn with(verifier: Verifier) -> Result<ClientTls, TlsError> {
         let (anchors, early) = (verifier.anchors(), verifier.early(unix_now()));
-        ClientTls::checked_by(Arc::new(verifier), anchors, early)
-    }
-
-    fn checked_by(
-        verifier: Arc<dyn ServerCertVerifier>,
-        anchors: usize,
-        early: Vec<String>,
-    ) -> Result<ClientTls, TlsError> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
+        Ok(ClientTls::of(config, anchors, early))
+    }
+
+    fn of(config: ClientConfig, anchors: usize, early: Vec<String>) -> ClientTls {
         let config = Arc::new(config);
-        Ok(ClientTls {
-            settings: Current::new(Arc::new(Settings {
-                config,
-                anchors,
-                early,
-            })),
-        })
+        let settings = Arc::new(Settings {
+            config,
+            anchors,
+            early,
+        });
+        ClientTls {
+            settings: Current::new(settings),
+        }
     }
 
     /// How many certificates were read as trusted; 0 with `verify = "pin"`.

@@ -7,7 +7,6 @@ mod selfsigned;
 mod server;
 #[cfg(test)]
 mod tests;
-mod unchecked;
 mod verify;
 
 use std::fmt;

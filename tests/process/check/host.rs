@@ -153,9 +153,7 @@ fn another_weir_in_the_place_of_a_traffic_manager_is_a_note() {
         "[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://{to}\"]\ntraffic_manager_auth_urls = [\"tcp://{to}\"]\n"
     );
     let site = Site::with(&configuration("", &group));
-    site.connect().says(
-        0,
-        &[&format!("tcp://{to} is a weir: name a Traffic Manager")],
-    );
+    site.connect()
+        .says(0, &[&format!("tcp://{to} is a weir: name a Traffic Manager")]);
     let _ = far.stop();
 }

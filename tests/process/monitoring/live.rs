@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use weir::lab::decisions::{Book, Broker};
-use weir::lab::sink::Close;
-use weir::lab::{Load, LoadOptions};
+use weir_lab::decisions::{Book, Broker};
+use weir_lab::sink::Close;
+use weir_lab::{Load, LoadOptions};
 
 use super::{dashboard, deploy};
 use crate::support::machine::own_addresses;

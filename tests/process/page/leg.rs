@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use weir::admin::client::perform;
 use weir::cli::{Cli, Command};
-use weir::lab::decisions::{Book, Broker, subscribe};
+use weir_lab::decisions::{Book, Broker, subscribe};
 
 use super::browser::{Browser, turn};
 use super::looks::address;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::lab::load::{TwinOptions, Version};
-use weir::lab::sink::{Answer, Close};
-use weir::lab::{Load, LoadOptions, Sink};
+use weir_lab::load::{TwinOptions, Version};
+use weir_lab::sink::{Answer, Close};
+use weir_lab::{Load, LoadOptions, Sink};
 
 use super::browser::{Browser, turn};
 use crate::support::peer::Peer;

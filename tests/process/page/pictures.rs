@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use weir::lab::sink::Close;
-use weir::lab::{Load, LoadOptions};
+use weir_lab::sink::Close;
+use weir_lab::{Load, LoadOptions};
 
 use super::browser::{Browser, turn};
 use super::looks::{address, endpoint_says};

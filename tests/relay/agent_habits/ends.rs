@@ -1,9 +1,10 @@
 //! However weir ends, a gateway sees a reset: it would take the end of the stream for an ok.
 
-use super::*;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+
+use super::*;
 
 /// One connection in each state a connection can be in.
 async fn one_of_each(bed: &Bed, session: &[u8]) -> Vec<(&'static str, Peer)> {

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use weir::lab::Sizes;
-use weir::lab::gateway::{Answer, frame};
 use weir::wire::reply::SESSION_TIMEOUT;
+use weir_lab::Sizes;
+use weir_lab::gateway::{Answer, frame};
 
 use crate::support::peer::Peer;
 use crate::support::{Bed, Plan, refuses_none_at_20_000_a_second, story};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use weir::config::{Scheme, Tls, Trust, Url, Verify};
 use weir::decisions::frame::HEADER_0_9_1;
-use weir::net::{Acceptor, ClientTls, Dialer, Raw, ServerTls, SocketOptions, Stream};
+use weir::net::{Acceptor, ClientTls, Dialer, ServerTls, SocketOptions, Stream};
 
 use super::support::*;
 
@@ -111,7 +111,7 @@ async fn a_plain_gateway_reaches_a_broker_over_verified_tls() {
     let accept = async || -> Wire<Stream> {
         let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
         Wire {
-            stream: acceptor.handshake(Raw::Tcp(tcp), T).await.unwrap(),
+            stream: acceptor.handshake(Box::new(tcp), T).await.unwrap(),
         }
     };
     let (mut gateway, mut broker) = tokio::join!(Wire::gateway(weir.addr(), 0), async {
@@ -136,7 +136,7 @@ async fn a_broker_whose_certificate_is_not_trusted_gets_no_password() {
     let acceptor = Acceptor::new(&server, false);
     let refused = async || {
         let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
-        assert!(acceptor.handshake(Raw::Tcp(tcp), T).await.is_err());
+        assert!(acceptor.handshake(Box::new(tcp), T).await.is_err());
     };
     let mut gateway = Wire::connect(weir.addr()).await;
     gateway.send(&HEADER_0_9_1).await;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use weir::lab::sink::tcp;
-use weir::lab::{Close, Load, LoadOptions, Proxy, Sink};
+use weir_lab::sink::tcp;
+use weir_lab::{Close, Load, LoadOptions, Proxy, Sink};
 
 use crate::support::faults::{all_failures, eventually, failures, nothing_missing, proxied};
 use crate::support::{Bed, Plan, dialer, noticed_nothing, story, url};

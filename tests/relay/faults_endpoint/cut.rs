@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use weir::lab::gateway::frame;
-use weir::lab::sink::Answer;
-use weir::lab::{Close, Load, LoadOptions, Proxy, Sizes};
+use weir_lab::gateway::frame;
+use weir_lab::sink::Answer;
+use weir_lab::{Close, Load, LoadOptions, Proxy, Sizes};
 
 use crate::support::faults::{
     Publisher, all_failures, eventually, failures, hurry, nothing_missing, proxied,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use weir::config::{Endpoint, Secret};
-use weir::lab::sink::Login;
-use weir::lab::{Close, Load, LoadOptions, Sink, SinkOptions};
 use weir::status::LinkState;
+use weir_lab::sink::Login;
+use weir_lab::{Close, Load, LoadOptions, Sink, SinkOptions};
 
 use crate::support::faults::{Publisher, all_failures, eventually, failures, nothing_missing};
 use crate::support::{Bed, Plan, story, url};

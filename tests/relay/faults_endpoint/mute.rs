@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::lab::sink::Answer;
-use weir::lab::{Load, LoadOptions};
+use weir_lab::sink::Answer;
+use weir_lab::{Load, LoadOptions};
 
 use crate::support::faults::{Publisher, all_failures, eventually, failures, nothing_missing};
 use crate::support::{Bed, Plan, noticed_nothing, story};

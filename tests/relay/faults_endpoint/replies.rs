@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use weir::lab::gateway::{Answer as Said, Gateway};
-use weir::lab::sink::{Answer, Login};
-use weir::lab::{Events, Id, Load, LoadOptions, Sizes};
 use weir::wire::reply::Reply;
 use weir::wire::request::encode_publish_header;
+use weir_lab::gateway::{Answer as Said, Gateway};
+use weir_lab::sink::{Answer, Login};
+use weir_lab::{Events, Id, Load, LoadOptions, Sizes};
 
 use crate::support::faults::{Publisher, all_failures, eventually, failures, hurry, nothing_missing};
 use crate::support::{Bed, Plan, dialer, story};

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use weir::config::{Scheme, Trust, Url};
-use weir::lab::sink::tcp;
-use weir::lab::{Close, Proxy, Sink, SinkOptions};
 use weir::net::Acceptor;
+use weir_lab::sink::tcp;
+use weir_lab::{Close, Proxy, Sink, SinkOptions};
 
 use crate::support::certificates::{Files, bare_server, expired, leaf, self_signed, server_tls};
 use crate::support::faults::{Publisher, eventually, failures, nothing_missing};

@@ -1,8 +1,9 @@
 //! Gateways that take all there is: handshakes that never end, more connections than are allowed.
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::support::peer::SOON;
-use tokio::time::timeout;
 
 /// The front of a ClientHello: the record says that 512 bytes follow.
 const HELLO: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];

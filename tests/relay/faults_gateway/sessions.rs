@@ -1,9 +1,10 @@
 //! Sessions that are unknown, over or somebody else's, and probes that never open one.
 
-use super::*;
-use crate::support::{log, story_alone};
 use weir::config::Config;
 use weir::ingress::token::Tokens;
+
+use super::*;
+use crate::support::{log, story_alone};
 
 fn short_sessions(config: &mut Config) {
     config.auth.session_ttl = Duration::from_millis(400);
@@ -70,7 +71,7 @@ fn an_unknown_session_is_asked_to_log_in_and_its_events_are_not_taken() {
             &[b'a'; 5000],
         ];
         for session in unknown {
-            let frame = weir::lab::gateway::frame(session, bed.judge.oracle().events(), SCRIPTED, 0, 1);
+            let frame = weir_lab::gateway::frame(session, bed.judge.oracle().events(), SCRIPTED, 0, 1);
             let answer = peer.ask(&frame).await;
             let (class, message) = error(&answer);
             assert_eq!(class, "SessionTimeoutException");
@@ -146,7 +147,7 @@ fn a_logout_on_one_connection_ends_the_session_on_all_of_every_worker() {
         }
         assert_eq!(login_connection.ask(&logout(&session)).await, Answer::Ok);
         for (n, peer) in &mut data {
-            let frame = weir::lab::gateway::frame(&session, bed.judge.oracle().events(), SCRIPTED + *n, 1, 1);
+            let frame = weir_lab::gateway::frame(&session, bed.judge.oracle().events(), SCRIPTED + *n, 1, 1);
             assert_eq!(error(&peer.ask(&frame).await).0, "SessionTimeoutException");
             let frame = bed.issue(&other, SCRIPTED + *n, 1, 1);
             assert_eq!(peer.ask(&frame).await, Answer::Ok, "the other session lives");

@@ -5,11 +5,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::lab::gateway::Answer as Reply;
-use weir::lab::sink::Answer;
-use weir::lab::{Close, Load, LoadOptions};
 use weir::lifecycle::Phase;
 use weir::wire::reply::SESSION_TIMEOUT;
+use weir_lab::gateway::Answer as Reply;
+use weir_lab::sink::Answer;
+use weir_lab::{Close, Load, LoadOptions};
 
 use crate::support::faults::{Publisher, eventually, nothing_missing};
 use crate::support::{Bed, Plan, noticed_nothing, story};

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use weir::lab::event::THROTTLE_STREAM;
-use weir::lab::gateway::Answer as Reply;
-use weir::lab::sink::Answer;
-use weir::lab::{Events, Sizes};
+use weir_lab::event::THROTTLE_STREAM;
+use weir_lab::gateway::Answer as Reply;
+use weir_lab::sink::Answer;
+use weir_lab::{Events, Sizes};
 
 use crate::support::faults::Publisher;
 use crate::support::{Bed, Plan, story};

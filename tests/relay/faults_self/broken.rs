@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use metrics::{Histogram, HistogramFn};
 use weir::ingress::token::Tokens;
-use weir::lab::{Load, LoadOptions, Sink, SinkOptions};
 use weir::lifecycle::{Lifecycle, Phase};
 use weir::metrics::LinkObservers;
 use weir::net::{Listener, SocketOptions};
 use weir::worker::{Parts, Worker};
+use weir_lab::{Load, LoadOptions, Sink, SinkOptions};
 
 use crate::support::faults::eventually;
 use crate::support::{Plan, config, dialer, story, toml, url, url_group};

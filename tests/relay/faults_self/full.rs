@@ -1,9 +1,9 @@
 //! Full queues: exactly which events go, under each policy.
 
-use weir::lab::gateway::Answer as Reply;
-use weir::lab::sink::Answer;
-use weir::lab::{Id, Load, LoadOptions, Verdict};
 use weir::wire::reply::SESSION_TIMEOUT;
+use weir_lab::gateway::Answer as Reply;
+use weir_lab::sink::Answer;
+use weir_lab::{Id, Load, LoadOptions, Verdict};
 
 use crate::support::faults::Publisher;
 use crate::support::{Bed, Plan, story};
@@ -154,7 +154,7 @@ fn an_unavailable_group_sheds_at_once_under_that_name() {
             ..Plan::groups(&["dead", "alive"])
         })
         .await;
-        bed.sinks[0][0].kill(weir::lab::Close::Rst).await;
+        bed.sinks[0][0].kill(weir_lab::Close::Rst).await;
         bed.until("unavailable", |s| !s.groups[0].available).await;
         let mut gateway = Publisher::connect(&bed, 0).await;
         for n in 1..=25 {

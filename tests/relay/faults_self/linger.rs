@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weir::lab::Close;
-use weir::lab::gateway::Answer;
+use weir_lab::Close;
+use weir_lab::gateway::Answer;
 
 use crate::support::faults::Publisher;
 use crate::support::{Bed, Plan, story};

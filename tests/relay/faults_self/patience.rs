@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir::lab::sink::Answer;
-use weir::lab::{Close, Load, LoadOptions};
+use weir_lab::sink::Answer;
+use weir_lab::{Close, Load, LoadOptions};
 
 use crate::support::faults::{Publisher, eventually, nothing_missing};
 use crate::support::{Bed, Plan, noticed_nothing, story};

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use weir::config::{Config, Endpoint, Password, Scheme, Secret, Trust, Url, User, Verify};
-use weir::lab::gateway::Answer;
-use weir::lab::{Load, LoadOptions, Sink, SinkOptions};
 use weir::net::{Dialer, SocketOptions};
+use weir_lab::gateway::Answer;
+use weir_lab::{Load, LoadOptions, Sink, SinkOptions};
 
 use crate::support::certificates::{Files, Made, client, leaf, self_signed};
 use crate::support::faults::{eventually, nothing_missing};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use weir::lab::sink::Answer;
-use weir::lab::{Close, Load, LoadOptions};
 use weir::status::Events;
+use weir_lab::sink::Answer;
+use weir_lab::{Close, Load, LoadOptions};
 
 use crate::support::faults::{Publisher, eventually};
 use crate::support::{Bed, Plan, scrape, story};

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use weir::config::{Ack, Config, KeyFile, LogFormat, Password, Secret, User};
-use weir::lab::gateway::Answer;
-use weir::lab::{Load, LoadOptions};
+use weir_lab::gateway::Answer;
+use weir_lab::{Load, LoadOptions};
 
 use crate::support::faults::{eventually, nothing_missing};
 use crate::support::peer::{Peer, login};
@@ -128,7 +128,7 @@ fn ack_and_the_manners_of_links_change_without_a_reconnect() {
             "ack; drain_timeout; link.linger; link.window_frames; link.heartbeat"
         );
         traffic(&bed).await;
-        bed.sinks[0][0].set(|b| b.answer(weir::lab::sink::Answer::Stall));
+        bed.sinks[0][0].set(|b| b.answer(weir_lab::sink::Answer::Stall));
         bed.until("one frame is in flight, and no more", |s| {
             s.groups[0].endpoints[0].inflight_frames == 1
         })
@@ -143,7 +143,7 @@ fn ack_and_the_manners_of_links_change_without_a_reconnect() {
             waiting.ingress.events_ok_total <= one.events.delivered,
             "{waiting:?}"
         );
-        bed.sinks[0][0].set(|b| b.answer(weir::lab::sink::Answer::Ok));
+        bed.sinks[0][0].set(|b| b.answer(weir_lab::sink::Answer::Ok));
         traffic(&bed).await;
         assert_eq!(
             change(&bed, &bed.config).await,

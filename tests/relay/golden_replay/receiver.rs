@@ -1,8 +1,9 @@
 //! Every reply of the real receiver, to a link.
 
-use super::*;
-use weir::lab::{Events, Sizes, gateway};
 use weir::status::FAILURES;
+use weir_lab::{Events, Sizes, gateway};
+
+use super::*;
 
 /// A reply capture, reply by reply.
 fn replies(name: &str) -> Vec<Vec<u8>> {

@@ -1,11 +1,12 @@
 //! Weir's own certificate: from every kind of file, from nothing, and the ones it must refuse.
 
+use weir::config::{KeyFile, Secret, Trust, Verify};
+use weir::net::{Acceptor, ClientTls, ServerTls};
+
 use crate::support::certificates::{
     Files, SOON, client, dial, echo, echo_back, expired, keystore, leaf, password, pem, self_signed, tls,
     vector, version_1,
 };
-use weir::config::{KeyFile, Secret, Trust, Verify};
-use weir::net::{Acceptor, ClientTls, Raw, ServerTls};
 
 fn load(identity: Option<KeyFile>) -> Result<ServerTls, String> {
     ServerTls::load(&tls(identity, Trust::System, Verify::Full)).map_err(|e| e.to_string())
@@ -18,7 +19,7 @@ async fn talks(server: &ServerTls, client: ClientTls, cap: bool) {
     let addr = listener.local_addr().unwrap();
     let serve = async {
         let (tcp, _) = listener.accept().await.unwrap();
-        echo_back(acceptor.handshake(Raw::Tcp(tcp), SOON).await.unwrap()).await
+        echo_back(acceptor.handshake(Box::new(tcp), SOON).await.unwrap()).await
     };
     let ask = async { echo(&mut dial(client, "localhost", addr).await.unwrap()).await };
     tokio::time::timeout(SOON, async { tokio::join!(serve, ask) })

@@ -1,13 +1,15 @@
 //! Plain TCP through the network room: how connections begin, and how the two ways to end them look to
 //! the peer.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use weir::config::{Scheme, Url};
-use weir::net::{ClientTls, DialClass, Dialer, Listener, Raw, SocketOptions, Stream, bind};
+use weir::net::{ClientTls, DialClass, Dialer, Listener, SocketOptions, Stream, bind};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -83,9 +85,10 @@ async fn an_abort_does_not_deliver_what_was_written_but_not_sent() {
 async fn both_sides_get_the_socket_options() {
     let (client, server) = pair().await;
     for stream in [&client, &server] {
-        let Stream::Plain(Raw::Tcp(tcp)) = stream else {
+        let Stream::Plain(raw) = stream else {
             panic!("plain TCP expected");
         };
+        let tcp = (&**raw as &dyn Any).downcast_ref::<TcpStream>().unwrap();
         let socket = socket2::SockRef::from(tcp);
         assert!(tcp.nodelay().unwrap());
         assert!(socket.keepalive().unwrap());

@@ -4,12 +4,13 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::support::certificates::{SOON, client, dial, echo, echo_back, leaf, self_signed, server_tls, url};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use weir::config::Verify;
-use weir::net::{Acceptor, ClientTls, DialClass, DialError, Dialer, Raw, Stream};
+use weir::net::{Acceptor, ClientTls, DialClass, DialError, Dialer, Stream};
+
+use crate::support::certificates::{SOON, client, dial, echo, echo_back, leaf, self_signed, server_tls, url};
 
 /// Dials an acceptor over loopback; both ends, or both failures.
 async fn meet(
@@ -20,7 +21,7 @@ async fn meet(
     let addr = listener.local_addr().unwrap();
     let serve = async {
         let (tcp, _) = listener.accept().await.unwrap();
-        acceptor.handshake(Raw::Tcp(tcp), SOON).await
+        acceptor.handshake(Box::new(tcp), SOON).await
     };
     timeout(SOON, async {
         tokio::join!(dial(client, "localhost", addr), serve)
@@ -155,7 +156,7 @@ async fn greet(hello: &[u8], within: Duration) -> DialError {
     let mut tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (raw, _) = listener.accept().await.unwrap();
     tcp.write_all(hello).await.unwrap();
-    timeout(SOON, acceptor.handshake(Raw::Tcp(raw), within))
+    timeout(SOON, acceptor.handshake(Box::new(raw), within))
         .await
         .unwrap()
         .unwrap_err()

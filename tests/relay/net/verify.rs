@@ -1,13 +1,14 @@
 //! Which server certificates weir accepts in which mode, over TLS 1.2 and 1.3, and what it says about
 //! those it refuses.
 
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use weir::config::Verify;
+use weir::net::{DialClass, DialError};
+
 use crate::support::certificates::{
     Made, SOON, VERSIONS, bare_server, ca_params, client, dial, echo, expired, leaf, self_signed, signed_by,
     version_1,
 };
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use weir::config::Verify;
-use weir::net::{DialClass, DialError};
 
 /// Tries a certificate in one mode with both versions; the outcome must not depend on the version.
 async fn try_with(

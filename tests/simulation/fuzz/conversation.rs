@@ -1,9 +1,9 @@
 //! A gateway says anything: each answer is the one that a second, naive reading of the protocol expects.
 
 use proptest::prelude::*;
-use weir::lab::gateway::{Answer, Gateway, frame};
 use weir::wire::reply::{AUTHENTICATION, SESSION_TIMEOUT, UNDEFINED_EVENT_TYPE};
 use weir::wire::request::{encode_login, encode_logout};
+use weir_lab::gateway::{Answer, Gateway, frame};
 
 use super::*;
 

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use weir::config::{KeyFile, Secret, Tls, Trust, Verify};
-use weir::lab::sink::Answer;
-use weir::lab::{Load, LoadOptions, WeirCounts};
 use weir::net::ServerTls;
 use weir::wire::Reply;
+use weir_lab::sink::Answer;
+use weir_lab::{Load, LoadOptions, WeirCounts};
 
 use super::*;
 

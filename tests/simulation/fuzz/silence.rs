@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::sync::Mutex;
 
-use super::*;
 use tokio::time::Instant;
 use weir::config::{Log, LogFormat};
-use weir::lab::gateway::{Answer, Gateway, frame};
-use weir::lab::sink::Answer as TmAnswer;
+use weir_lab::gateway::{Answer, Gateway, frame};
+use weir_lab::sink::Answer as TmAnswer;
+
+use super::*;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);

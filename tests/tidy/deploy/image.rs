@@ -1,8 +1,9 @@
 //! The Dockerfile, as far as it can be judged without building it: bases, ports, user, paths, and what the build is given.
 //! tests/image/check builds and runs it.
 
-use super::{read, root};
 use weir::config::keys;
+
+use super::{read, root};
 
 /// The arguments of every line that begins with this instruction, continued lines joined.
 fn instructions(name: &str) -> Vec<String> {
@@ -83,7 +84,7 @@ fn the_build_is_given_every_file_that_it_needs() {
         assert!(root().join(path).exists(), "{path}");
     }
     // What the manifest and the sources name outside of src.
-    for wanted in ["Cargo.toml", "Cargo.lock", "src", "benches", "LICENSE"] {
+    for wanted in ["Cargo.toml", "Cargo.lock", "src", "lab", "benches", "LICENSE"] {
         assert!(given.contains(&wanted), "{wanted} is not given to the build");
     }
     let built = super::files("src", ".rs").into_iter();
