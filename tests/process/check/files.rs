@@ -165,7 +165,7 @@ fn the_fan_out_is_told_in_words() {
             "tcp://127.0.0.1:0  events; a login is refused here",
             "(ack = \"accepted\")",
             "up to 1,000,000 events, or 256 MiB",
-            "up to 50,000 of them",
+            "up to 50,000 events",
             "gateways wait for at most 1s; then the oldest events",
             "new events are dropped for this group, and counted; gateways never wait",
             "warning: ",
@@ -190,7 +190,7 @@ fn strict_delivery_and_the_return_leg_are_told_in_words() {
         &[
             "(ack = \"delivered\")",
             "gateways wait until it has capacity again",
-            "throttle decisions come back through weir",
+            "throttling decisions pass through weir",
             "1. tcp://tm1:5672",
         ],
     );
