@@ -9,13 +9,13 @@ use super::problem::Bad;
 /// One group of a string: its URLs, not yet parsed, and how they share the events. A group of one URL has no
 /// sign for a policy and is failover, as a missing `type` is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct UrlGroup<'t> {
+pub(super) struct UrlGroup {
     pub(super) policy: Policy,
-    pub(super) urls: Vec<&'t str>,
+    pub(super) urls: Vec<String>,
 }
 
 /// Cuts the string.
-pub(super) fn parse(text: &str) -> Result<Vec<UrlGroup<'_>>, Bad> {
+pub(super) fn parse(text: &str) -> Result<Vec<UrlGroup>, Bad> {
     let text = text.trim();
     if !text.contains(['{', '}']) {
         return Ok(vec![group(text)?]);
@@ -44,7 +44,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<UrlGroup<'_>>, Bad> {
     }
 }
 
-fn group(inside: &str) -> Result<UrlGroup<'_>, Bad> {
+fn group(inside: &str) -> Result<UrlGroup, Bad> {
     let (comma, bar) = (inside.contains(','), inside.contains('|'));
     if comma && bar {
         return Err(Bad::new(
@@ -52,7 +52,10 @@ fn group(inside: &str) -> Result<UrlGroup<'_>, Bad> {
             "comma = loadbalance, bar = failover; a group is one or the other",
         ));
     }
-    let urls: Vec<&str> = inside.split([',', '|']).map(str::trim).collect();
+    let urls: Vec<String> = inside
+        .split([',', '|'])
+        .map(|url| url.trim().to_owned())
+        .collect();
     if urls.iter().any(|url| url.is_empty()) {
         return Err(wrong("a group has an empty place where a URL should be"));
     }
@@ -75,12 +78,9 @@ fn wrong(message: &str) -> Bad {
 mod tests {
     use super::*;
 
-    fn shape(text: &str) -> Vec<(Policy, Vec<&str>)> {
-        parse(text)
-            .unwrap()
-            .into_iter()
-            .map(|g| (g.policy, g.urls))
-            .collect()
+    fn shape(text: &str) -> Vec<(Policy, String)> {
+        let groups = parse(text).unwrap();
+        groups.iter().map(|g| (g.policy, g.urls.join(" "))).collect()
     }
 
     #[test]
@@ -88,18 +88,18 @@ mod tests {
         assert_eq!(
             shape("{tcp://a:1,tcp://b:1}, {tcp://c:1|tcp://d:1} ,{tcp://e:1}"),
             [
-                (Policy::Loadbalance, vec!["tcp://a:1", "tcp://b:1"]),
-                (Policy::Failover, vec!["tcp://c:1", "tcp://d:1"]),
-                (Policy::Failover, vec!["tcp://e:1"]),
+                (Policy::Loadbalance, "tcp://a:1 tcp://b:1".into()),
+                (Policy::Failover, "tcp://c:1 tcp://d:1".into()),
+                (Policy::Failover, "tcp://e:1".into()),
             ]
         );
     }
 
     #[test]
     fn without_braces_the_string_is_one_group() {
-        assert_eq!(shape("a,b"), [(Policy::Loadbalance, vec!["a", "b"])]);
-        assert_eq!(shape("a|b"), [(Policy::Failover, vec!["a", "b"])]);
-        assert_eq!(shape(" a "), [(Policy::Failover, vec!["a"])]);
+        assert_eq!(shape("a,b"), [(Policy::Loadbalance, "a b".into())]);
+        assert_eq!(shape("a|b"), [(Policy::Failover, "a b".into())]);
+        assert_eq!(shape(" a "), [(Policy::Failover, "a".into())]);
     }
 
     #[test]

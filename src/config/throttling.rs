@@ -139,49 +139,31 @@ fn from_table(index: usize, table: &Section<'_>) -> Found {
             let message = format!("{} is taken as failover, as WSO2 does", given.quote());
             table.warning("type", &message, "write \"loadbalance\" or \"failover\"");
         }
-        Ok(if is("loadbalance") {
-            Policy::Loadbalance
-        } else {
-            Policy::Failover
+        Ok(match is("loadbalance") {
+            true => Policy::Loadbalance,
+            false => Policy::Failover,
         })
     });
     let data = table.array("traffic_manager_urls");
     let auth = table.array("traffic_manager_auth_urls");
     table.finish_leniently();
     match &data {
-        None => table.missing(
-            "traffic_manager_urls",
-            "is missing",
-            "write traffic_manager_urls = [\"tcp://HOST:9611\"]",
-        ),
+        None => {
+            let hint = "write traffic_manager_urls = [\"tcp://HOST:9611\"]";
+            table.missing("traffic_manager_urls", "is missing", hint);
+        }
         Some(urls) if urls.is_empty() => {
-            table.problem(
-                "traffic_manager_urls",
-                "names no Traffic Manager",
-                "write [\"tcp://HOST:9611\"]",
-            );
+            let hint = "write [\"tcp://HOST:9611\"]";
+            table.problem("traffic_manager_urls", "names no Traffic Manager", hint);
         }
         Some(_) => {}
     }
     let data = data.unwrap_or_default();
-    let differs = |auth: &&Vec<Given>| !data.is_empty() && auth.len() != data.len();
-    if let Some(auth) = auth.as_ref().filter(differs) {
+    let differ = |auth: &&Vec<Given>| !data.is_empty() && auth.len() != data.len();
+    if let Some(auth) = auth.as_ref().filter(differ) {
         let message = format!("has {} for {}", many(auth.len()), many(data.len()));
         table.problem("traffic_manager_auth_urls", message, DROP_AUTH);
     }
-    let single = |given: &Given| {
-        let text = table.accept(given, given.text())?;
-        let more = Bad::new(
-            "holds more than one URL",
-            "one URL in each string: [\"tcp://a:9611\", \"tcp://b:9611\"]",
-        );
-        let parsed = if text.contains([',', '|']) {
-            Err(more)
-        } else {
-            url(given, &text)
-        };
-        table.accept(given, parsed)
-    };
     let mut found = Found {
         name: name.unwrap_or_else(|| format!("group{}", index + 1)),
         policy: policy.unwrap_or(Policy::Failover),
@@ -189,14 +171,21 @@ fn from_table(index: usize, table: &Section<'_>) -> Found {
         place: table.place.clone(),
         key: table.path.clone(),
     };
-    for (n, given) in data.iter().enumerate() {
-        let data = single(given);
-        let auth_given = auth.as_ref().and_then(|auth| auth.get(n));
-        let auth = match auth_given {
-            Some(given) => single(given),
-            None => data.as_ref().and_then(|data| hundred_above(table, given, data)),
-        };
-        found.push(data, auth, [given, auth_given.unwrap_or(given)]);
+    let single = |given: &Given| {
+        let text = table.accept(given, given.text())?;
+        if text.contains([',', '|']) {
+            let hint = "one URL in each string: [\"tcp://a:9611\", \"tcp://b:9611\"]";
+            table.refuse(given, Bad::new("holds more than one URL", hint));
+            return None;
+        }
+        table.accept(given, url(given, &text))
+    };
+    for (n, data) in data.iter().enumerate() {
+        let auth = auth
+            .as_ref()
+            .and_then(|auth| auth.get(n))
+            .map(|given| (given, single(given)));
+        found.push(table, (data, single(data)), auth);
     }
     found
 }
@@ -217,22 +206,15 @@ fn group_name(given: &Given) -> Result<String, Bad> {
 
 /// Groups from `receiver_url`.
 fn from_strings(section: &Section<'_>, data: &Given) -> Vec<Found> {
-    let auth = section.given("receiver_auth_url");
-    let no_auth = !section.has("receiver_auth_url");
-    let data_text = section.accept(data, data.text());
-    let auth_text = auth
-        .as_ref()
-        .and_then(|given| section.accept(given, given.text()));
-    let cut = |text| section.accept(data, receiver_url::parse(text));
-    let Some(data_groups) = data_text.as_deref().and_then(cut) else {
-        return Vec::new();
+    let cut = |given: &Given| -> Option<Vec<UrlGroup>> {
+        let text = section.accept(given, given.text())?;
+        section.accept(given, receiver_url::parse(&text))
     };
-    let auth_groups = auth.as_ref().zip(auth_text.as_deref());
-    let auth_groups = auth_groups.and_then(|(given, text)| {
-        let groups = section.accept(given, receiver_url::parse(text))?;
-        agree(section, given, &data_groups, &groups);
-        Some((given, groups))
-    });
+    let auth = section.given("receiver_auth_url");
+    let (data_groups, auth_groups) = (cut(data).unwrap_or_default(), auth.as_ref().and_then(cut));
+    if let (Some(given), Some(groups)) = (&auth, &auth_groups) {
+        agree(section, given, &data_groups, groups);
+    }
     let mut all = Vec::new();
     for (n, group) in data_groups.iter().enumerate() {
         let mut found = Found {
@@ -242,19 +224,15 @@ fn from_strings(section: &Section<'_>, data: &Given) -> Vec<Found> {
             place: Some(data.place.clone()),
             key: data.key.clone(),
         };
+        let parse = |given, text: &String| section.accept(given, url(given, text));
+        let auth_urls = auth_groups
+            .as_ref()
+            .and_then(|groups| groups.get(n))
+            .map(|group| &group.urls);
         for (m, text) in group.urls.iter().enumerate() {
-            let Some(data_url) = section.accept(data, url(data, text)) else {
-                continue;
-            };
-            let auth_url = match &auth_groups {
-                None if no_auth => hundred_above(section, data, &data_url),
-                None => None,
-                Some((given, groups)) => {
-                    let text = groups.get(n).and_then(|group| group.urls.get(m));
-                    text.and_then(|text| section.accept(given, url(given, text)))
-                }
-            };
-            found.push(Some(data_url), auth_url, [data, auth.as_ref().unwrap_or(data)]);
+            let auth_url = |given| auth_urls?.get(m).and_then(|text| parse(given, text));
+            let auth = auth.as_ref().map(|given| (given, auth_url(given)));
+            found.push(section, (data, parse(data, text)), auth);
         }
         all.push(found);
     }
@@ -264,7 +242,7 @@ fn from_strings(section: &Section<'_>, data: &Given) -> Vec<Found> {
 const DROP_AUTH: &str = "give every data URL its auth URL, or leave them all out (the port + 100, ssl://)";
 
 /// As many groups, of the same kind, with as many URLs.
-fn agree(section: &Section<'_>, given: &Given, data: &[UrlGroup<'_>], auth: &[UrlGroup<'_>]) {
+fn agree(section: &Section<'_>, given: &Given, data: &[UrlGroup], auth: &[UrlGroup]) {
     if data.len() != auth.len() {
         let message = format!("has {} groups, receiver_url has {}", auth.len(), data.len());
         section.refuse(given, Bad::new(message, DROP_AUTH));
@@ -286,28 +264,34 @@ fn agree(section: &Section<'_>, given: &Given, data: &[UrlGroup<'_>], auth: &[Ur
     }
 }
 
-/// The login URL that goes with a data URL: port + 100, TLS.
-fn hundred_above(section: &Section<'_>, given: &Given, data: &Url) -> Option<Url> {
-    let message = || format!("port {} is too high for the login port (+ 100)", data.port);
-    let port = data.port.checked_add(100);
-    let port = port.ok_or_else(|| Bad::new(message(), "write the auth URL out"));
-    Some(Url {
-        scheme: Scheme::Ssl,
-        host: data.host.clone(),
-        port: section.accept(given, port)?,
-    })
-}
-
 fn many(urls: usize) -> String {
     let s = if urls == 1 { "" } else { "s" };
     format!("{urls} URL{s}")
 }
 
 impl Found {
-    fn push(&mut self, data: Option<Url>, auth: Option<Url>, given: [&Given; 2]) {
-        if let (Some(data), Some(auth)) = (data, auth) {
+    /// Adds an endpoint whose URLs are valid. Without an auth URL the login goes to the port + 100, with TLS.
+    fn push(
+        &mut self,
+        section: &Section<'_>,
+        (data_given, data): (&Given, Option<Url>),
+        auth: Option<(&Given, Option<Url>)>,
+    ) {
+        let Some(data) = data else { return };
+        let (auth_given, auth) = auth.unwrap_or_else(|| {
+            let message = || format!("port {} is too high for the login port (+ 100)", data.port);
+            let port = data.port.checked_add(100);
+            let port = port.ok_or_else(|| Bad::new(message(), "write the auth URL out"));
+            let auth = section.accept(data_given, port).map(|port| Url {
+                scheme: Scheme::Ssl,
+                host: data.host.clone(),
+                port,
+            });
+            (data_given, auth)
+        });
+        if let Some(auth) = auth {
             let name = data.address();
-            let places = given.map(|given| given.place.clone());
+            let places = [data_given, auth_given].map(|given| given.place.clone());
             self.endpoints.push((Endpoint { name, data, auth }, places));
         }
     }
