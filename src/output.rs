@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_141_and_any_other_error_is_1() {
+    fn a_closed_stdout_exits_with_141_and_any_other_error_with_1() {
         let closed = print_to(&mut Broken(ErrorKind::BrokenPipe), "text").unwrap_err();
         assert_eq!((closed.code(), closed.is_closed()), (141, true));
         let full = print_to(&mut Broken(ErrorKind::StorageFull), "").unwrap_err();

@@ -58,7 +58,7 @@ pub(super) fn connect(config: &Config, keys: &Keys) -> Connect {
         }
     };
     let connect = runtime.block_on(try_all(config, keys));
-    // A name server that does not answer holds a thread for longer than anybody waits for it.
+    // A name server that does not reply would block a thread for long.
     runtime.shutdown_background();
     connect
 }

@@ -113,7 +113,7 @@ fn ack(config: &Config) -> Vec<String> {
 fn trouble(queue: &Queue) -> Vec<String> {
     let (events, size) = (thousands(queue.events_max), bytes(queue.bytes_max));
     let dropped = match queue.shed {
-        Shed::Oldest => "the oldest events in it are dropped, and counted, to make room for new ones",
+        Shed::Oldest => "the oldest events in it are dropped, and counted, to make way for new ones",
         Shed::Newest => "new events are dropped for this group, and counted",
     };
     let mut lines = vec![format!("  its queue holds up to {events} events, or {size}")];

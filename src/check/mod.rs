@@ -17,19 +17,17 @@ mod report;
 mod session;
 mod text;
 
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use crate::admin::read_definitions;
 use crate::app::Files;
-use crate::config::Config;
+use crate::config::{Config, Warning};
 use crate::net::{ClientTls, ServerTls, TlsError};
 use crate::output::{self, Failure};
 
 pub use certificates::Certificate;
 pub use connect::Connect;
-pub use fanout::FanOut;
-pub use report::{Finding, Outcome, Report, Row, Section, Step};
+pub use report::{Outcome, Report, Row, Section, Step};
 
 /// How `weir check` was asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,37 +67,25 @@ fn print(report: &Report, options: Options) -> Result<(), Failure> {
 /// takes at most the sum of the deadlines in `[link]` and a few seconds.
 #[must_use]
 pub fn check(files: &Files, connect: bool) -> Report {
-    let (config, warnings) = match files.load() {
+    let (config, mut warnings) = match files.load() {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            let shown = problems.render(io::stderr().is_terminal());
-            return Report::invalid(problems.list().iter().map(Finding::of).collect(), shown);
-        }
+        Err(problems) => return Report::invalid(&problems, Vec::new()),
     };
-    let warnings: Vec<Finding> = warnings.iter().map(Finding::of).chain(streams(&config)).collect();
+    warnings.extend(streams(&config));
     let keys = match Keys::load(&config) {
         Ok(keys) => keys,
-        Err(errors) => {
-            let problems = files.locate_all(&errors);
-            let shown = problems.render(io::stderr().is_terminal());
-            return Report {
-                warnings,
-                ..Report::invalid(problems.list().iter().map(Finding::of).collect(), shown)
-            };
-        }
+        Err(errors) => return Report::invalid(&files.locate_all(&errors), warnings),
     };
-    let mut warnings = warnings;
     warnings.extend(keys.not_yet_valid());
-    let fan_out = FanOut::of(&config);
     let connect = connect.then(|| connect::connect(&config, &keys));
-    Report::valid(warnings, fan_out, connect)
+    Report::valid(warnings, &config, connect)
 }
 
-/// Weir runs without the file of stream definitions, but no tap does.
-fn streams(config: &Config) -> Option<Finding> {
+/// A file of stream definitions that no tap could use. Weir runs without it.
+fn streams(config: &Config) -> Option<Warning> {
     let path = config.admin.as_ref()?.tap_streams.as_ref()?;
     let error = read_definitions(path).err()?;
-    Some(Finding::about("admin.tap_streams", error))
+    Some(Warning::about("admin.tap_streams", error))
 }
 
 /// What the files behind `[tls]` hold: as `weir run` would read them.
@@ -125,11 +111,11 @@ impl Keys {
     }
 
     /// Certificates of which the first day is still to come.
-    fn not_yet_valid(&self) -> impl Iterator<Item = Finding> {
+    fn not_yet_valid(&self) -> impl Iterator<Item = Warning> {
         let own = self.server.as_ref().and_then(ServerTls::not_yet_valid);
         let trusted = self.client.not_yet_valid();
-        let trusted = trusted.into_iter().map(|line| Finding::about("tls.trust", line));
-        own.map(|line| Finding::about("tls", line))
+        let trusted = trusted.into_iter().map(|line| Warning::about("tls.trust", line));
+        own.map(|line| Warning::about("tls", line))
             .into_iter()
             .chain(trusted)
     }

@@ -3,115 +3,62 @@
 //! Whatever is tried over the network is a [`Section`] of [`Row`]s of [`Step`]s: another kind of thing to try is
 //! one more section.
 
-use std::fmt;
+use std::io::{self, IsTerminal};
 
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Connect, FanOut};
-use crate::config::Problem;
-
-/// All is fine.
-const FINE: u8 = 0;
-/// Something could not be reached or verified.
-const FAILED: u8 = 1;
-/// The configuration is wrong.
-const INVALID: u8 = 2;
+use super::Connect;
+use super::explain::explain;
+use super::fanout::fan_out;
+use crate::config::{Config, Problem, Problems, Warning};
+use crate::output;
 
 /// The whole result of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// Whether weir would start with this configuration, as far as files can tell.
     pub valid: bool,
-    /// 0 all fine, 1 something could not be reached or verified, 2 invalid.
+    /// 0 success, 1 something could not be reached or verified, 2 invalid.
     pub exit_code: u8,
     /// Every problem; empty when valid.
-    pub problems: Vec<Finding>,
-    /// What is worth a thought but keeps nobody from starting.
-    pub warnings: Vec<Finding>,
+    pub problems: Vec<Problem>,
+    /// Valid, and probably not meant.
+    pub warnings: Vec<Warning>,
     /// What the configuration means; `None` when it is invalid.
-    pub fan_out: Option<FanOut>,
+    pub fan_out: Option<Value>,
     /// What was tried over the network; `None` when it was not asked for, or the configuration is invalid.
     pub connect: Option<Connect>,
-    /// The problems for people, with their lines of the file.
+    /// The problems, or what the configuration means, for people.
     #[serde(skip)]
-    pub(super) problems_shown: String,
+    pub(super) words: Vec<String>,
 }
 
 impl Report {
-    pub(super) fn invalid(problems: Vec<Finding>, problems_shown: String) -> Self {
+    pub(super) fn invalid(problems: &Problems, warnings: Vec<Warning>) -> Self {
         Self {
             valid: false,
-            exit_code: INVALID,
-            problems,
-            warnings: Vec::new(),
+            exit_code: output::MISCONFIGURED,
+            problems: problems.list().to_vec(),
+            warnings,
             fan_out: None,
             connect: None,
-            problems_shown,
+            words: vec![problems.render(io::stderr().is_terminal())],
         }
     }
 
-    pub(super) fn valid(warnings: Vec<Finding>, fan_out: FanOut, connect: Option<Connect>) -> Self {
+    pub(super) fn valid(warnings: Vec<Warning>, config: &Config, connect: Option<Connect>) -> Self {
         let failed = connect.as_ref().is_some_and(|connect| !connect.ok());
+        let words = explain(config);
         Self {
             valid: true,
-            exit_code: if failed { FAILED } else { FINE },
+            exit_code: if failed { output::FAILED } else { 0 },
             problems: Vec::new(),
             warnings,
-            fan_out: Some(fan_out),
+            fan_out: Some(fan_out(config, &words)),
             connect,
-            problems_shown: String::new(),
+            words,
         }
-    }
-}
-
-/// A problem or a warning with its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The file as it was named; empty when no file is to blame.
-    pub file: String,
-    /// Line, from 1; 0 = no line in particular.
-    pub line: usize,
-    /// Column in characters, from 1; 0 = none in particular.
-    pub column: usize,
-    /// Full path of the key; empty for errors of syntax.
-    pub key: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub hint: Option<String>,
-    #[serde(skip)]
-    line_of_text: String,
-}
-
-impl Finding {
-    pub(super) fn of(problem: &Problem) -> Self {
-        Self {
-            file: problem.file.display().to_string(),
-            line: problem.line,
-            column: problem.column,
-            key: problem.key.clone(),
-            message: problem.message.clone(),
-            hint: problem.hint.clone(),
-            line_of_text: problem.to_string(),
-        }
-    }
-
-    pub(super) fn about(key: &str, message: String) -> Self {
-        Self {
-            file: String::new(),
-            line: 0,
-            column: 0,
-            key: key.to_owned(),
-            line_of_text: format!("{key}: {message}"),
-            message,
-            hint: None,
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.line_of_text)
     }
 }
 

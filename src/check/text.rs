@@ -12,8 +12,8 @@ pub(super) fn complaints(report: &Report) -> String {
     for warning in &report.warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
-    if !report.problems.is_empty() {
-        let _ = writeln!(out, "{}", report.problems_shown);
+    if !report.valid {
+        let _ = writeln!(out, "{}", report.words.concat());
     }
     out
 }
@@ -21,10 +21,8 @@ pub(super) fn complaints(report: &Report) -> String {
 /// The fan-out, and what was tried.
 pub(super) fn text(report: &Report) -> String {
     let mut out = String::new();
-    if let Some(fan_out) = &report.fan_out {
-        for line in &fan_out.words {
-            let _ = writeln!(out, "{}", one_line(line));
-        }
+    for line in report.words.iter().filter(|_| report.valid) {
+        let _ = writeln!(out, "{}", one_line(line));
     }
     if let Some(connect) = &report.connect {
         tried(&mut out, connect);

@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 #[test]
-fn the_arguments_are_sound_and_every_one_says_what_it_is() {
+fn the_arguments_are_consistent_and_each_has_help() {
     Cli::command().debug_assert();
     let mut root = Cli::command();
     root.build();
@@ -25,7 +25,7 @@ fn the_arguments_are_sound_and_every_one_says_what_it_is() {
 }
 
 #[test]
-fn a_run_takes_its_configuration_from_where_it_is_told() {
+fn run_reads_the_configuration_it_is_given() {
     let Ok(Cli {
         command: Command::Run(run),
     }) = parse("weir run --config a.toml --sys k=v=w --sys x= --log-level weir=debug,warn --log-format json")

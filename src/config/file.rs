@@ -1,5 +1,5 @@
-//! Reads the files that a configuration is made of or names. Whatever stands in a file's place (a device that
-//! never ends, a pipe that nobody writes to, a directory), it costs neither memory nor time.
+//! Reads the files that a configuration is made of or names. A device, a pipe or a directory in place of a file costs neither
+//! memory nor time.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_over_the_limit_is_refused_by_its_size_and_one_that_hides_it_by_what_is_read() {
+    fn a_file_over_the_limit_is_refused_even_if_its_size_reads_zero() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("sparse");
         File::create(&path).unwrap().set_len(1 << 40).unwrap();

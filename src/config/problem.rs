@@ -88,6 +88,16 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// A problem with a key that stands in no file.
+    #[must_use]
+    pub fn about(key: &str, message: String) -> Self {
+        let key = key.to_owned();
+        Self {
+            key,
+            ..Self::of_file(Path::new(""), message, None)
+        }
+    }
+
     /// A problem about a file as a whole.
     pub(super) fn of_file(path: &Path, message: String, hint: Option<String>) -> Self {
         Self {

@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn what_the_readme_says_to_put_into_weir_toml_is_valid() {
+fn the_configurations_in_the_readme_are_valid_and_fit_together() {
     let readme = read("README.md");
     // Indented below the step they belong to.
     let blocks: Vec<String> = readme
@@ -63,7 +63,7 @@ fn what_the_readme_says_to_put_into_weir_toml_is_valid() {
 }
 
 #[test]
-fn every_test_that_the_book_names_is_there() {
+fn every_test_that_the_documentation_names_exists() {
     let sources: Vec<String> = ["src", "lab", "tests"]
         .iter()
         .flat_map(|folder| files(folder, &[".rs"]))
@@ -168,7 +168,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn the_contents_page_of_a_folder_names_every_chapter() {
+fn the_readme_of_a_folder_names_every_page() {
     let mut wrong = Vec::new();
     for folder in ["docs", "docs/adr"] {
         let contents = read(&format!("{folder}/README.md"));

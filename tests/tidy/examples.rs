@@ -1,4 +1,4 @@
-//! Every example of a configuration in the book is one that weir takes.
+//! Every example of a configuration in the documentation is valid.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ const CREDENTIALS: &str = "username = \"admin\"\npassword = \"admin\"\n";
 const GROUP: &str = "[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://tm.invalid:9611\"]\n";
 
 #[test]
-fn every_example_in_the_book_is_taken() {
+fn every_example_in_the_documentation_is_valid() {
     let (mut wrong, mut seen) = (Vec::new(), 0);
     for page in files("docs", &[".md"]) {
         for (line, example) in examples(&page.text) {
@@ -21,7 +21,7 @@ fn every_example_in_the_book_is_taken() {
         }
     }
     assert!(seen > 8, "only {seen} examples");
-    none(&wrong, "weir refuses these examples");
+    none(&wrong, "invalid examples");
 }
 
 /// The first line of each block of TOML, and the block.
@@ -44,7 +44,7 @@ fn examples(page: &str) -> Vec<(usize, String)> {
 
 /// What calls itself weir.toml must be whole. Of other examples a gateway's file, or a part of weir.toml.
 fn taken(example: &str) -> Result<(), Problems> {
-    // What references bring in is not the book's; a pin that is an ellipsis is not one either.
+    // References and pins have no values in the documentation.
     let mut text = example.replace("\"…\"", &format!("\"{}\"", "ab".repeat(32)));
     for (port, name) in (1..).zip(["WEIR_TCP", "WEIR_TLS", "WEIR_ADMIN_LISTEN"]) {
         text = text.replace(&format!("$env{{{name}}}"), &format!("127.0.0.1:{port}"));
@@ -108,7 +108,7 @@ fn deployment(text: &str) -> Result<(), Problems> {
 }
 
 #[test]
-fn an_example_that_is_wrong_is_noticed() {
+fn a_wrong_example_is_found() {
     let page = "```toml\n# weir.toml\n[listen]\ntpc = \"off\"\n```\n\n   ```toml\n   [link]\n   linger = \"5\"\n   ```\n";
     let examples = examples(page);
     assert_eq!(examples.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 8]);

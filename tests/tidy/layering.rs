@@ -1,5 +1,4 @@
-//! Which room may know which. Dependencies point one way; a room that needs a new one has its row changed here,
-//! where everybody sees it.
+//! Which module may use which. Dependencies point one way; a new one is a change of this table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,21 +6,21 @@ use super::tree::{File, files, none};
 
 const EVERYTHING: &[&str] = &["*"];
 
-/// Who may use whom.
+/// Each module, and the modules that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
-    // Words that everybody may say, and that know nobody.
+    // Used by many, using nothing above them.
     ("wire", &[]),
     ("output", &[]),
     ("config", &["output"]),
     ("lifecycle", &[]),
     ("status", &[]),
-    // What an event says, where somebody wants to see it.
+    // Decodes events for `weir tap`.
     ("tap", &["output", "wire"]),
-    // Doors, and what is shown.
+    // Control of the workers, and what is shown.
     ("control", &["config", "status", "tap"]),
     ("metrics", &["control", "lifecycle", "status"]),
     ("telemetry", &["config", "output"]),
-    // The way of an event. Ingress and egress meet in the relay and nowhere else.
+    // The path of an event. Ingress and egress meet in the relay and nowhere else.
     ("net", &["config"]),
     ("relay", &["config", "status", "wire"]),
     (
@@ -54,7 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    // The return leg is a house of its own.
+    // The return leg stands alone.
     ("decisions", &["config", "lifecycle", "metrics", "net"]),
     // Around them.
     (
@@ -73,8 +72,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("app", EVERYTHING),
-    // `weir check` logs in as a link does, greets brokers as the return leg does, asks a weir that runs here, and knows
-    // weir's own sessions.
+    // `weir check` logs in as a link does, greets brokers as the return leg does, queries a weir that runs here, and
+    // recognises weir's own sessions.
     (
         "check",
         &[
@@ -90,7 +89,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["admin", "config", "telemetry"]),
-    // A parent process: it reads the configuration for its ports, and starts weir as a user would.
+    // A parent process that reads the configuration for its ports, and starts weir as a user would.
     ("supervise", &["app", "config", "net", "output", "telemetry"]),
     (
         "main",
@@ -98,16 +97,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The room a file belongs to: the folder or file below `src`.
-fn room(file: &File) -> &str {
+/// The module a file belongs to: the folder or file below `src`.
+fn module(file: &File) -> &str {
     let below = file.path.strip_prefix("src/").unwrap();
     let first = below.split('/').next().unwrap();
     first.strip_suffix(".rs").unwrap_or(first)
 }
 
-/// Every room that a line names behind `crate::` or, in main.rs, `weir::`.
+/// Every module that a line names behind `crate::` or, in main.rs, `weir::`.
 fn named(line: &str, prefix: &str) -> Vec<String> {
-    let mut rooms = Vec::new();
+    let mut modules = Vec::new();
     for (at, _) in line.match_indices(prefix) {
         // `my_crate::` is not `crate::`.
         let before = line.get(..at).unwrap().chars().next_back();
@@ -116,12 +115,12 @@ fn named(line: &str, prefix: &str) -> Vec<String> {
         }
         let rest = line.get(at + prefix.len()..).unwrap();
         match rest.strip_prefix('{') {
-            None => rooms.push(word(rest)),
-            Some(list) => rooms.extend(list.split(',').map(|part| word(part.trim_start()))),
+            None => modules.push(word(rest)),
+            Some(list) => modules.extend(list.split(',').map(|part| word(part.trim_start()))),
         }
     }
-    rooms.retain(|room| !room.is_empty() && room != "self");
-    rooms
+    modules.retain(|module| !module.is_empty() && module != "self");
+    modules
 }
 
 fn word(text: &str) -> String {
@@ -130,7 +129,7 @@ fn word(text: &str) -> String {
         .collect()
 }
 
-/// For each room whom it uses, and where.
+/// For each module what it uses, and where.
 fn used() -> BTreeMap<(String, String), String> {
     let mut used = BTreeMap::new();
     for file in files("src", &[".rs"]).iter().filter(|f| !f.is_test()) {
@@ -142,10 +141,10 @@ fn used() -> BTreeMap<(String, String), String> {
         for (n, line) in file.code() {
             for other in named(line, prefix)
                 .into_iter()
-                .filter(|other| other != room(file))
+                .filter(|other| other != module(file))
             {
                 let place = format!("{}:{n}", file.path);
-                used.entry((room(file).to_owned(), other)).or_insert(place);
+                used.entry((module(file).to_owned(), other)).or_insert(place);
             }
         }
     }
@@ -153,31 +152,31 @@ fn used() -> BTreeMap<(String, String), String> {
 }
 
 #[test]
-fn every_room_uses_only_whom_it_may() {
+fn every_module_uses_only_modules_that_it_may() {
     let table: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
     let mut wrong = Vec::new();
-    for ((room, other), place) in used() {
-        let may = table.get(room.as_str()).copied().unwrap_or_default();
+    for ((module, other), place) in used() {
+        let may = table.get(module.as_str()).copied().unwrap_or_default();
         if may != EVERYTHING && !may.contains(&other.as_str()) {
-            wrong.push(format!("{place}: {room} uses {other}"));
+            wrong.push(format!("{place}: {module} uses {other}"));
         }
     }
     none(
         &wrong,
-        "the table in tests/tidy/layering.rs says who may use whom",
+        "the table in tests/tidy/layering.rs says which module may use which",
     );
 }
 
 #[test]
-fn the_table_names_every_room() {
-    let rooms: BTreeSet<String> = files("src", &[".rs"])
+fn the_table_names_every_module() {
+    let modules: BTreeSet<String> = files("src", &[".rs"])
         .iter()
-        .map(|file| room(file).to_owned())
-        .filter(|room| room != "lib")
+        .map(|file| module(file).to_owned())
+        .filter(|module| module != "lib")
         .collect();
-    let named: BTreeSet<String> = MAY_USE.iter().map(|(room, _)| (*room).to_owned()).collect();
-    let unnamed: Vec<&String> = rooms.difference(&named).collect();
-    assert!(unnamed.is_empty(), "rooms without a row: {unnamed:?}");
+    let named: BTreeSet<String> = MAY_USE.iter().map(|(module, _)| (*module).to_owned()).collect();
+    let unnamed: Vec<&String> = modules.difference(&named).collect();
+    assert!(unnamed.is_empty(), "modules without a row: {unnamed:?}");
 }
 
 #[test]

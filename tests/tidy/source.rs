@@ -71,12 +71,12 @@ fn commands_print_through_output() {
     }
     none(
         &wrong,
-        "these macros panic when nobody reads or there is no room: use output::print and output::note",
+        "these macros panic when stdout is closed or full: use output::print and output::note",
     );
 }
 
 #[test]
-fn the_map_of_the_crate_is_prose_and_modules_and_nothing_else() {
+fn lib_rs_holds_only_documentation_and_modules() {
     let lib = files("src", &["lib.rs"]);
     let map = lib.iter().find(|f| f.path == "src/lib.rs").unwrap();
     let other: Vec<String> = map
@@ -84,12 +84,12 @@ fn the_map_of_the_crate_is_prose_and_modules_and_nothing_else() {
         .map(|(_, line)| line.trim().to_owned())
         .filter(|line| !line.is_empty() && !line.starts_with("pub mod "))
         .collect();
-    none(&other, "src/lib.rs holds no code");
+    none(&other, "src/lib.rs must hold no code");
     for (_, line) in map.code().filter(|(_, line)| line.starts_with("pub mod ")) {
         let name = line.trim_start_matches("pub mod ").trim_end_matches(';');
         assert!(
             map.text.contains(&format!("[`{name}`]")),
-            "the map does not say where {name} lies"
+            "lib.rs does not describe {name}"
         );
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn none(wrong: &[String], rule: &str) {
 }
 
 #[test]
-fn the_project_stands_alone() {
+fn nothing_refers_to_a_place_outside_of_the_project() {
     // Put together here, so that this file does not hold them.
     let foreign = [
         ["..", "/shared"].concat(),

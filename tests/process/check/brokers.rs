@@ -48,7 +48,7 @@ fn step<'a>(row: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn a_broker_that_greets_is_named_and_gets_nothing_but_a_protocol_header() {
+fn a_broker_is_named_and_gets_only_a_protocol_header() {
     let broker = Broker::start(Says::Start, None);
     let bed = Bed::new(&[broker.url("tcp")]);
     let found = "RabbitMQ 3.10.8 (PLAIN AMQPLAIN)";
@@ -138,7 +138,7 @@ fn a_broker_with_another_certificate_than_the_pinned_one_is_refused_until_it_is_
 }
 
 #[test]
-fn brokers_that_are_down_or_nowhere_fail_alone_and_the_others_are_tried() {
+fn brokers_that_are_down_or_unresolvable_do_not_stop_the_others() {
     let broker = Broker::start(Says::Start, None);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = format!("tcp://{}", nobody.local_addr().unwrap());
@@ -164,7 +164,7 @@ fn brokers_that_are_down_or_nowhere_fail_alone_and_the_others_are_tried() {
 }
 
 #[test]
-fn what_is_no_broker_for_gateways_is_told_by_what_it_answers() {
+fn an_unsuitable_broker_is_identified_by_its_reply() {
     let certificate = self_signed(leaf(&["localhost"]));
     let others = [Says::Http, Says::OtherVersion, Says::Nothing, Says::Goodbye];
     let others = others.map(|says| Broker::start(says, None));
@@ -192,7 +192,7 @@ fn what_is_no_broker_for_gateways_is_told_by_what_it_answers() {
 }
 
 #[test]
-fn without_the_return_leg_no_broker_is_asked() {
+fn without_the_return_leg_no_broker_is_tried() {
     let ca = self_signed(ca_params());
     let tm = Tm::start(&signed_by(&ca, leaf(&["localhost"])), Mute::Nothing);
     let site = Site::new(&ca, &tm.group("localhost", "tcp"));

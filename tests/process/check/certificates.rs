@@ -46,7 +46,7 @@ fn a_self_signed_certificate_is_refused_until_the_pin_is_pasted() {
 }
 
 #[test]
-fn a_wrong_host_name_is_refused_with_both_ways_out() {
+fn a_wrong_host_name_is_refused_with_both_remedies() {
     let ca = self_signed(ca_params());
     let certificate = signed_by(&ca, leaf(&["tm.example"]));
     let mends = [
@@ -61,7 +61,7 @@ fn a_wrong_host_name_is_refused_with_both_ways_out() {
 }
 
 #[test]
-fn an_expired_certificate_is_refused_and_a_pin_says_that_it_is_over() {
+fn an_expired_certificate_is_refused_and_noted_where_it_is_pinned() {
     let ca = self_signed(ca_params());
     let certificate = signed_by(&ca, expired(leaf(&["localhost"])));
     refused_until_pinned(&ca, &certificate, &["expired", "Renew it", "2020-01-01"]);
@@ -124,7 +124,7 @@ fn early(mut params: rcgen::CertificateParams) -> rcgen::CertificateParams {
 }
 
 #[test]
-fn a_certificate_of_weirs_own_that_is_not_valid_yet_is_said_and_fails_the_check() {
+fn an_own_certificate_that_is_not_valid_yet_fails_the_check() {
     let own = self_signed(early(leaf(&["localhost"])));
     let tm = Tm::start(&self_signed(leaf(&["localhost"])), Mute::Nothing);
     let group = tm.group("localhost", "tcp");
@@ -161,7 +161,7 @@ fn a_certificate_of_weirs_own_that_is_not_valid_yet_is_said_and_fails_the_check(
 }
 
 #[test]
-fn a_pinned_certificate_that_is_not_valid_yet_is_worth_a_note() {
+fn a_pinned_certificate_that_is_not_valid_yet_is_noted() {
     let shown = self_signed(early(leaf(&["localhost"])));
     let tm = Tm::start(&shown, Mute::Nothing);
     let site = Site::new(&shown, &tm.group("localhost", "tcp"));
@@ -180,7 +180,7 @@ fn a_pinned_certificate_that_is_not_valid_yet_is_worth_a_note() {
 }
 
 #[test]
-fn a_certificate_that_ends_soon_is_worth_a_note() {
+fn a_certificate_that_expires_soon_is_noted() {
     let ca = self_signed(ca_params());
     let mut params = leaf(&["localhost"]);
     let now = std::time::SystemTime::now()

@@ -24,7 +24,7 @@ const WELL: Seen = Seen {
 };
 
 #[test]
-fn all_is_fine_and_every_session_is_ended_politely() {
+fn a_valid_setup_passes_and_every_session_is_logged_out() {
     let (ca, certificate) = good();
     let tms = [Mute::Nothing, Mute::Nothing].map(|mute| Tm::start(&certificate, mute));
     let groups: String = tms.iter().map(|tm| tm.group("localhost", "tcp")).collect();
@@ -70,7 +70,7 @@ fn events_over_tls_are_checked_over_tls() {
 }
 
 #[test]
-fn one_that_is_down_fails_alone() {
+fn an_endpoint_that_is_down_does_not_stop_the_others() {
     let (ca, certificate) = good();
     let (up, mut down) = (
         Tm::start(&certificate, Mute::Nothing),
@@ -96,7 +96,7 @@ fn one_that_is_down_fails_alone() {
 }
 
 #[test]
-fn a_login_without_an_answer_ends_at_its_deadline() {
+fn a_login_without_a_reply_ends_at_its_deadline() {
     let (ca, certificate) = good();
     let tm = Tm::start(&certificate, Mute::Login);
     let site = Site::new(&ca, &tm.group("localhost", "tcp"));
@@ -113,7 +113,7 @@ fn a_login_without_an_answer_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_wrong_password_is_named_with_the_key_that_mends_it() {
+fn a_wrong_password_is_reported_with_its_key() {
     let (ca, certificate) = good();
     let tm = Tm::start(&certificate, Mute::Nothing);
     let site = Site::new(&ca, &tm.group("localhost", "tcp"));
@@ -133,7 +133,7 @@ fn a_wrong_password_is_named_with_the_key_that_mends_it() {
 }
 
 #[test]
-fn a_heartbeat_without_an_answer_fails_and_its_connection_is_reset() {
+fn a_heartbeat_without_a_reply_fails_and_its_connection_is_reset() {
     let (ca, certificate) = good();
     let tm = Tm::start(&certificate, Mute::Publish);
     Site::new(&ca, &tm.group("localhost", "tcp"))
@@ -159,7 +159,7 @@ fn a_session_that_the_data_url_does_not_know_points_at_the_urls() {
 }
 
 #[test]
-fn a_logout_without_an_answer_is_only_worth_a_note() {
+fn a_logout_without_a_reply_is_only_noted() {
     let (ca, certificate) = good();
     let tm = Tm::start(&certificate, Mute::Logout);
     Site::new(&ca, &tm.group("localhost", "tcp"))

@@ -31,7 +31,7 @@ fn every_problem_is_listed_at_once_and_the_exit_code_is_2() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_or_not_there_is_2() {
+fn a_file_that_is_missing_or_not_toml_exits_with_2() {
     Site::with("[apim.throttling\npassword = \"correct-horse-battery\"")
         .check(&[])
         .says(2, &["weir.toml"]);
@@ -42,7 +42,7 @@ fn a_file_that_is_no_toml_or_not_there_is_2() {
 }
 
 #[test]
-fn files_of_tls_that_weir_could_not_start_with_are_problems_all_of_them() {
+fn every_unusable_tls_file_is_a_problem() {
     let tls = "[tls]\ncertificate = \"/nowhere/weir.pem\"\nkey = \"/nowhere/weir.key\"\n[tls.trust]\npem = \"/nowhere/ca.pem\"\n";
     let site = Site::with(&configuration(tls, GROUP));
     site.check(&[]).says(
@@ -146,7 +146,7 @@ fn more_connections_than_descriptors_are_a_warning() {
 }
 
 #[test]
-fn the_fan_out_is_told_in_words() {
+fn the_fan_out_is_explained() {
     let other = "[[apim.throttling.url_group]]\nname = \"dr\"\ntype = \"loadbalance\"\n\
                  traffic_manager_urls = [\"ssl://tm3:9711\", \"ssl://tm4:9711\"]\n\
                  traffic_manager_auth_urls = [\"ssl://tm3:9711\", \"ssl://tm4:9711\"]\n\
@@ -182,7 +182,7 @@ fn the_fan_out_is_told_in_words() {
 }
 
 #[test]
-fn strict_delivery_and_the_return_leg_are_told_in_words() {
+fn strict_delivery_and_the_return_leg_are_explained() {
     let more = "[queue]\nblock_timeout = \"never\"\n[decisions]\nlisten = \"0.0.0.0:5672\"\nendpoints = [\"tcp://tm1:5672\"]\n";
     let text = format!("ack = \"delivered\"\n{}", configuration(more, GROUP));
     Site::with(&text).check(&[]).says(

@@ -190,7 +190,7 @@ fn both_files_are_reported_in_one_run() {
 }
 
 #[test]
-fn a_file_that_is_not_utf_8_is_said_as_such_with_byte_line_and_column() {
+fn a_file_that_is_not_utf_8_is_refused_with_byte_line_and_column() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("weir.toml");
     let found = |bytes: &[u8]| {
@@ -229,7 +229,7 @@ fn a_misspelt_key_of_the_credentials_is_pointed_at() {
 }
 
 #[test]
-fn what_carbon_would_resolve_is_met_with_the_reference_that_weir_knows() {
+fn a_carbon_reference_to_a_known_variable_gets_the_env_reference_as_hint() {
     let mut source = with("[tls]\ncertificate = \"${HOME}/weir.pem\"\nkey = \"k.pem\"\n");
     source.env = map(&[("HOME", "/home/weir")]);
     let found = lines(&source);

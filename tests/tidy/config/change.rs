@@ -56,7 +56,7 @@ fn the_same_file_changes_nothing() {
 }
 
 #[test]
-fn settings_are_hot_or_wait_for_a_restart() {
+fn each_setting_takes_effect_now_or_after_a_restart() {
     for (from, to, hot, restart) in [
         ("workers = 1", "workers = 2", "", "workers"),
         (

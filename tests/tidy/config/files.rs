@@ -62,7 +62,7 @@ fn weir_toml_shows_every_key_at_its_default() {
 }
 
 #[test]
-fn the_table_of_keys_has_the_defaults_that_hold() {
+fn the_defaults_in_the_key_table_are_the_real_ones() {
     let mut text = String::new();
     let tables = [
         "",
@@ -98,7 +98,7 @@ fn the_table_of_keys_has_the_defaults_that_hold() {
 }
 
 #[test]
-fn every_example_parses_and_means_what_it_says() {
+fn every_example_is_valid_and_without_warnings() {
     let dir = tempfile::tempdir().unwrap();
     for (name, groups) in [
         ("weir.toml", vec!["group1"]),

@@ -75,7 +75,7 @@ fn the_block_of_a_deployment_toml_works_pasted_and_from_the_gateways_own_file() 
 }
 
 #[test]
-fn keys_of_wso2_that_weir_does_not_know_are_let_pass_in_its_own_block_only() {
+fn unknown_keys_are_ignored_in_wso2s_tables_only() {
     let text = throttling(
         "enable_data_publishing = true\nenable_policy_deploy = true\nenable_blacklist_condition = true\n\
          enable_decision_connection = false\nenable_persistence = true\nevent_duplicate_url = [\"tcp://x:1\"]\n\
@@ -122,7 +122,7 @@ fn groups_may_stand_above_their_table_or_without_it_as_in_the_documentation_of_w
 }
 
 #[test]
-fn anything_but_loadbalance_is_failover_and_an_unknown_word_is_worth_a_warning() {
+fn anything_but_loadbalance_is_failover_and_an_unknown_word_is_a_warning() {
     for (line, policy, warned) in [
         ("", Policy::Failover, false),
         ("type = \"failover\"", Policy::Failover, false),
@@ -256,7 +256,7 @@ fn brokers_come_from_the_block_or_from_decisions_itself() {
 }
 
 #[test]
-fn tls_users_and_words_mean_what_they_say() {
+fn tls_users_and_words_are_read() {
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzYWx0$uWlHJPUPwpOWT8dqa3B2Q6X8TiJpfe2aXKVWxqyIN0E";
     let config = valid(&with(&format!(
         "ack = \"delivered\"\n[auth]\nsession_secret = \"0123456789abcdef\"\n[[auth.user]]\nname = \"a\"\npassword = \"x\"\n\

@@ -139,7 +139,7 @@ fn what_cannot_be_resolved_is_a_problem_with_line_key_and_advice() {
 }
 
 #[test]
-fn numbers_and_switches_may_come_through_references_and_their_values_are_not_quoted() {
+fn numbers_and_flags_may_be_references_and_are_not_quoted() {
     let text = format!(
         "workers = \"$env{{W}}\"\n[auth]\nallow_plaintext_login = \"$env{{P}}\"\n{}",
         with_password("x")

@@ -9,7 +9,7 @@ fn throttling(lines: &str) -> Vec<String> {
 }
 
 #[test]
-fn dangerous_but_legal_settings_are_warned_about() {
+fn dangerous_settings_are_warned_about() {
     let split = throttling(
         "[[apim.throttling.url_group]]\ntype = \"loadbalance\"\ntraffic_manager_urls = [\"tcp://a:9611\", \"tcp://b:9611\"]\n",
     );
@@ -93,7 +93,7 @@ fn a_short_token_is_warned_about_and_never_shown() {
 }
 
 #[test]
-fn a_variable_of_a_shell_is_warned_about_where_it_is_taken_as_it_stands() {
+fn a_shell_variable_that_is_taken_literally_is_warned_about() {
     let mut source = with("[tls]\ncertificate = \"$HOME/weir.pem\"\nkey = \"$env{DIR}/$NAME.pem\"\n");
     source.env = map(&[("DIR", "/etc")]);
     let found = warnings(&source);
@@ -159,7 +159,7 @@ fn auth_urls_that_are_swapped_between_hosts_are_warned_about() {
 }
 
 #[test]
-fn a_weir_that_lets_nobody_log_in_is_warned_about_where_another_one_may() {
+fn no_login_is_a_warning_where_sessions_of_other_weirs_are_valid() {
     let found = warnings(&with(
         "[auth]\nsession_secret = \"0123456789abcdef\"\n[listen]\ntls = \"off\"\n",
     ));
