@@ -2,10 +2,9 @@
 //! a restart.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::settings::Settings;
-use super::{Config, Group, Reload};
+use super::{Config, Endpoint, Group, Reload};
 
 /// The difference from an old configuration to a new one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,28 +42,17 @@ impl Change {
     #[must_use]
     pub fn between(old: &Config, new: &Config) -> Self {
         let mut change = Self::default();
-        for group in &old.groups {
-            match new.groups.iter().find(|g| g.name == group.name) {
-                None => change.groups_removed.push(group.name.clone()),
-                Some(new) => {
-                    let inside = GroupChange::between(group, new);
-                    if inside != GroupChange::default() {
-                        change.groups_changed.insert(group.name.clone(), inside);
-                    }
-                }
+        let name = |group: &Group| group.name.clone();
+        (change.groups_added, change.groups_removed) = added_and_removed(&old.groups, &new.groups, name);
+        for old in &old.groups {
+            let same = new.groups.iter().find(|new| new.name == old.name);
+            let inside = same.map(|new| GroupChange::between(old, new));
+            if let Some(inside) = inside.filter(|inside| *inside != GroupChange::default()) {
+                change.groups_changed.insert(old.name.clone(), inside);
             }
         }
-        let known = |name: &str| old.groups.iter().any(|g| g.name == name);
-        let added = new.groups.iter().filter(|g| !known(&g.name));
-        change.groups_added = added.map(|g| g.name.clone()).collect();
         change.settings(old, new);
         change
-    }
-
-    /// Whether nothing differs.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
     }
 
     fn settings(&mut self, old: &Config, new: &Config) {
@@ -105,56 +93,28 @@ impl Change {
 impl GroupChange {
     fn between(old: &Group, new: &Group) -> Self {
         let login = old.username != new.username || old.password != new.password;
-        let mut change = Self {
+        let name = |endpoint: &Endpoint| endpoint.name.clone();
+        let (added, removed) = added_and_removed(&old.endpoints, &new.endpoints, name);
+        let pairs = old.endpoints.iter().filter_map(|old| {
+            let same = new.endpoints.iter().position(|new| new.name == old.name)?;
+            Some((same, old))
+        });
+        let changed = |(same, old): &(usize, &Endpoint)| login || new.endpoints.get(*same) != Some(old);
+        Self {
+            endpoints_changed: pairs.clone().filter(changed).map(|(_, old)| name(old)).collect(),
+            endpoints_added: added,
+            endpoints_removed: removed,
+            policy: old.policy != new.policy || !pairs.is_sorted_by_key(|(same, _)| same),
             queue: old.queue != new.queue,
-            ..Self::default()
-        };
-        for endpoint in &old.endpoints {
-            match new.endpoints.iter().find(|e| e.name == endpoint.name) {
-                None => change.endpoints_removed.push(endpoint.name.clone()),
-                Some(same) if login || same != endpoint => {
-                    change.endpoints_changed.push(endpoint.name.clone())
-                }
-                Some(_) => {}
-            }
         }
-        let known = |name: &str| old.endpoints.iter().any(|e| e.name == name);
-        let added = new.endpoints.iter().filter(|e| !known(&e.name));
-        change.endpoints_added = added.map(|e| e.name.clone()).collect();
-        change.policy = old.policy != new.policy || Self::order(old, new) != Self::order(new, old);
-        change
-    }
-
-    /// The endpoints of `a` that `b` has too, in order.
-    fn order<'a>(a: &'a Group, b: &Group) -> Vec<&'a str> {
-        let shared = |name: &str| b.endpoints.iter().any(|e| e.name == name);
-        a.endpoints
-            .iter()
-            .map(|e| e.name.as_str())
-            .filter(|name| shared(name))
-            .collect()
     }
 }
 
-/// One line for the log: what changed, and what waits for a restart.
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let changed: Vec<&str> = self.groups_changed.keys().map(String::as_str).collect();
-        let parts = [
-            ("groups added", self.groups_added.join(", ")),
-            ("groups removed", self.groups_removed.join(", ")),
-            ("groups changed", changed.join(", ")),
-            ("in effect", self.hot.join(", ")),
-            ("after a restart", self.restart.join(", ")),
-        ];
-        let parts: Vec<String> = parts
-            .iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(what, names)| format!("{what}: {names}"))
-            .collect();
-        match parts.is_empty() {
-            true => f.write_str("nothing changed"),
-            false => f.write_str(&parts.join("; ")),
-        }
-    }
+/// The names that only `new` has, and those that only `old` has.
+fn added_and_removed<T>(old: &[T], new: &[T], name: impl Fn(&T) -> String) -> (Vec<String>, Vec<String>) {
+    let names = |all: &[T]| all.iter().map(&name).collect::<Vec<_>>();
+    let (old, new) = (names(old), names(new));
+    let without =
+        |all: &[String], other: &[String]| all.iter().filter(|n| !other.contains(n)).cloned().collect();
+    (without(&new, &old), without(&old, &new))
 }

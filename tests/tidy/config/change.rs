@@ -51,8 +51,7 @@ fn between(old: &Source, new: &Source) -> Change {
 #[test]
 fn the_same_file_changes_nothing() {
     let change = between(&weir(BASE), &weir(BASE));
-    assert!(change.is_empty());
-    assert_eq!(change.to_string(), "nothing changed");
+    assert_eq!(change, Change::default());
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn each_setting_takes_effect_now_or_after_a_restart() {
             (hot.to_owned(), restart.to_owned()),
             "{to}"
         );
-        assert!(change.groups_changed.is_empty() && !change.is_empty(), "{to}");
+        assert!(change.groups_changed.is_empty(), "{to}");
     }
 }
 
@@ -176,8 +175,5 @@ fn inside_a_group_only_what_differs_is_named() {
         ["b:9611", "c:9611"]
     );
     assert_eq!(login.hot, ["auth.user"], "gateways log in with it too");
-    assert_eq!(
-        login.to_string(),
-        "groups changed: one, two; in effect: auth.user"
-    );
+    assert_eq!(login.groups_changed.len(), 2);
 }
