@@ -29,7 +29,6 @@ does not hold up the others.";
 
 const AFTER: &str = "\
 First steps:
-  weir demo                                 see it work, without any configuration
   weir check --config weir.toml             check a configuration, and explain what it means
   weir check --config weir.toml --connect   also connect to every Traffic Manager and broker
   weir run --config weir.toml               run the relay

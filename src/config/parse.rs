@@ -60,15 +60,16 @@ pub fn load(
     let mut problems = Vec::new();
     let mut read = |path: Option<&Path>| {
         let path = path?;
-        let text = read_file(path, TEXT_MAX_BYTES as u64)
-            .map_err(|e| {
-                let hint = Some("name an existing file that weir may read".to_owned());
-                Problem::of_file(path, format!("cannot read the file: {e}"), hint)
-            })
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|e| Problem::not_utf8(path, &e)));
-        text.map_err(|problem| problems.push(problem))
-            .ok()
-            .map(|text| (path.to_path_buf(), text))
+        let problem = match read_file(path, TEXT_MAX_BYTES as u64).map(String::from_utf8) {
+            Ok(Ok(text)) => return Some((path.to_path_buf(), text)),
+            Ok(Err(e)) => Problem::not_utf8(path, &e),
+            Err(e) => {
+                let hint = "name an existing file that weir may read".to_owned();
+                Problem::of_file(path, format!("cannot read the file: {e}"), Some(hint))
+            }
+        };
+        problems.push(problem);
+        None
     };
     let source = Source {
         weir_toml: read(weir_toml),
