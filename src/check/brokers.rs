@@ -9,7 +9,7 @@ use super::certificates::Shown;
 use super::dial::{Deadlines, listed, open};
 use super::report::{Row, Section, Step, milliseconds};
 use crate::config::{Decisions, Url};
-use crate::decisions::{CONNECT_TIMEOUT, GreetError, Greeting, Start, TLS_TIMEOUT, greet};
+use crate::decisions::{BrokerError, CONNECT_TIMEOUT, Greeting, Start, TLS_TIMEOUT, greet};
 use crate::net::{Dialer, resolve};
 
 /// Every broker, tried at once, in the order of the configuration; and the certificate that each showed.
@@ -83,7 +83,7 @@ fn named(start: &Start) -> String {
     format!("{who} ({})", start.mechanisms)
 }
 
-fn refused(e: &GreetError) -> Step {
+fn refused(e: &BrokerError) -> Step {
     let advice = match e.class {
         "mute" => " (it may still be starting)",
         "closed" | "protocol" => " (a Traffic Manager's broker listens on 5672, with TLS on 8672)",

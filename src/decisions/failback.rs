@@ -1,26 +1,27 @@
-//! Back to the preferred broker, at a quiet moment.
+//! Failback: moves sessions back to the preferred broker.
 //!
-//! WSO2's own client never goes back. While gateways sit on a later broker, the earlier ones are probed; once one has
-//! answered for `failback_after` without a break, sessions on later ones are asked to leave, a few at a time: each
-//! at a quiet moment, or after ten seconds without one, and only while the preferred broker goes on answering. Their
-//! gateways connect anew and get it.
+//! WSO2's own client never goes back. While gateways are connected to a later broker, the earlier ones are probed; once
+//! one has answered for `failback_after` without a break, sessions on later ones are asked to leave, a few at a time:
+//! each at a quiet moment, or after ten seconds without one, and only while the preferred broker goes on answering.
+//! Their gateways reconnect, to the preferred broker.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::room::Room;
-use super::stage::Leave;
+use super::sessions::{LeaveRequest, Reason};
+use super::shared::Shared;
 use crate::config::{Decisions, Policy, Url};
 
-/// Bounds of the time between two looks; a quarter of `failback_after` within them.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// Bounds of the time between two reviews; a quarter of `failback_after` within them.
+const REVIEW_MIN: Duration = Duration::from_millis(250);
+const REVIEW_MAX: Duration = Duration::from_secs(5);
 /// A session that finds no quiet moment goes back after this long: 20 decisions a second leave none.
 const FAILBACK_WITHIN: Duration = Duration::from_secs(10);
-/// Sessions asked to leave in one look: all gateways logging in at once is what broke many a broker.
-const LEAVERS_MAX: usize = 32;
+/// Sessions asked to leave in one review: many gateways logging in at once can overload a broker.
+const LEAVING_MAX: usize = 32;
 
-/// PURE: how long a preferred broker must have answered; `None` = nobody goes back.
+/// PURE: how long a preferred broker must have answered; `None` = no failback.
 pub(super) fn after(config: &Decisions) -> Option<Duration> {
     match config.policy {
         Policy::Failover => config.failback_after,
@@ -28,57 +29,63 @@ pub(super) fn after(config: &Decisions) -> Option<Duration> {
     }
 }
 
-/// PURE: between two looks at a preferred broker, and between two groups of sessions that are asked to leave.
-pub(super) fn look_every(after: Duration) -> Duration {
-    let (least, most) = LOOK_EVERY;
-    (after / 4).clamp(least, most)
+/// PURE: between two probes of a preferred broker, and between two groups of sessions that are asked to leave.
+pub(super) fn review_interval(after: Duration) -> Duration {
+    (after / 4).clamp(REVIEW_MIN, REVIEW_MAX)
 }
 
-/// Looks after the order of preference.
+/// When sessions were last asked to go back.
 #[derive(Debug, Default)]
 pub(super) struct Failback {
     asked_at: Option<Instant>,
 }
 
 impl Failback {
-    /// Renews or takes back the wishes under way, and asks more sessions to leave when it is time to.
-    pub(super) fn look(&mut self, room: &Room, now: Instant) {
-        let config = room.config();
+    /// Renews or withdraws the requests under way, and asks more sessions to leave when it is time to.
+    pub(super) fn review(&mut self, shared: &Shared, now: Instant) {
+        let config = shared.config();
         let after = after(&config);
         let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
+        let place = |name: &str| names.iter().position(|n| n == name);
         let proven = |name: &str| {
-            let listed = names.iter().any(|n| n == name);
-            room.brokers.proven_until(name, after.filter(|_| listed)?, now)
+            place(name)?;
+            shared.brokers.proven_until(name, after?, now)
         };
-        let withdrawn = room.ledger.review_failbacks(proven);
+        let withdrawn = shared.sessions.review_failbacks(proven);
         if withdrawn > 0 {
             tracing::info!(
                 sessions = withdrawn,
                 "preferred broker does not answer any more: sessions stay where they are"
             );
         }
-        let Some(after) = after else { return };
-        let best = names
-            .iter()
-            .enumerate()
-            .find_map(|(at, name)| Some((at, name, proven(name)?)));
+        let Some(interval) = after.map(review_interval) else {
+            return;
+        };
+        let mut ranked = names.iter().enumerate();
+        let best = ranked.find_map(|(at, name)| Some((at, name, proven(name)?)));
         let Some((best, to, proven_until)) = best else {
             return;
         };
-        if self.asked_at.is_some_and(|at| now < at + look_every(after)) {
+        if self.asked_at.is_some_and(|at| now < at + interval) {
             return;
         }
-        let wish = Leave::Failback {
+        let request = LeaveRequest {
+            reason: Reason::Failback {
+                to: to.clone(),
+                proven_until,
+            },
+            asked_at: now,
             at_latest: now + FAILBACK_WITHIN,
-            proven_until,
         };
-        let asked = sitting(&names, room.ledger.relaying())
-            .filter(|(_, at)| *at > best)
-            .filter(|(id, _)| room.ledger.ask_to_leave(*id, wish, Some(to), now));
-        let asked = asked.take(LEAVERS_MAX).count();
+        let on_later = shared.sessions.relaying().into_iter();
+        let on_later = on_later.filter(|(_, broker)| place(broker).is_some_and(|at| at > best));
+        let asked = on_later
+            .filter(|(id, _)| shared.sessions.ask_to_leave(*id, request.clone()))
+            .take(LEAVING_MAX)
+            .count();
         if asked > 0 {
             self.asked_at = Some(now);
-            room.ledger.note(|s| s.failbacks_total += asked as u64);
+            shared.sessions.note(|s| s.failbacks_total += asked as u64);
             tracing::info!(
                 broker = to,
                 sessions = asked,
@@ -86,11 +93,4 @@ impl Failback {
             );
         }
     }
-}
-
-/// Sessions and the place of their broker in the order of preference; those elsewhere are not ours to judge.
-fn sitting(names: &[String], placements: Vec<(u64, String)>) -> impl Iterator<Item = (u64, usize)> {
-    placements
-        .into_iter()
-        .filter_map(|(id, name)| Some((id, names.iter().position(|n| *n == name)?)))
 }

@@ -1,22 +1,150 @@
-//! What a broker says of itself in Start, for `weir check --connect`: who it is, and how one may log in.
+//! Asking a broker for its Start: for a session, for a probe, and for `weir check --connect`.
+//!
+//! A broker has answered when its Start is there. One that accepts connections and sends nothing (a Traffic Manager
+//! that is starting, or hangs) counts as failed, like one that refuses.
 
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use super::brokers::{Answer, ask_for_start};
-use super::frame::HEADER_0_9_1;
+use super::frame::{self, HEADER_0_9_1, HEADER_BYTES, Kind, Protocol, Scan};
 use crate::config::Url;
-use crate::net::Stream;
+use crate::net::{Dialer, Stream};
 
+/// Deadline of name resolution and TCP connect to a broker.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Deadline of the TLS handshake with a broker.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of Start, from the moment the protocol header was sent.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the connection of a check may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Method payload of Start begins behind 7 bytes of frame header and 4 of class and method.
+/// So many bytes are shown of an answer that is not AMQP.
+const SHOWN_BYTES: usize = 16;
+/// The arguments of Start begin behind 7 bytes of frame header and 4 of class and method.
 const ARGUMENTS_AT: usize = 11;
 
-/// The answer to a protocol header.
+/// A broker that answered, and the bytes it answered with.
+pub(super) struct Answered {
+    pub(super) stream: Stream,
+    pub(super) first: BytesMut,
+    pub(super) answer: Answer,
+}
+
+/// What kind of answer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Start (or, where the framing is not known, anything): go on.
+    Start,
+    /// A protocol header: it does not speak this version, and closes (AMQP 0-9-1, 4.2.2).
+    OtherVersion,
+}
+
+/// A broker that did not answer, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerError {
+    /// One of [`super::BROKER_FAILURES`].
+    pub class: &'static str,
+    /// One line: what happened.
+    pub message: String,
+}
+
+impl BrokerError {
+    fn new(class: &'static str, message: String) -> Self {
+        Self { class, message }
+    }
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class, self.message)
+    }
+}
+
+impl std::error::Error for BrokerError {}
+
+/// Connects to a broker, sends the client's protocol header, and waits for the answer.
+pub(super) async fn connect(
+    dialer: &Dialer,
+    url: &Url,
+    header: &[u8; HEADER_BYTES],
+) -> Result<Answered, BrokerError> {
+    let dialed = dialer.dial(url, CONNECT_TIMEOUT, TLS_TIMEOUT).await;
+    let stream = dialed.map_err(|e| BrokerError::new(e.class.as_str(), e.message))?;
+    ask_for_start(stream, url, header).await
+}
+
+/// The second half of [`connect`], over a connection that is established.
+async fn ask_for_start(
+    mut stream: Stream,
+    url: &Url,
+    header: &[u8; HEADER_BYTES],
+) -> Result<Answered, BrokerError> {
+    let mut first = BytesMut::new();
+    match timeout(START_TIMEOUT, exchange(&mut stream, header, &mut first)).await {
+        Ok(Ok(answer)) => Ok(Answered {
+            stream,
+            first,
+            answer,
+        }),
+        Ok(Err(error)) => Err(BrokerError::new(error.class, format!("{url}: {}", error.message))),
+        Err(_) => Err(BrokerError::new(
+            "mute",
+            format!("{url} accepts connections and does not answer within {START_TIMEOUT:.1?}"),
+        )),
+    }
+}
+
+async fn exchange(
+    stream: &mut Stream,
+    header: &[u8; HEADER_BYTES],
+    first: &mut BytesMut,
+) -> Result<Answer, BrokerError> {
+    let failed = |e: std::io::Error| BrokerError::new("closed", format!("before its Start: {e}"));
+    stream.write_all(header).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
+    loop {
+        if stream.read_buf(first).await.map_err(failed)? == 0 {
+            return Err(BrokerError::new("closed", "closed before its Start".into()));
+        }
+        if let Some(answer) = classify(header, first)? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// PURE: what the first bytes of a broker mean; `None` = too few to tell.
+fn classify(header: &[u8; HEADER_BYTES], first: &[u8]) -> Result<Option<Answer>, BrokerError> {
+    let Some(Protocol::Framed(version)) = Protocol::of(header) else {
+        return Ok(Some(Answer::Start));
+    };
+    let error = |what: &str| Err(BrokerError::new("protocol", format!("is no AMQP broker: {what}")));
+    if first.starts_with(b"A") {
+        return match first.first_chunk::<HEADER_BYTES>().map(Protocol::of) {
+            None => Ok(None),
+            Some(Some(_)) => Ok(Some(Answer::OtherVersion)),
+            Some(None) => error("its answer is not a protocol header"),
+        };
+    }
+    // A TLS record (RFC 8446, 5.1): alert or handshake, version 3.x.
+    if let [21 | 22, 3, ..] = first {
+        return error("it answers with TLS, so its URL needs ssl://");
+    }
+    match frame::scan(first) {
+        Ok(Scan::Partial(_)) => Ok(None),
+        Ok(Scan::Whole(frame)) if frame.kind(version) == Kind::Start => Ok(Some(Answer::Start)),
+        Ok(Scan::Whole(_)) => error("its first frame is not Start"),
+        Err(_) => {
+            let shown = first.get(..SHOWN_BYTES).unwrap_or(first);
+            error(&format!("its answer begins with \"{}\"", shown.escape_ascii()))
+        }
+    }
+}
+
+/// What a check learns of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Greeting {
     /// Start: gateways will be served.
@@ -25,10 +153,10 @@ pub enum Greeting {
     OtherVersion([u8; 4]),
 }
 
-/// The arguments of Start (AMQP 0-9-1, 1.4.2.1). The broker's own words: whoever shows them makes them harmless.
+/// The arguments of Start (AMQP 0-9-1, 1.4.2.1), unsanitised.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Start {
-    /// `version-major` and `version-minor`; 0-9-1 says 0 and 9.
+    /// `version-major` and `version-minor`; 0 and 9 for 0-9-1.
     pub version: (u8, u8),
     /// `product` of the server-properties, such as `RabbitMQ`.
     pub product: Option<String>,
@@ -38,35 +166,14 @@ pub struct Start {
     pub mechanisms: String,
 }
 
-/// A broker that is no use, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GreetError {
-    /// One of [`super::BROKER_FAILURES`].
-    pub class: &'static str,
-    /// One line: what happened.
-    pub message: String,
-}
-
-impl fmt::Display for GreetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.class, self.message)
-    }
-}
-
-impl std::error::Error for GreetError {}
-
 /// Sends the protocol header of AMQP 0-9-1 as a session would, waits for the answer, and closes. No credentials are
-/// sent. With the answer: the time from header to answer.
+/// sent. Also returns the time from header to answer.
 ///
 /// # Errors
 /// No answer within 3 s, or none of an AMQP broker.
-pub async fn greet(stream: Stream, url: &Url) -> Result<(Greeting, Duration), GreetError> {
+pub async fn greet(stream: Stream, url: &Url) -> Result<(Greeting, Duration), BrokerError> {
     let began = Instant::now();
-    let answered = ask_for_start(stream, url, &HEADER_0_9_1).await;
-    let answered = answered.map_err(|refusal| GreetError {
-        class: refusal.class,
-        message: refusal.message,
-    })?;
+    let answered = ask_for_start(stream, url, &HEADER_0_9_1).await?;
     let took = began.elapsed();
     let greeting = match (answered.answer, answered.first.get(4..8)) {
         (Answer::OtherVersion, Some(&[a, b, c, d])) => Greeting::OtherVersion([a, b, c, d]),
@@ -74,7 +181,7 @@ pub async fn greet(stream: Stream, url: &Url) -> Result<(Greeting, Duration), Gr
             answered.first.get(ARGUMENTS_AT..).unwrap_or_default(),
         )),
     };
-    // Whether the broker says goodbye in time changes nothing.
+    // Whether the broker closes in time changes nothing.
     let _ = timeout(CLOSE_TIMEOUT, answered.stream.close()).await;
     Ok((greeting, took))
 }
@@ -83,7 +190,7 @@ impl Start {
     /// PURE: as much as can be read of the arguments.
     fn read(mut arguments: &[u8]) -> Start {
         let mut start = Start::default();
-        // What cannot be read ends the reading, and what was read stays.
+        // `None` at the first value that cannot be read; the values before it stay.
         let _ = start.fill(&mut arguments);
         start
     }
@@ -122,7 +229,7 @@ fn value<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     take(bytes, fixed).map(|_| None)
 }
 
-/// What a length of four bytes announces.
+/// A string or table behind its length of four bytes.
 fn long<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
     take(bytes, length)
@@ -177,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn product_version_and_mechanisms_are_read_past_values_of_every_kind() {
+    fn start_is_read_past_values_of_every_kind() {
         assert_eq!(
             Start::read(&arguments()),
             Start {
@@ -189,15 +296,63 @@ mod tests {
         );
     }
 
+    #[test]
+    fn answers_are_classified_at_every_length() {
+        let start = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 10, 0xCE];
+        for cut in 0..start.len() {
+            assert_eq!(classify(&HEADER_0_9_1, &start[..cut]).unwrap(), None);
+            assert_eq!(
+                classify(b"AMQP\x01\x01\x00\x0A", &start[..cut]).unwrap(),
+                Some(Answer::Start),
+                "0-10"
+            );
+        }
+        assert_eq!(classify(&HEADER_0_9_1, &start).unwrap(), Some(Answer::Start));
+        for cut in 0..8 {
+            assert_eq!(
+                classify(&HEADER_0_9_1, &b"AMQP\x01\x01\x00\x0A"[..cut]).unwrap(),
+                None
+            );
+        }
+        assert_eq!(
+            classify(&HEADER_0_9_1, b"AMQP\x01\x01\x00\x0A").unwrap(),
+            Some(Answer::OtherVersion)
+        );
+        for wrong in [
+            &b"APACHE!!"[..],
+            b"HTTP/1.1 400 Bad Request\r\n",
+            b"\x15\x03\x03\0\x02\x02\x46",
+            &[1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 30, 0xCE],
+        ] {
+            assert_eq!(
+                classify(&HEADER_0_9_1, wrong).unwrap_err().class,
+                "protocol",
+                "{wrong:?}"
+            );
+        }
+        let message = |first| classify(&HEADER_0_9_1, first).unwrap_err().message;
+        assert!(message(b"\x15\x03\x03\0\x02\x02\x46").contains("ssl://"));
+        assert!(message(b"HTTP/1.1 \x1b[2J").contains("\"HTTP/1.1 \\x1b[2J\""));
+    }
+
     proptest! {
         #[test]
-        fn a_start_that_is_cut_or_spoilt_is_read_as_far_as_it_goes(cut in 0_usize..200, at in 0_usize..200, octet: u8) {
-            let mut bytes = arguments();
-            bytes.truncate(cut);
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte = octet;
-            }
-            let _ = Start::read(&bytes);
+        fn a_truncated_start_is_read_up_to_the_cut(cut in any::<prop::sample::Index>()) {
+            let (bytes, whole) = (arguments(), Start::read(&arguments()));
+            let start = Start::read(&bytes[..cut.index(bytes.len())]);
+            prop_assert!(start.version == whole.version || start == Start::default());
+            prop_assert!(start.mechanisms.is_empty() || start.mechanisms == whole.mechanisms);
+            prop_assert!(start.product.is_none() || start.product == whole.product);
+            prop_assert!(start.product_version.is_none() || start.product_version == whole.product_version);
+            // The properties come before the mechanisms, and are read once both are there.
+            prop_assert!(start.product.is_none() || !start.mechanisms.is_empty());
+        }
+
+        #[test]
+        fn random_bytes_behind_the_version_leave_it_readable(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            let start = Start::read(&[&[0, 9], &noise[..]].concat());
+            prop_assert_eq!(start.version, (0, 9));
+            prop_assert!(start.mechanisms.len() <= 3 * noise.len());
         }
     }
 }

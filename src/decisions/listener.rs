@@ -10,22 +10,22 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::room::Room;
 use super::session;
+use super::shared::Shared;
 use crate::config::Decisions;
 use crate::lifecycle::{Phase, Vital};
 use crate::net::{Acceptor, Listener, Ports, SocketOptions, out_of_descriptors};
 
-/// How long accepting rests when the process is out of descriptors.
+/// How long accepting pauses when the process is out of file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Between two tries to open a port again.
 const REBIND_PAUSE: Duration = Duration::from_secs(1);
 /// TCP_USER_TIMEOUT is never below this: Linux counts a closed window too, and a gateway may collect garbage.
 const USER_TIMEOUT_MIN: Duration = Duration::from_secs(30);
 
-/// An open port and who serves it.
+/// An open port, accepting in a task of its own.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Port {
     /// As configured.
     pub(super) wanted: SocketAddr,
     /// As bound.
@@ -48,48 +48,53 @@ fn client_options(config: &Decisions) -> SocketOptions {
     socket_options(config.client_heartbeat.timeout())
 }
 
-/// Opens a port; gateways are accepted once [`serve`] runs.
-pub(super) fn open(addr: SocketAddr, config: &Decisions, ports: &Ports) -> io::Result<Listener> {
+/// Opens a port; gateways are accepted once [`Port::serve`] is called. Returns the address it got.
+pub(super) fn open(
+    addr: SocketAddr,
+    config: &Decisions,
+    ports: &Ports,
+) -> io::Result<(Listener, SocketAddr)> {
     let socket = ports.open(addr, 1)?.pop();
     let socket = socket.ok_or(io::ErrorKind::AddrNotAvailable)?;
-    Listener::from_std(socket, client_options(config))
-}
-
-/// Serves a port until its door is closed or weir stops.
-pub(super) fn serve(
-    room: Arc<Room>,
-    wanted: SocketAddr,
-    listener: Listener,
-    acceptor: Option<Acceptor>,
-    vital: Vital,
-) -> io::Result<Door> {
+    let listener = Listener::from_std(socket, client_options(config))?;
     let bound = listener.local_addr()?;
-    room.say_loopback_once(bound);
-    let closed = CancellationToken::new();
-    let door = Door {
-        wanted,
-        bound,
-        closed: closed.clone(),
-    };
-    tokio::spawn(async move {
-        tokio::select! {
-            biased; // A closed door lets nobody in.
-            () = closed.cancelled() => vital.done(),
-            () = run(room, bound, listener, acceptor) => drop(vital),
-        }
-    });
-    Ok(door)
+    Ok((listener, bound))
 }
 
-impl Door {
-    /// Accepts nobody any more; who is in stays.
+impl Port {
+    /// Accepts gateways until the port is closed or weir stops.
+    pub(super) fn serve(
+        shared: Arc<Shared>,
+        wanted: SocketAddr,
+        (listener, bound): (Listener, SocketAddr),
+        acceptor: Option<Acceptor>,
+        vital: Vital,
+    ) -> Self {
+        shared.warn_of_loopback_once(bound);
+        let closed = CancellationToken::new();
+        let port = Port {
+            wanted,
+            bound,
+            closed: closed.clone(),
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                biased; // A closed port accepts no gateway.
+                () = closed.cancelled() => vital.done(),
+                () = run(shared, bound, listener, acceptor) => drop(vital),
+            }
+        });
+        port
+    }
+
+    /// Accepts no gateway any more; connections stay.
     pub(super) fn close(&self) {
         self.closed.cancel();
     }
 }
 
-async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Option<Acceptor>) {
-    let (mut phase, mut refusing) = (room.phase.clone(), room.refusing.subscribe());
+async fn run(shared: Arc<Shared>, bound: SocketAddr, first: Listener, acceptor: Option<Acceptor>) {
+    let (mut phase, mut refusing) = (shared.phase.clone(), shared.refusing.subscribe());
     let mut listener = Some(first);
     loop {
         let now = *phase.borrow_and_update();
@@ -100,14 +105,14 @@ async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Opti
                 tokio::select! {
                     biased; // A drain before a new gateway, and a gateway that is there before the port closes.
                     changed = phase.changed() => if changed.is_err() { return },
-                    () = accept_one(&room, listener, acceptor.as_ref()) => {}
-                    // The room keeps the sender.
+                    () = accept_one(&shared, listener, acceptor.as_ref()) => {}
+                    // `shared` keeps the sender.
                     _ = refusing.changed() => {}
                 }
             }
             (Phase::Starting | Phase::Ready, None) if !refuse => {
-                match open(bound, &room.config(), &room.ports) {
-                    Ok(again) => listener = Some(again),
+                match open(bound, &shared.config(), &shared.ports) {
+                    Ok((again, _)) => listener = Some(again),
                     Err(error) => {
                         tracing::warn!(%error, "the port is not free yet, tried again");
                         sleep(REBIND_PAUSE).await;
@@ -118,7 +123,7 @@ async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Opti
             (Phase::Draining { .. } | Phase::Starting | Phase::Ready, _) => {
                 listener = None;
                 tokio::select! {
-                    biased; // Either is reason to look again.
+                    biased; // Either may open the port again.
                     changed = phase.changed() => if changed.is_err() { return },
                     _ = refusing.changed() => {}
                 }
@@ -127,26 +132,27 @@ async fn run(room: Arc<Room>, bound: SocketAddr, first: Listener, acceptor: Opti
     }
 }
 
-/// Waits for a gateway, while there is room for one: at the limit gateways wait in the kernel's accept queue, which
-/// to them is a hold. Cancel safe: a gateway is accepted and taken up in one step.
-async fn accept_one(room: &Arc<Room>, listener: &mut Listener, acceptor: Option<&Acceptor>) {
-    let (mut open, mut config) = (room.ledger.watch_open(), room.config.subscribe());
+/// Accepts a gateway while there are fewer than the limit: at the limit gateways wait in the kernel's accept queue, which
+/// to them is a hold. Cancel safe: a gateway is accepted and registered in one step.
+async fn accept_one(shared: &Arc<Shared>, listener: &mut Listener, acceptor: Option<&Acceptor>) {
+    let (mut count, mut config) = (shared.sessions.watch_count(), shared.config.subscribe());
     let accepted = loop {
-        // Before the look at the limit: a change that comes later wakes this task.
-        open.borrow_and_update();
+        // Before the limit is checked: a change that comes later wakes this task.
+        count.borrow_and_update();
         let (max, options) = {
             let config = config.borrow_and_update();
             (config.connections_max, client_options(&config))
         };
         listener.set_options(options);
         let accept = poll_fn(|cx| {
-            room.ledger
+            shared
+                .sessions
                 .admit(max, Instant::now(), || listener.poll_accept(cx))
         });
         let more: Result<(), watch::error::RecvError> = tokio::select! {
-            biased; // A gateway first; either change is reason enough to look again.
+            biased; // A gateway first; either change may raise the limit.
             accepted = accept => break accepted,
-            changed = open.changed() => changed,
+            changed = count.changed() => changed,
             changed = config.changed() => changed,
         };
         if more.is_err() {
@@ -154,14 +160,14 @@ async fn accept_one(room: &Arc<Room>, listener: &mut Listener, acceptor: Option<
         }
     };
     match accepted {
-        Ok(((raw, peer), place)) => {
-            room.say_loopback_once(peer);
+        Ok(((raw, peer), admitted)) => {
+            shared.warn_of_loopback_once(peer);
             tokio::spawn(session::serve(
-                Arc::clone(room),
+                Arc::clone(shared),
                 raw,
                 peer,
                 acceptor.cloned(),
-                place,
+                admitted,
             ));
         }
         Err(error) if out_of_descriptors(&error) => {

@@ -1,4 +1,4 @@
-//! What the return leg shows to Prometheus: a table of its own, projected from one [`Status`].
+//! The return leg's metrics: a table of its own, read from one [`Status`].
 
 use super::DecisionsHandle;
 use super::status::{BROKER_FAILURES, HANDSHAKE_FAILURES, LEAVE_REASONS, Side, SideStatus, Status};
@@ -137,7 +137,7 @@ fn by_label<const N: usize>(outer: &[&String], names: &[&str; N], counts: &[u64;
         .collect()
 }
 
-/// Exact up to 2^53, which no counter of this room reaches.
+/// Exact up to 2^53, which no counter here reaches.
 #[allow(clippy::cast_precision_loss)]
 fn count(n: u64) -> f64 {
     n as f64

@@ -1,51 +1,57 @@
 //! The return leg: throttling decisions, over AMQP, from the Traffic Managers' brokers to the gateways.
 //!
-//! A transparent relay, one broker connection for each gateway connection. [`frame`] finds whole frames, a
-//! [`lane`] carries them in one direction, a `heart` keeps the heartbeat and the dead timer of one side, and a
-//! `pump` drives two lanes and two hearts. A `session` is one gateway connection's life: held, silent, until one
-//! of the `brokers` answers; then the handshake, in which two bytes of Tune and two of Tune-Ok are
-//! rewritten; then frames, until either side ends. `listener` lets gateways in, `probe` asks brokers whether they
-//! answer, `failback` brings sessions back to a preferred one, the `ledger` knows who is here and counts, [`Status`] is what it says.
+//! A transparent 1:1 relay: one broker connection for each gateway connection.
 //!
-//! Knows only `net`, `config`, `lifecycle`, and the form of a metric. [`start`] spawns onto the runtime it is called in.
+//! ```text
+//! gateway ─▶ listener ─▶ session ─▶ hold ─▶ relay ─▶ report, close
+//!            (ports,     (one per   (finds a   (frames, until
+//!             limit)      gateway)   broker)    either side ends)
+//!                                      ▲
+//!  probe ── asks brokers ─▶ greeting ─▶ brokers ◀─ failback ── asks sessions to leave
+//!
+//!            ┌── inbox ─▶ frame::scan ─▶ outbox ──┐   one `direction` each way; in Tune and Tune-Ok
+//!  gateway ──┤                                    ├── broker   the heartbeat is rewritten
+//!            └── outbox ◀─ frame::scan ◀─ inbox ──┘   `heartbeat`: the timers of each side
+//! ```
+//!
+//! `sessions` is the registry: who is connected, who was asked to leave, and the counters that [`Status`] and the
+//! metrics are read from. `shared` is what every session uses: configuration, dialer, phase.
+//!
+//! Uses `net`, `config`, `lifecycle`, and the form of a metric. [`start`] spawns onto the runtime it is called in.
 
 mod brokers;
-mod end;
+pub mod direction;
 mod failback;
 pub mod frame;
 mod greeting;
-mod heart;
-pub mod lane;
-mod ledger;
+mod heartbeat;
+mod hold;
 mod listener;
 mod metrics;
-mod opening;
-mod pair;
 mod probe;
-mod pump;
-mod room;
+mod relay;
 mod session;
-mod stage;
+mod sessions;
+mod shared;
 mod status;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use brokers::{CONNECT_TIMEOUT, TLS_TIMEOUT};
-pub use greeting::{GreetError, Greeting, Start, greet};
+pub use greeting::{BrokerError, CONNECT_TIMEOUT, Greeting, Start, TLS_TIMEOUT, greet};
 pub use probe::IDLE_PROBE;
 pub use status::{
-    BROKER_FAILURES, BrokerStatus, Direction, HANDSHAKE_FAILURES, LEAVE_REASONS, Leaving, STATES, Side,
-    SideStatus, Status,
+    BROKER_FAILURES, BrokerStatus, HANDSHAKE_FAILURES, LEAVE_REASONS, Leaving, STATES, Side, SideStatus,
+    Status, Traffic,
 };
 
-use self::listener::Door;
-use self::room::{Room, over};
-use self::stage::Leave;
+use self::listener::Port;
+use self::sessions::{LeaveRequest, Reason};
+use self::shared::{Shared, stopped};
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Lifecycle;
 use crate::net::{Acceptor, ClientTls, Ports};
@@ -53,10 +59,10 @@ use crate::net::{Acceptor, ClientTls, Ports};
 /// A session whose broker was removed from the configuration leaves at a quiet moment, or after this long.
 const REMOVED_LEAVE_WITHIN: Duration = Duration::from_secs(30);
 
-/// What the network room provides.
+/// How the return leg reaches the network.
 #[derive(Clone)]
 pub struct Network {
-    /// What `ssl://` brokers must show.
+    /// What certificates of `ssl://` brokers are checked against.
     pub tls: ClientTls,
     /// Weir's own certificate, for `listen_tls`. Must not offer more than TLS 1.2: with 1.3 WSO2's client hangs
     /// after the handshake.
@@ -75,18 +81,12 @@ pub struct DecisionsHandle {
 }
 
 struct Inner {
-    room: Arc<Room>,
+    shared: Arc<Shared>,
     acceptor: Option<Acceptor>,
-    doors: Mutex<Doors>,
+    /// Plain and TLS.
+    ports: Mutex<[Option<Port>; 2]>,
     runtime: tokio::runtime::Handle,
     life: Lifecycle,
-}
-
-/// The open ports.
-#[derive(Default)]
-struct Doors {
-    tcp: Option<Door>,
-    tls: Option<Door>,
 }
 
 /// Opens the ports and serves gateways, as tasks of the runtime it is called in. They follow `life`: no new
@@ -101,24 +101,22 @@ pub fn start(config: Decisions, network: Network, life: &Lifecycle) -> io::Resul
         idle_probe,
         ports,
     } = network;
-    let room = Arc::new(Room::new(config.clone(), tls, ports, idle_probe, life.watch()));
-    let runtime = tokio::runtime::Handle::current();
     let inner = Inner {
-        room,
+        shared: Arc::new(Shared::new(config.clone(), tls, ports, idle_probe, life.watch())),
         acceptor,
-        doors: Mutex::default(),
-        runtime,
+        ports: Mutex::default(),
+        runtime: tokio::runtime::Handle::current(),
         life: life.clone(),
     };
-    inner.open_doors(&config)?;
-    let (room, stop) = (Arc::clone(&inner.room), life.stop_token());
+    inner.open_ports(&config)?;
+    let (shared, stop) = (Arc::clone(&inner.shared), life.stop_token());
     let vital = life.vital("the return leg's failback");
     tokio::spawn(async move {
         let _vital = vital;
         tokio::select! {
             biased; // The end of weir first.
             () = stop.cancelled() => {}
-            () = probe::run(room) => {}
+            () = probe::run(shared) => {}
         }
     });
     Ok(DecisionsHandle {
@@ -130,44 +128,43 @@ impl DecisionsHandle {
     /// Where gateways connect: plain, TLS.
     #[must_use]
     pub fn local_addrs(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
-        let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
-        (
-            doors.tcp.as_ref().map(|d| d.bound),
-            doors.tls.as_ref().map(|d| d.bound),
-        )
+        let [tcp, tls] = &*self.inner.ports();
+        (tcp.as_ref().map(|p| p.bound), tls.as_ref().map(|p| p.bound))
     }
 
-    /// How things are; from any thread.
+    /// The status now; from any thread.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.inner.room.ledger.status(Instant::now())
+        self.inner.shared.sessions.status(Instant::now())
     }
 
-    /// Puts another configuration in force. Connections stay; they keep the heartbeats they agreed on, and
-    /// leave when their broker is not in the list any more: at a quiet moment, at the latest after 30 s. What
-    /// counts for new connections: brokers, policy, heartbeats, hold, limit, ports.
+    /// Applies another configuration. Connections stay; they keep the heartbeats they agreed on, and leave when their
+    /// broker is not in the list any more: at a quiet moment, at the latest after 30 s. New connections follow the new
+    /// configuration in everything.
     ///
     /// # Errors
     /// A new port cannot be opened; then everything is as before.
     pub fn apply(&self, config: Decisions) -> io::Result<()> {
-        let Inner { room, runtime, .. } = &*self.inner;
+        let Inner { shared, runtime, .. } = &*self.inner;
         {
             let _here = runtime.enter();
-            self.inner.open_doors(&config)?;
+            self.inner.open_ports(&config)?;
         }
         let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
-        room.ledger.name_brokers(names.iter().cloned());
-        room.brokers.keep(&names);
-        room.config.send_replace(Arc::new(config));
+        shared.sessions.name_brokers(names.iter().cloned());
+        shared.brokers.keep(&names);
+        shared.config.send_replace(Arc::new(config));
         let now = Instant::now();
-        let wish = Leave::Removed {
+        let request = LeaveRequest {
+            reason: Reason::Removed,
+            asked_at: now,
             at_latest: now + REMOVED_LEAVE_WITHIN,
         };
-        for (id, broker) in room.ledger.placements() {
+        for (id, broker) in shared.sessions.placements() {
             if names.contains(&broker) {
-                room.ledger.keep(id);
+                shared.sessions.keep(id);
             } else {
-                room.ledger.ask_to_leave(id, wish, None, now);
+                shared.sessions.ask_to_leave(id, request.clone());
             }
         }
         Ok(())
@@ -175,59 +172,50 @@ impl DecisionsHandle {
 
     /// Ends once a drain's deadline or a stop has come and every connection is closed.
     pub async fn finished(&self) {
-        let room = &self.inner.room;
-        over(&mut room.phase.clone()).await;
-        // The ledger lives as long as this handle, so there is always somebody to say the number.
-        let _ = room.ledger.watch_open().wait_for(|open| *open == 0).await;
+        let shared = &self.inner.shared;
+        stopped(&mut shared.phase.clone()).await;
+        // Fails only without a sender, which lives as long as this handle.
+        let _ = shared.sessions.watch_count().wait_for(|count| *count == 0).await;
     }
 }
 
 impl Inner {
+    fn ports(&self) -> MutexGuard<'_, [Option<Port>; 2]> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the ports of `config` that are not open, then closes those it does not want.
-    fn open_doors(&self, config: &Decisions) -> io::Result<()> {
-        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+    fn open_ports(&self, config: &Decisions) -> io::Result<()> {
         if config.listen_tls.is_some() && self.acceptor.is_none() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "decisions.listen_tls needs a certificate",
             ));
         }
-        // Bind first and serve then: an error must leave everything as it was.
-        let wants = |door: &Option<Door>, addr: Option<SocketAddr>| {
-            addr.filter(|addr| door.as_ref().is_none_or(|d| d.wanted != *addr))
-        };
-        let (tcp, tls) = (
-            wants(&doors.tcp, config.listen),
-            wants(&doors.tls, config.listen_tls),
-        );
-        let open = |addr| listener::open(addr, config, &self.room.ports);
-        let bound_tcp = tcp.map(open).transpose()?;
-        let bound_tls = tls.map(open).transpose()?;
-        let serve = |listener, wanted, acceptor| {
-            let vital = self.life.vital("a listener of the return leg");
-            listener::serve(Arc::clone(&self.room), wanted, listener, acceptor, vital)
-        };
-        let fresh_tcp = tcp
-            .zip(bound_tcp)
-            .map(|(addr, l)| serve(l, addr, None))
-            .transpose()?;
-        let fresh_tls = tls
-            .zip(bound_tls)
-            .map(|(addr, l)| serve(l, addr, self.acceptor.clone()))
-            .transpose()?;
-        replace(&mut doors.tcp, fresh_tcp, config.listen.is_some());
-        replace(&mut doors.tls, fresh_tls, config.listen_tls.is_some());
+        let mut ports = self.ports();
+        let [tcp, tls] = &mut *ports;
+        let wanted = [
+            (tcp, config.listen, None),
+            (tls, config.listen_tls, self.acceptor.clone()),
+        ];
+        // Bind all before any is served: an error must leave everything as it was.
+        let mut changed = Vec::new();
+        for (port, wanted, acceptor) in wanted {
+            if port.as_ref().map(|p| p.wanted) == wanted {
+                continue;
+            }
+            let open = |addr| Ok::<_, io::Error>((addr, listener::open(addr, config, &self.shared.ports)?));
+            changed.push((port, wanted.map(open).transpose()?, acceptor));
+        }
+        for (port, opened, acceptor) in changed {
+            if let Some(old) = port.take() {
+                old.close();
+            }
+            *port = opened.map(|(wanted, bound)| {
+                let vital = self.life.vital("a listener of the return leg");
+                Port::serve(Arc::clone(&self.shared), wanted, bound, acceptor, vital)
+            });
+        }
         Ok(())
-    }
-}
-
-fn replace(door: &mut Option<Door>, fresh: Option<Door>, wanted: bool) {
-    if (fresh.is_some() || !wanted)
-        && let Some(old) = door.take()
-    {
-        old.close();
-    }
-    if fresh.is_some() {
-        *door = fresh;
     }
 }

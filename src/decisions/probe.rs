@@ -1,8 +1,8 @@
-//! Whether brokers answer: one probe for each, shared by everybody who wants to know.
+//! Probes brokers: one probe at a time for each, whose answer serves all who wait for it.
 //!
 //! A probe sends the protocol header, waits for Start, and closes properly, without a login: Andes notes at most a
 //! closed connection, RabbitMQ logs a warning. A bare TCP connect would leave no trace and would take a broker that
-//! hangs for one that works. How often depends on who waits for the answer: see [`pace`].
+//! hangs for one that works. How often depends on what the answer is needed for: see [`interval`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,32 +13,34 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::brokers::{Answer, Refusal, attempt};
-use super::end::farewell;
+use super::brokers::Asked;
 use super::failback::{self, Failback};
 use super::frame::HEADER_0_9_1;
-use super::room::Room;
+use super::greeting::{Answer, BrokerError, connect};
+use super::session::flush_and_close;
+use super::shared::Shared;
 use crate::config::Url;
+use crate::net::Dialer;
 
 /// While a gateway waits for a broker, or is refused.
 const AWAITED: Duration = Duration::from_millis(250);
-/// While a session wants to go back to it: twice as often as a proof expires.
+/// While a session is to go back to it: twice within the time that an answer counts as proof.
 const WANTED_BACK: Duration = Duration::from_millis(500);
-/// While it does not answer: nobody is there to be disturbed.
+/// While it does not answer.
 const DOWN: Duration = Duration::from_secs(1);
 /// While no gateway is connected to it.
 pub const IDLE_PROBE: Duration = Duration::from_secs(10);
-/// Longest between two looks at who needs what.
-const LOOK: Duration = Duration::from_secs(1);
+/// Longest time between two reviews of what brokers are needed for.
+const REVIEW: Duration = Duration::from_secs(1);
 
-/// Who waits for an answer, and the answers.
+/// How many wait for an answer, and the answers.
 pub(super) struct Probes {
     waiting: watch::Sender<usize>,
     answers: watch::Sender<()>,
     idle: Option<Duration>,
 }
 
-/// Somebody who waits for a broker that answers, until it is dropped.
+/// A gateway that waits for a broker that answers, until this is dropped.
 pub(super) struct Waiting<'a>(&'a Probes);
 
 impl Probes {
@@ -50,7 +52,7 @@ impl Probes {
         }
     }
 
-    /// From now on brokers are asked for a gateway that waits.
+    /// Probes brokers for a gateway that waits, from now on.
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waiting.send_modify(|n| *n += 1);
         Waiting(self)
@@ -77,29 +79,29 @@ struct Need {
     awaited: bool,
     /// A session was asked to go back to this one.
     wanted_back: bool,
-    /// Sessions sit on a later one, and are to go back once this one has answered for so long.
+    /// Sessions on a later one are to go back once this one has answered for so long.
     preferred: Option<Duration>,
-    /// Gateways are connected to it: their connections show how it is.
+    /// Gateways are connected to it, and their connections show whether it works.
     used: bool,
 }
 
 /// PURE: the time between the end of a probe and the next; `None` = no probe.
-fn pace(need: Need, last: Option<Result<Answer, &str>>, idle: Option<Duration>) -> Option<Duration> {
-    // One that answers and cannot be used is asked no more often than one that is well.
+fn interval(need: Need, last: Option<Result<Answer, &str>>, idle: Option<Duration>) -> Option<Duration> {
+    // One that answers and cannot be used is probed no more often than one that works.
     let down = matches!(last, Some(Err(class)) if !matches!(class, "tls" | "protocol"));
-    let paces = [
+    let intervals = [
         need.awaited.then_some(AWAITED),
         need.wanted_back.then_some(WANTED_BACK),
-        need.preferred.map(failback::look_every),
+        need.preferred.map(failback::review_interval),
         down.then_some(DOWN),
         idle.filter(|_| !need.used),
     ];
-    paces.into_iter().flatten().min()
+    intervals.into_iter().flatten().min()
 }
 
-/// Probes brokers, and brings sessions back to preferred ones, until weir stops.
-pub(super) async fn run(room: Arc<Room>) {
-    let (mut waiting, mut config) = (room.probes.waiting.subscribe(), room.config.subscribe());
+/// Probes brokers, and moves sessions back to preferred ones, until weir stops.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let (mut waiting, mut config) = (shared.probes.waiting.subscribe(), shared.config.subscribe());
     let mut probes = JoinSet::new();
     let mut under_way: HashSet<String> = HashSet::new();
     let mut ended_at: HashMap<String, Instant> = HashMap::new();
@@ -109,53 +111,53 @@ pub(super) async fn run(room: Arc<Room>) {
         let brokers = config.borrow_and_update().brokers.clone();
         ended_at.retain(|name, _| brokers.iter().any(|url| url.to_string() == *name));
         let now = Instant::now();
-        let mut wake = now + LOOK;
-        for (url, need) in needs(&room) {
+        let mut wake = now + REVIEW;
+        for (url, need) in needs(&shared) {
             let name = url.to_string();
-            let Some(pace) = pace(need, room.brokers.last(&name), room.probes.idle) else {
+            let Some(interval) = interval(need, shared.brokers.last(&name), shared.probes.idle) else {
                 continue;
             };
-            // Counted from the last probe, never from a session's try: those may come in a stream.
-            let due = ended_at.get(&name).map_or(now, |at| *at + pace);
             if under_way.contains(&name) {
                 continue;
             }
+            // Counted from the last probe, never from a session's attempt: those may come in a stream.
+            let due = ended_at.get(&name).map_or(now, |at| *at + interval);
             if due > now {
                 wake = wake.min(due);
                 continue;
             }
             under_way.insert(name);
-            let room = Arc::clone(&room);
+            let dialer = shared.dialer();
             probes.spawn(async move {
-                let answer = probe(&room, &url).await;
+                let answer = probe(&dialer, &url).await;
                 (url, answer)
             });
         }
         tokio::select! {
-            biased; // An answer first: somebody may wait for it.
+            biased; // An answer first: a gateway may wait for it.
             Some(Ok((url, answer))) = probes.join_next() => {
-                let name = url.to_string();
-                room.probed(&url, &answer);
+                shared.record(&url, answer.as_ref().copied(), Asked::ByProbe);
                 if answer.is_ok() {
-                    room.probes.answers.send_replace(());
+                    shared.probes.answers.send_replace(());
                 }
+                let name = url.to_string();
                 under_way.remove(&name);
                 ended_at.insert(name, Instant::now());
             }
-            // The room keeps both senders.
+            // `shared` keeps both senders.
             _ = waiting.changed() => {}
             _ = config.changed() => {}
             () = sleep_until(wake) => {}
         }
-        failback.look(&room, Instant::now());
+        failback.review(&shared, Instant::now());
     }
 }
 
 /// The brokers of the configuration and what each is needed for.
-fn needs(room: &Room) -> Vec<(Url, Need)> {
-    let config = room.config();
-    let awaited = *room.probes.waiting.borrow() > 0 || *room.refusing.borrow();
-    let placements = room.ledger.placements();
+fn needs(shared: &Shared) -> Vec<(Url, Need)> {
+    let config = shared.config();
+    let awaited = *shared.probes.waiting.borrow() > 0 || *shared.refusing.borrow();
+    let placements = shared.sessions.placements();
     let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
     let last_used = names
         .iter()
@@ -164,7 +166,7 @@ fn needs(room: &Room) -> Vec<(Url, Need)> {
         let name = url.to_string();
         let need = Need {
             awaited,
-            wanted_back: room.ledger.is_wanted_back(&name),
+            wanted_back: shared.sessions.is_wanted_back(&name),
             preferred: failback::after(&config).filter(|_| last_used.is_some_and(|last| at < last)),
             used: placements.iter().any(|(_, on)| *on == name),
         };
@@ -173,13 +175,12 @@ fn needs(room: &Room) -> Vec<(Url, Need)> {
     config.brokers.iter().enumerate().map(need).collect()
 }
 
-/// Asks a broker for its Start, and leaves without logging in.
-async fn probe(room: &Room, url: &Url) -> Result<Answer, Refusal> {
-    let answered = attempt(&room.dialer(), url, &HEADER_0_9_1).await?;
-    let answer = answered.answer;
-    // Nobody should wait for the broker's goodbye.
-    tokio::spawn(farewell(answered.stream, BytesMut::new()));
-    Ok(answer)
+/// Asks a broker for its Start, and closes without a login.
+async fn probe(dialer: &Dialer, url: &Url) -> Result<Answer, BrokerError> {
+    let answered = connect(dialer, url, &HEADER_0_9_1).await?;
+    // In the background: the answer need not wait for the broker to close.
+    tokio::spawn(flush_and_close(answered.stream, BytesMut::new()));
+    Ok(answered.answer)
 }
 
 #[cfg(test)]
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brokers_are_asked_as_often_as_somebody_needs_to_know() {
+    fn the_probe_interval_follows_what_the_answer_is_needed_for() {
         let need = |awaited, wanted_back, preferred: Option<u64>, used| Need {
             awaited,
             wanted_back,
@@ -195,7 +196,7 @@ mod tests {
             used,
         };
         let (well, down, unfit) = (Some(Ok(Answer::Start)), Some(Err("mute")), Some(Err("tls")));
-        let millis = |need, last| pace(need, last, Some(IDLE_PROBE)).map(|pace| pace.as_millis());
+        let millis = |need, last| interval(need, last, Some(IDLE_PROBE)).map(|interval| interval.as_millis());
         for (need, last, expected) in [
             (need(false, false, None, true), well, None),
             (need(false, false, None, false), well, Some(10_000)),

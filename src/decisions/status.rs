@@ -1,14 +1,11 @@
-//! What the return leg can say about itself: plain numbers, readable from any thread.
-//!
-//! Sessions write into one `Ledger` under a lock that is taken once per turn of a session's loop; the data
-//! rate is low. Gauges are not counted up and down: they are the sum over the sessions that live.
+//! What the return leg reports about itself: plain numbers, readable from any thread.
+
+use std::ops::{Index, IndexMut};
 
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
-use super::stage::Stage;
-
-/// The sides of a relayed connection, in the order of arrays over sides.
+/// The sides of a relayed connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The gateway.
@@ -17,9 +14,15 @@ pub enum Side {
     Broker,
 }
 
+/// A value for each side.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sides<T> {
+    pub(super) client: T,
+    pub(super) broker: T,
+}
+
 impl Side {
-    /// In the order of arrays over sides.
-    pub const BOTH: [Side; 2] = [Side::Client, Side::Broker];
+    pub(super) const BOTH: [Side; 2] = [Side::Client, Side::Broker];
 
     /// The label.
     #[must_use]
@@ -30,19 +33,71 @@ impl Side {
         }
     }
 
-    pub(super) fn of<T>(self, sides: &mut [T; 2]) -> &mut T {
-        let [client, broker] = sides;
+    pub(super) fn other(self) -> Side {
         match self {
-            Side::Client => client,
-            Side::Broker => broker,
+            Side::Client => Side::Broker,
+            Side::Broker => Side::Client,
         }
     }
 }
 
-/// What a connection is doing, in the order of [`SideStatus::connections`].
+impl<T: Clone> Sides<T> {
+    pub(super) fn both(value: T) -> Self {
+        Self {
+            client: value.clone(),
+            broker: value,
+        }
+    }
+}
+
+impl<T> Index<Side> for Sides<T> {
+    type Output = T;
+
+    fn index(&self, side: Side) -> &T {
+        match side {
+            Side::Client => &self.client,
+            Side::Broker => &self.broker,
+        }
+    }
+}
+
+impl<T> IndexMut<Side> for Sides<T> {
+    fn index_mut(&mut self, side: Side) -> &mut T {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Broker => &mut self.broker,
+        }
+    }
+}
+
+/// What a session is doing, in the order of [`STATES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// TLS handshake and protocol header of the gateway, and the first round over the brokers.
+    Opening,
+    /// No broker answered in the first round.
+    Held,
+    /// A broker answered; until Tune-Ok was forwarded.
+    Handshake,
+    /// Relaying frames.
+    Open,
+    /// Relaying bytes.
+    Spliced,
+    /// Sending what is left.
+    Closing,
+}
+
+impl State {
+    /// Whether the gateway is connected through to its broker.
+    pub(super) fn relays(self) -> bool {
+        matches!(self, State::Open | State::Spliced)
+    }
+}
+
+/// The labels of a connection's state, in the order of [`SideStatus::connections`].
 pub const STATES: [&str; 6] = ["opening", "held", "handshake", "open", "spliced", "closing"];
 
-/// Why a gateway's connection never came to be open, in the order of [`Status::handshake_failures_total`].
+/// Why a gateway's connection was never open, in the order of [`Status::handshake_failures_total`].
 pub const HANDSHAKE_FAILURES: [&str; 10] = [
     "tls",
     "not_amqp",
@@ -61,10 +116,10 @@ pub const BROKER_FAILURES: [&str; 8] = [
     "dns", "refused", "timeout", "tls", "other", "mute", "closed", "protocol",
 ];
 
-/// Why a session is to end so that its gateway connects anew.
+/// Why a session is to end so that its gateway reconnects.
 pub const LEAVE_REASONS: [&str; 2] = ["failback", "removed"];
 
-/// One look at the return leg.
+/// The state of the return leg at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
     /// Gateway connections accepted since start.
@@ -74,16 +129,16 @@ pub struct Status {
     /// Towards the brokers.
     pub broker: SideStatus,
     /// From broker to gateway.
-    pub to_client: Direction,
+    pub to_client: Traffic,
     /// From gateway to broker.
-    pub to_broker: Direction,
+    pub to_broker: Traffic,
     /// Messages delivered to gateways (Basic.Deliver): the decisions.
     pub deliveries_total: u64,
-    /// Gateways held, silent, because no broker answered at once.
+    /// Gateways held because no broker answered at once.
     pub holds_total: u64,
     /// Nanoseconds spent holding gateways, those held now included.
     pub hold_nanos_total: u64,
-    /// The longest any gateway that is held now has been held, in milliseconds; `None` = nobody is held.
+    /// The longest any gateway that is held now has been held, in milliseconds; `None` = none is held.
     pub held_ms_max: Option<u64>,
     /// Whether the ports are closed because a gateway was held in vain; they open when a broker answers.
     pub refusing: bool,
@@ -100,7 +155,7 @@ pub struct Status {
     pub brokers: Vec<BrokerStatus>,
 }
 
-/// Sessions that are to end so that their gateways connect anew.
+/// Sessions that are to end so that their gateways reconnect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Leaving {
     /// One of [`LEAVE_REASONS`].
@@ -118,7 +173,7 @@ pub struct Leaving {
 /// One side of all connections.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SideStatus {
-    /// Connections now, see [`STATES`]. The broker's `held` are being sought, not open.
+    /// Connections now, see [`STATES`]. The broker's `held` have none yet.
     #[serde(serialize_with = "by_state")]
     pub connections: [u64; STATES.len()],
     /// Heartbeats weir injected towards this side.
@@ -135,7 +190,7 @@ pub struct SideStatus {
 
 /// One direction of all connections; heartbeats excluded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Direction {
+pub struct Traffic {
     /// Whole frames; 0 for spliced connections.
     pub frames_total: u64,
     /// Bytes of frames, or of a splice.
@@ -159,7 +214,7 @@ pub struct BrokerStatus {
     pub connections: u64,
     /// Connections it answered with Start.
     pub connects_total: u64,
-    /// Gateways that found this broker wanting and were given another one.
+    /// Gateways given another broker because this one failed.
     pub failovers_total: u64,
     /// See [`BROKER_FAILURES`].
     #[serde(serialize_with = "by_class")]
@@ -185,7 +240,7 @@ impl Status {
         }
     }
 
-    pub(super) fn towards(&mut self, side: Side) -> &mut Direction {
+    pub(super) fn towards(&mut self, side: Side) -> &mut Traffic {
         match side {
             Side::Client => &mut self.to_client,
             Side::Broker => &mut self.to_broker,
@@ -193,12 +248,12 @@ impl Status {
     }
 
     /// Adds a session to the gauges.
-    pub(super) fn count(&mut self, stage: Stage) {
-        if let Some(n) = self.client.connections.get_mut(stage.index()) {
+    pub(super) fn count(&mut self, state: State) {
+        if let Some(n) = self.client.connections.get_mut(state as usize) {
             *n += 1;
         }
-        if stage != Stage::Opening
-            && let Some(n) = self.broker.connections.get_mut(stage.index())
+        if state != State::Opening
+            && let Some(n) = self.broker.connections.get_mut(state as usize)
         {
             *n += 1;
         }
@@ -239,7 +294,7 @@ impl BrokerStatus {
     }
 }
 
-/// Counts as an object, so that nobody needs to know the order.
+/// Counts as an object, keyed by label.
 fn named<const N: usize, S: Serializer>(
     names: &[&str; N],
     counts: &[u64; N],
@@ -263,7 +318,7 @@ fn by_class<S: Serializer>(counts: &[u64; BROKER_FAILURES.len()], serializer: S)
     named(&BROKER_FAILURES, counts, serializer)
 }
 
-/// Counts a label; one that is not in the list is a defect and counts as nothing, which the tests see.
+/// Counts a label. One that is not in the list is a defect.
 fn bump<const N: usize>(counts: &mut [u64; N], labels: &[&str; N], label: &str) {
     debug_assert!(labels.contains(&label), "unknown label {label}");
     if let Some((_, n)) = labels.iter().zip(counts).find(|(l, _)| **l == label) {

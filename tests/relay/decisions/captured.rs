@@ -3,8 +3,9 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use weir::decisions::Side;
+use weir::decisions::direction::Direction;
 use weir::decisions::frame::{HEADER_BYTES, HEARTBEAT, Kind, Protocol, Scan, Version, retune, scan};
-use weir::decisions::lane::{Lane, Towards};
 
 use super::node::{Rabbit, publish, subscribe, turn};
 use super::support::*;
@@ -65,28 +66,24 @@ fn the_capture_holds_what_the_tests_need_of_it() {
 
 #[test]
 fn a_captured_session_split_at_every_byte_with_heartbeats_injected_is_itself_less_heartbeats() {
-    for (towards, input) in [
-        (Towards::Broker, &CLIENT[HEADER_BYTES..]),
-        (Towards::Client, BROKER),
-    ] {
+    for (towards, input) in [(Side::Broker, &CLIENT[HEADER_BYTES..]), (Side::Client, BROKER)] {
         let expected = expected(input);
         for cut in 0..=input.len() {
             let new = || {
-                Lane::new(
+                Direction::new(
                     Protocol::Framed(Version::V0_9_1),
                     towards,
                     DELAY_SECONDS,
                     BytesMut::new(),
-                    0,
                 )
             };
-            let (mut lane, mut out, mut injected) = (new(), Vec::new(), 0);
+            let (mut direction, mut out, mut injected) = (new(), Vec::new(), 0);
             for part in [&input[..cut], &input[cut..]] {
-                lane.inbox.extend_from_slice(part);
-                lane.sort().unwrap();
-                out.extend_from_slice(&lane.outbox.split());
-                injected += usize::from(lane.inject());
-                out.extend_from_slice(&lane.outbox.split());
+                direction.inbox.extend_from_slice(part);
+                direction.forward().unwrap();
+                out.extend_from_slice(&direction.outbox.split());
+                injected += usize::from(direction.inject_heartbeat());
+                out.extend_from_slice(&direction.outbox.split());
             }
             let less: Vec<u8> = frames(&out)
                 .into_iter()

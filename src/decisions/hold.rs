@@ -9,23 +9,23 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::brokers::{Answered, attempt};
-use super::end::{FLUSH_TIMEOUT, Unopened};
+use super::brokers::Asked;
 use super::frame::{HEADER_0_9_1, HEADER_BYTES, Protocol};
-use super::ledger::Ticket;
+use super::greeting::{Answered, connect};
 use super::probe::Waiting;
-use super::room::Room;
-use super::session::HANDSHAKE_TIMEOUT;
-use super::stage::Stage;
+use super::session::{FLUSH_TIMEOUT, HANDSHAKE_TIMEOUT, Unopened};
+use super::sessions::Registration;
+use super::shared::Shared;
+use super::status::State;
 use crate::config::Url;
 use crate::net::Stream;
 
 /// From the answer of a broker to the choice among those that answer.
 const SETTLE: Duration = Duration::from_millis(20);
-/// A gateway that talks before it is answered is heard up to this many bytes.
+/// So many bytes are read from a gateway before a broker has answered.
 const EARLY_BYTES_MAX: usize = 64 * 1024;
 
-/// A gateway that said its version, and the broker that answered it.
+/// A gateway's protocol, and the broker that answered it.
 pub(super) struct Found {
     pub(super) header: [u8; HEADER_BYTES],
     pub(super) protocol: Protocol,
@@ -34,27 +34,25 @@ pub(super) struct Found {
 }
 
 /// Reads the protocol header and finds a broker that answers it, for as long as the gateway may be held.
-pub(super) async fn find(
-    room: &Room,
+pub(super) async fn find_broker(
+    shared: &Shared,
     client: &mut Stream,
     early: &mut BytesMut,
     accepted: Instant,
-    ticket: &Ticket,
+    registration: &Registration,
 ) -> Result<Found, Unopened> {
-    let header = match timeout(HANDSHAKE_TIMEOUT, read_header(client, early)).await {
-        Ok(header) => header?,
-        Err(_) => return Err(Unopened("timeout")),
-    };
+    let header = timeout(HANDSHAKE_TIMEOUT, read_header(client, early)).await;
+    let header = header.map_err(|_| Unopened("timeout"))??;
     let Some(protocol) = Protocol::of(&header) else {
-        // What a server says to bytes that are not AMQP (AMQP 0-9-1, 4.2.2); the caller closes.
+        // A server's answer to bytes that are not AMQP (AMQP 0-9-1, 4.2.2); the caller closes.
         let _ = timeout(FLUSH_TIMEOUT, client.write_all(&HEADER_0_9_1)).await;
         return Err(Unopened("not_amqp"));
     };
     let (url, answered) = tokio::select! {
         biased; // A gateway that has gone needs no broker.
         () = gone(client, early) => return Err(Unopened("client_gone")),
-        found = choose(room, &header, accepted, ticket) => found.ok_or_else(|| {
-            room.held_in_vain(Instant::now());
+        found = choose(shared, &header, accepted, registration) => found.ok_or_else(|| {
+            shared.hold_expired(Instant::now());
             Unopened("no_broker")
         })?,
     };
@@ -84,7 +82,7 @@ async fn read_header(client: &mut Stream, early: &mut BytesMut) -> Result<[u8; H
     }
 }
 
-/// Ends when the gateway closes; what it says meanwhile is kept.
+/// Ends when the gateway closes; what it sends meanwhile is kept.
 async fn gone(client: &mut Stream, early: &mut BytesMut) {
     while early.len() < EARLY_BYTES_MAX {
         match client.read_buf(early).await {
@@ -92,42 +90,52 @@ async fn gone(client: &mut Stream, early: &mut BytesMut) {
             _ => return,
         }
     }
-    // It talks too much to be listened to any further; the hold ends by its own deadline.
+    // Nothing more is read; the hold ends by its own deadline.
     std::future::pending().await
 }
 
 /// Tries every broker once; while none answers, waits for the shared probe to find one that does and tries that,
-/// until the hold ends. Each round with the configuration then in force. The first round is always finished: a hold
-/// of zero still means every broker once.
+/// until the hold ends. Each round uses the configuration then in force. The first round is always finished: a hold
+/// of zero still tries every broker once.
 async fn choose(
-    room: &Room,
+    shared: &Shared,
     header: &[u8; HEADER_BYTES],
     accepted: Instant,
-    ticket: &Ticket,
+    registration: &Registration,
 ) -> Option<(Url, Answered)> {
     let mut failed: Vec<Url> = Vec::new();
     let mut waiting: Option<Waiting<'_>> = None;
     loop {
-        let config = room.config();
-        let dialer = room.dialer();
+        let config = shared.config();
+        let dialer = shared.dialer();
         let until = accepted + config.hold;
-        for url in room.brokers.order(&config.brokers, config.policy, Instant::now()) {
-            let trying = attempt(&dialer, &url, header);
-            let tried = match waiting {
-                None => trying.await,
-                Some(_) if !matches!(room.brokers.last(&url.to_string()), Some(Ok(_))) => continue,
-                Some(_) => timeout_at(until, trying).await.ok()?,
+        for url in shared
+            .brokers
+            .order(&config.brokers, config.policy, Instant::now())
+        {
+            let connecting = connect(&dialer, &url, header);
+            let result = match waiting {
+                None => connecting.await,
+                Some(_) if !matches!(shared.brokers.last(&url.to_string()), Some(Ok(_))) => continue,
+                Some(_) => timeout_at(until, connecting).await.ok()?,
             };
-            room.tried(&url, tried.as_ref().map(|answered| answered.answer));
-            match tried {
+            let answer = result.as_ref().map(|answered| answered.answer);
+            shared.record(&url, answer, Asked::BySession);
+            match result {
                 Ok(answered) => {
-                    // Placed before the look at the configuration, which a reload changes before it looks at
-                    // the placements: one of the two sees the other.
-                    ticket.placed(url.to_string());
-                    if !room.config().brokers.contains(&url) {
+                    // Placed before the configuration is read, which a reload changes before it reads the
+                    // placements: one of the two sees the other.
+                    registration.placed(url.to_string());
+                    if !shared.config().brokers.contains(&url) {
                         continue;
                     }
-                    ticket.failed_over(failed.iter().filter(|f| **f != url));
+                    registration.note(|status| {
+                        for other in failed.iter().filter(|f| **f != url) {
+                            if let Some(broker) = status.broker_mut(&other.to_string()) {
+                                broker.failovers_total += 1;
+                            }
+                        }
+                    });
                     return Some((url, answered));
                 }
                 Err(_) if failed.contains(&url) => {}
@@ -138,11 +146,11 @@ async fn choose(
             return None;
         }
         let waiting = waiting.get_or_insert_with(|| {
-            ticket.enter(Stage::Held, Instant::now());
-            ticket.note(|s| s.holds_total += 1);
-            room.probes.wait()
+            registration.enter(State::Held, Instant::now());
+            registration.note(|s| s.holds_total += 1);
+            shared.probes.wait()
         });
-        // An answer that came since the round is lost here: the next probe is a quarter of a second away.
+        // An answer that came since the round is missed here: the next probe is a quarter of a second away.
         timeout_at(until, waiting.answers().changed()).await.ok()?.ok()?;
         if config.brokers.len() > 1 {
             // A preferred broker that is back at the same moment should win, whichever probe ends first.

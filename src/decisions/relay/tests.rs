@@ -1,4 +1,4 @@
-//! Virtual time over in-memory streams: no socket, no sleep.
+//! Paused time over in-memory streams.
 
 use std::sync::Arc;
 
@@ -8,8 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::decisions::frame::{HEARTBEAT, Protocol, Version};
-use crate::decisions::lane::{Lane, Towards};
-use crate::decisions::ledger::Ledger;
+use crate::decisions::sessions::Sessions;
 use crate::decisions::status::Status;
 
 const S: Duration = Duration::from_secs(1);
@@ -40,8 +39,15 @@ fn terms(framed: bool) -> Terms {
     Terms {
         handshake_deadline: framed.then(|| Instant::now() + S * 30),
         broker_delay: S * 30,
-        broker_timeout_factor: 2.0,
-        client_timeout_factor: 2.0,
+        timeout_factor: Sides::both(2.0),
+    }
+}
+
+fn directions(protocol: Protocol) -> Sides<Direction> {
+    let direction = |towards| Direction::new(protocol, towards, 30, BytesMut::new());
+    Sides {
+        client: direction(Side::Client),
+        broker: direction(Side::Broker),
     }
 }
 
@@ -49,7 +55,7 @@ fn terms(framed: bool) -> Terms {
 struct Scene {
     gateway: DuplexStream,
     broker: DuplexStream,
-    ledger: Arc<Ledger>,
+    sessions: Arc<Sessions>,
     end: JoinHandle<End>,
 }
 
@@ -58,21 +64,22 @@ impl Scene {
         let (gateway, client) = duplex(64 * 1024);
         let (broker, upstream) = duplex(64 * 1024);
         // As TLS may, these hold back what was written until they are flushed.
-        let (client, upstream) = (BufWriter::new(client), BufWriter::new(upstream));
-        let ledger = Ledger::new(std::iter::empty());
-        let (ticket, mut wishes) = ledger.open(Instant::now());
-        ticket.placed("b".into());
+        let streams = Sides {
+            client: BufWriter::new(client),
+            broker: BufWriter::new(upstream),
+        };
+        let sessions = Sessions::new(std::iter::empty());
+        let (registration, mut requests) = sessions.register_now();
+        registration.placed("b".into());
         let terms = terms(protocol != Protocol::Opaque);
         let end = tokio::spawn(async move {
-            let to_client = Lane::new(protocol, Towards::Client, 30, BytesMut::new(), 0);
-            let to_broker = Lane::new(protocol, Towards::Broker, 30, BytesMut::new(), 8);
-            let mut pump = Pump::new(Pair::new(client, upstream, to_client, to_broker), terms, &ticket);
-            pump.run(std::future::pending(), &mut wishes).await
+            let mut relay = Relay::new(streams, directions(protocol), terms, &registration);
+            relay.run(std::future::pending(), &mut requests).await
         });
         Self {
             gateway,
             broker,
-            ledger,
+            sessions,
             end,
         }
     }
@@ -94,19 +101,19 @@ impl Scene {
         assert_eq!(
             read(&mut scene.broker, 20).await,
             with_heartbeat(TUNE_OK, 30),
-            "weir's demand"
+            "weir's delay"
         );
         scene
     }
 
     fn status(&self) -> Status {
-        self.ledger.status(Instant::now())
+        self.sessions.status(Instant::now())
     }
 }
 
 async fn read(from: &mut DuplexStream, bytes: usize) -> Vec<u8> {
     let mut buffer = vec![0; bytes];
-    // Virtual time: a day without bytes is a test that hangs.
+    // Paused time: a day without bytes is a test that hangs.
     let read = tokio::time::timeout(S * 86_400, from.read_exact(&mut buffer));
     read.await.expect("bytes").unwrap();
     buffer
@@ -117,7 +124,7 @@ async fn silent(from: &mut DuplexStream, time: Duration) -> bool {
     tokio::time::timeout(time, from.read_u8()).await.is_err()
 }
 
-/// Sends a heartbeat every 20 s, for ever: life of a side that is not under test.
+/// Sends a heartbeat every 20 s, for ever: for a side that is not under test.
 async fn stay_alive(side: &mut DuplexStream) {
     loop {
         side.write_all(&HEARTBEAT).await.unwrap();
@@ -168,7 +175,7 @@ async fn a_client_without_a_byte_for_its_own_delay_times_factor_is_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_chose_zero_gets_no_heartbeats_and_lives_in_silence() {
+async fn a_client_that_chose_zero_gets_no_heartbeats_and_is_never_dead() {
     let mut scene = Scene::open(0).await;
     tokio::select! {
         biased;
@@ -179,7 +186,7 @@ async fn a_client_that_chose_zero_gets_no_heartbeats_and_lives_in_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_frame_is_life_not_only_heartbeats() {
+async fn any_frame_resets_the_dead_timer() {
     let mut scene = Scene::open(0).await;
     for _ in 0..10 {
         tokio::time::sleep(S * 50).await;
@@ -190,7 +197,7 @@ async fn any_frame_is_life_not_only_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_stalling_mid_frame_does_not_silence_the_other_side() {
+async fn a_sender_that_stalls_mid_frame_does_not_stop_heartbeats_to_the_other_side() {
     let mut scene = Scene::open(0).await;
     let frame = body(1000);
     scene.gateway.write_all(&frame[..500]).await.unwrap();
@@ -257,7 +264,7 @@ async fn a_reader_that_stalls_pauses_the_broker_bounds_memory_and_stops_the_brok
         "{sent} bytes taken, then no more"
     );
     let beats_before = scene.status().broker.heartbeats_sent_total;
-    // Three times what would be death: the pause is weir's own, and beats towards the broker go on.
+    // Three times the dead timer: weir itself does not read, and heartbeats to the broker go on.
     tokio::time::sleep(S * 180).await;
     assert!(!scene.end.is_finished());
     let status = scene.status();
@@ -269,10 +276,168 @@ async fn a_reader_that_stalls_pauses_the_broker_bounds_memory_and_stops_the_brok
         assert_eq!(read(&mut scene.gateway, frame.len()).await, frame);
         got += frame.len();
     }
-    assert!(
-        !scene.end.is_finished(),
-        "and the broker's clock goes on where it stood"
-    );
+    assert!(!scene.end.is_finished(), "the dead timer goes on where it stood");
 }
 
-mod ends;
+#[tokio::test(start_paused = true)]
+async fn bytes_that_waited_while_the_process_was_suspended_count_before_the_dead_timer() {
+    let (mut gateway, client) = duplex(1024);
+    let (mut broker, upstream) = duplex(1024);
+    let sessions = Sessions::new(std::iter::empty());
+    let (registration, mut requests) = sessions.register_now();
+    let streams = Sides {
+        client,
+        broker: upstream,
+    };
+    let towards = directions(Protocol::Framed(Version::V0_9_1));
+    let mut relay = Relay::new(streams, towards, terms(true), &registration);
+    gateway.write_all(&TUNE_OK).await.unwrap();
+    let end = relay.run(tokio::time::sleep(S), &mut requests).await;
+    assert!(matches!(end, End::Stopped));
+    assert!(relay.opened());
+    // The whole process stops for ten minutes, while a frame arrives in the kernel: its timers are the first
+    // thing it sees when it goes on.
+    broker.write_all(&body(5)).await.unwrap();
+    tokio::time::advance(S * 600).await;
+    let end = relay.run(tokio::time::sleep(S), &mut requests).await;
+    assert!(matches!(end, End::Stopped));
+    assert_eq!(read(&mut gateway, 13).await, body(5));
+    // Without such a frame it is dead.
+    tokio::time::advance(S * 600).await;
+    let end = relay.run(tokio::time::sleep(S), &mut requests).await;
+    assert!(matches!(end, End::Dead(Side::Broker)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_framing_ends_the_relay_with_the_offset() {
+    let mut scene = Scene::open(0).await;
+    let mut bad = body(3);
+    *bad.last_mut().unwrap() = 0;
+    scene.gateway.write_all(&bad).await.unwrap();
+    match scene.end.await.unwrap() {
+        End::Bad(Side::Client, bad) => assert_eq!(bad.offset_bytes, 8 + 20 + 10),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_splice_passes_every_byte_and_injects_none() {
+    let mut scene = Scene::new(Protocol::Opaque);
+    scene.gateway.write_all(&HEARTBEAT).await.unwrap();
+    assert_eq!(read(&mut scene.broker, 8).await, HEARTBEAT);
+    scene.broker.write_all(b"half a 0-10 fra").await.unwrap();
+    assert_eq!(read(&mut scene.gateway, 15).await, b"half a 0-10 fra");
+    assert!(silent(&mut scene.gateway, S * 3600).await);
+    assert!(silent(&mut scene.broker, S * 3600).await);
+    assert!(!scene.end.is_finished());
+}
+
+fn failback(at_latest: Instant, proven_until: Instant) -> LeaveRequest {
+    LeaveRequest {
+        reason: Reason::Failback {
+            to: "a".into(),
+            proven_until,
+        },
+        asked_at: Instant::now(),
+        at_latest,
+    }
+}
+
+fn removed(at_latest: Instant) -> LeaveRequest {
+    LeaveRequest {
+        reason: Reason::Removed,
+        asked_at: Instant::now(),
+        at_latest,
+    }
+}
+
+impl Scene {
+    fn ask_to_leave(&self, request: LeaveRequest) -> bool {
+        let (id, _) = self.sessions.placements().remove(0);
+        self.sessions.ask_to_leave(id, request)
+    }
+
+    /// Decisions twice a second, until the relay ends or for `time`; the end.
+    async fn busy_for(&mut self, time: Duration) -> Option<End> {
+        let busy = async {
+            loop {
+                self.broker.write_all(&body(1)).await.unwrap();
+                read(&mut self.gateway, 9).await;
+                tokio::time::sleep(QUIET / 2).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            end = &mut self.end => Some(end.unwrap()),
+            () = busy => None,
+            () = tokio::time::sleep(time) => None,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_asked_to_leave_waits_for_a_quiet_moment() {
+    let mut scene = Scene::open(0).await;
+    let at_latest = Instant::now() + S * 60;
+    scene.ask_to_leave(failback(at_latest, at_latest + S));
+    assert!(scene.busy_for(S * 10).await.is_none(), "never quiet");
+    let left = tokio::time::timeout(QUIET * 2, &mut scene.end).await.unwrap();
+    assert!(matches!(left.unwrap(), End::Left { quiet: true }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_never_quiet_leaves_at_the_latest_time() {
+    let began = Instant::now();
+    let mut scene = Scene::open(0).await;
+    scene.ask_to_leave(failback(began + S * 10, began + S * 3600));
+    let end = scene.busy_for(S * 60).await;
+    assert!(matches!(end, Some(End::Left { quiet: false })), "{end:?}");
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_does_not_leave_for_a_broker_that_has_not_answered_lately() {
+    let began = Instant::now();
+    let mut scene = Scene::open(0).await;
+    scene.ask_to_leave(failback(began + S * 10, began + QUIET / 2));
+    // Quiet from 1 s on, and the latest time passes as well.
+    assert!(silent(&mut scene.gateway, S * 14).await);
+    assert!(!scene.end.is_finished());
+    // It answers again: the request holds, and its time has come.
+    let renewed = scene
+        .sessions
+        .review_failbacks(|to| (to == "a").then(|| Instant::now() + S));
+    assert_eq!(renewed, 0, "none was withdrawn");
+    assert!(matches!(scene.end.await.unwrap(), End::Left { .. }));
+    assert_eq!(began.elapsed().as_secs(), 14);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_leave_a_removed_broker_replaces_a_request_to_go_back() {
+    let began = Instant::now();
+    let mut scene = Scene::open(0).await;
+    let later = began + S * 3600;
+    assert!(scene.ask_to_leave(failback(later, later)));
+    assert!(scene.ask_to_leave(removed(began + S * 30)));
+    assert!(!scene.ask_to_leave(failback(began, later)), "the weaker reason");
+    assert_eq!(
+        scene.sessions.review_failbacks(|_| None),
+        0,
+        "not to be withdrawn"
+    );
+    let end = scene.busy_for(S * 60).await;
+    assert!(matches!(end, Some(End::Left { quiet: false })), "{end:?}");
+    assert_eq!(began.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_is_not_cut_off_at_a_quiet_moment() {
+    let began = Instant::now();
+    let mut scene = Scene::new(Protocol::Framed(Version::V0_9_1));
+    scene.ask_to_leave(removed(began + S * 25));
+    // A broker that takes its time to check a password.
+    assert!(silent(&mut scene.gateway, S * 20).await);
+    assert!(!scene.end.is_finished());
+    assert!(matches!(scene.end.await.unwrap(), End::Left { quiet: false }));
+    assert_eq!(began.elapsed().as_secs(), 25);
+}
