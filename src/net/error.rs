@@ -10,9 +10,9 @@ use super::info::CertificateInfo;
 pub enum DialClass {
     /// The host name has no address.
     Dns,
-    /// Somebody answered, and said no.
+    /// The port answered with a reset.
     Refused,
-    /// Nobody answered in time.
+    /// No answer in time.
     Timeout,
     /// The TLS handshake failed.
     Tls,
@@ -49,7 +49,7 @@ impl DialClass {
 pub struct DialError {
     /// For counters, and for how long to wait before the next attempt.
     pub class: DialClass,
-    /// One line: what was tried, what happened, and what mends it where weir can know that.
+    /// One line: what was tried, what happened, and what fixes it where weir can know that.
     pub message: String,
     /// What the server showed, where its certificate was refused.
     pub certificate: Option<Box<CertificateInfo>>,

@@ -1,4 +1,4 @@
-//! What people want to know about a certificate: whose it is, until when, and its fingerprint.
+//! Certificates in readable form: names, validity, key, fingerprint.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,12 +7,12 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
-/// A certificate in words and numbers.
+/// A certificate in readable form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateInfo {
     /// Distinguished name of the owner; empty when the certificate cannot be parsed.
     pub subject: String,
-    /// Distinguished name of who signed it.
+    /// Distinguished name of the issuer.
     pub issuer: String,
     /// Subject alternative names: DNS names and addresses.
     pub sans: Vec<String>,
@@ -33,7 +33,7 @@ pub struct CertificateInfo {
 }
 
 impl CertificateInfo {
-    /// Reads one; what cannot be parsed stays empty, the fingerprint is always there.
+    /// Reads a certificate. Of one that cannot be parsed only the fingerprint is set.
     #[must_use]
     pub fn of(der: &CertificateDer<'_>) -> Self {
         let sha256 = sha256(der);
@@ -65,7 +65,7 @@ impl CertificateInfo {
         }
     }
 
-    /// Why no TLS of today accepts this certificate's key, if so.
+    /// Why current TLS libraries refuse this certificate's key, if they do.
     #[must_use]
     pub fn weakness(&self) -> Option<String> {
         let bits: u32 = self.key.strip_prefix("RSA ")?.parse().ok()?;
@@ -148,11 +148,7 @@ pub fn hex(bytes: &[u8]) -> String {
 #[must_use]
 pub fn sha256(der: &[u8]) -> [u8; 32] {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
-    let mut out = [0; 32];
-    for (o, b) in out.iter_mut().zip(digest.as_ref()) {
-        *o = *b;
-    }
-    out
+    digest.as_ref().try_into().unwrap_or_default()
 }
 
 fn sans(x: &X509Certificate<'_>) -> Vec<String> {

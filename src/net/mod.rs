@@ -1,7 +1,7 @@
-//! The network: the only room that names `tokio::net`, `socket2` and `rustls`.
+//! The network: the only module that names `tokio::net`, `socket2` and `rustls`.
 //!
-//! [`Dialer`] makes connections (resolve, connect, TLS), [`Listener`] and [`Acceptor`] take them, and both
-//! end in a [`Stream`]. Below TLS a connection is a [`Socket`], which [`Connect`] and [`Accept`] make: TCP here.
+//! [`Dialer`] makes connections (resolve, connect, TLS), [`Listener`] and [`Acceptor`] accept them; both yield a
+//! [`Stream`]. Below TLS a connection is a [`Socket`], which [`Connect`] and [`Accept`] make: TCP here.
 
 mod error;
 mod info;
@@ -34,7 +34,7 @@ pub trait Connect: Send + Sync {
     fn connect<'a>(&'a self, url: &'a Url, within: Duration) -> Connecting<'a>;
 }
 
-/// Makes connections; a clone costs a few reference counts.
+/// Makes connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Dialer {
     connect: Arc<dyn Connect>,
@@ -54,17 +54,17 @@ impl Dialer {
         Self { connect, tls }
     }
 
-    /// What `ssl://` connections trust; replaceable at run time.
+    /// The TLS settings of `ssl://` connections; replaceable at run time.
     #[must_use]
     pub fn tls(&self) -> &ClientTls {
         &self.tls
     }
 
-    /// Resolves, connects, and shakes hands where the URL says `ssl`. Cancel safe: dropping the future
+    /// Resolves, connects, and does the TLS handshake where the URL says `ssl`. Cancel safe: dropping the future
     /// closes what was opened.
     ///
     /// # Errors
-    /// With the class for counters and one line for people.
+    /// With its class for counters, and a message.
     pub async fn dial(
         &self,
         url: &Url,

@@ -1,5 +1,5 @@
-//! Where listening sockets come from: opened here, or passed by whoever started this process. Passed ones outlive
-//! it, so gateways that connect between two processes wait in the kernel instead of being refused.
+//! Listening sockets: opened here, or passed by the process that started this one. Passed sockets outlive this process,
+//! so gateways that connect between two processes wait in the kernel instead of being refused.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -17,7 +17,7 @@ use rustix::net::{
 
 use super::tcp::bind;
 
-/// Most sockets that are passed at a time: weir has five kinds of ports.
+/// Most sockets passed at a time; weir has five kinds of ports.
 const PASSED_MAX: usize = 16;
 
 /// The listening sockets this process was given, and the way to open others. Clones share them.
@@ -34,8 +34,7 @@ struct Passed {
 }
 
 impl Ports {
-    /// Those of a service manager, by the LISTEN_FDS protocol of sd_listen_fds(3); none where there is no such
-    /// variable.
+    /// The sockets of a service manager, by the LISTEN_FDS protocol of sd_listen_fds(3); none without that variable.
     ///
     /// # Errors
     /// One of them is not a listening TCP socket.
@@ -57,7 +56,7 @@ impl Ports {
         Self::of(listeners)
     }
 
-    /// These.
+    /// Wraps the sockets that were passed.
     ///
     /// # Errors
     /// A socket without an address.
@@ -76,9 +75,9 @@ impl Ports {
         })
     }
 
-    /// As many sockets that listen on `address`: handles on the passed one where there is one, else new ones that
-    /// share the address (SO_REUSEPORT) with each other and with the next process of this user. Where the port is
-    /// 0 the kernel chooses one for all.
+    /// Returns `sockets` sockets that listen on `address`: handles on the passed one where there is one, else new ones
+    /// that share the address (SO_REUSEPORT) with each other and with the next process of this user. With port 0 the
+    /// kernel chooses one port for all.
     ///
     /// # Errors
     /// Names the address and, where it is known, what to do.
@@ -104,7 +103,7 @@ impl Ports {
         Ok(all)
     }
 
-    /// Passed sockets that nobody has asked for.
+    /// Passed sockets that were not opened.
     #[must_use]
     pub fn unused(&self) -> Vec<SocketAddr> {
         let passed = self.passed();

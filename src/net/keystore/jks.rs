@@ -1,12 +1,11 @@
 //! Java's own keystore format, JKS, read only.
 //!
-//! The layout is frozen since 1998 and written down in the source of OpenJDK (`sun.security.provider.JavaKeyStore`,
+//! The layout has not changed since 1998 and is defined by the source of OpenJDK (`sun.security.provider.JavaKeyStore`,
 //! `KeyProtector`): magic, version, count, entries (big endian, modified UTF-8 names), then SHA-1 over
 //! password, "Mighty Aphrodite" and all that came before. That digest is checked before anything else is
-//! read, so lengths are believed only in a file that somebody who knows the password has written; and even
-//! then nothing is allocated by them.
+//! read. Even behind a valid digest no length allocates memory.
 
-use super::WRONG_PASSWORD;
+use super::{Key, KeyEntry, Store, WRONG_PASSWORD};
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{FromDer, OctetString, Sequence};
@@ -14,27 +13,16 @@ use x509_parser::x509::AlgorithmIdentifier;
 
 /// First bytes of a JKS file.
 pub(super) const MAGIC: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
-/// First bytes of its cousin JCEKS, which seals keys with triple DES.
+/// First bytes of a JCEKS file, which encrypts keys with triple DES.
 pub(super) const MAGIC_JCEKS: [u8; 4] = [0xce, 0xce, 0xce, 0xce];
 
 const DIGEST_BYTES: usize = 20;
-const SEASONING: &[u8] = b"Mighty Aphrodite";
+/// What the digest of a file is salted with.
+const SALT: &[u8] = b"Mighty Aphrodite";
 const KEY_PROTECTOR_OID: &str = "1.3.6.1.4.1.42.2.17.1.1";
 
-/// What one alias stands for.
-pub(super) enum Entry {
-    /// A private key, still sealed, with its chain, leaf first.
-    Key {
-        alias: String,
-        sealed: Vec<u8>,
-        chain: Vec<CertificateDer<'static>>,
-    },
-    /// A trusted certificate.
-    Certificate { certificate: CertificateDer<'static> },
-}
-
 /// Checks the digest and reads all entries; the error says what is wrong with the file.
-pub(super) fn parse(file: &[u8], password: &str) -> Result<Vec<Entry>, String> {
+pub(super) fn parse(file: &[u8], password: &str) -> Result<Store, String> {
     let cut = file.len().checked_sub(DIGEST_BYTES).ok_or("it is cut short")?;
     let (body, stored) = file.split_at(cut);
     if digest(password, body) != stored {
@@ -44,16 +32,16 @@ pub(super) fn parse(file: &[u8], password: &str) -> Result<Vec<Entry>, String> {
     entries(&mut reader).ok_or_else(|| "it is malformed although its digest is right".into())
 }
 
-/// Unseals the private key of an entry (PKCS#8), `None` for a wrong password.
+/// Decrypts the private key of an entry (PKCS#8).
 ///
 /// Sun's key protector: a key stream of chained SHA-1, and SHA-1 over password and key as the check.
-pub(super) fn unseal(sealed: &[u8], password: &str) -> Result<Vec<u8>, String> {
-    let malformed = "the sealed private key is malformed";
-    let (_, outer) = Sequence::from_der(sealed).map_err(|_| malformed)?;
+pub(super) fn decrypt(encrypted: &[u8], password: &str) -> Result<Vec<u8>, String> {
+    let malformed = "the encrypted private key is malformed";
+    let (_, outer) = Sequence::from_der(encrypted).map_err(|_| malformed)?;
     let (rest, algorithm) = AlgorithmIdentifier::from_der(&outer.content).map_err(|_| malformed)?;
     if algorithm.algorithm.to_id_string() != KEY_PROTECTOR_OID {
         return Err(format!(
-            "the private key is sealed with an algorithm weir does not know ({})",
+            "the private key is encrypted with an algorithm weir does not know ({})",
             algorithm.algorithm
         ));
     }
@@ -78,7 +66,7 @@ pub(super) fn unseal(sealed: &[u8], password: &str) -> Result<Vec<u8>, String> {
 
 /// The digest that ends a file.
 pub(super) fn digest(password: &str, body: &[u8]) -> Vec<u8> {
-    sha1(&[&utf16(password), SEASONING, body])
+    sha1(&[&utf16(password), SALT, body])
 }
 
 fn sha1(parts: &[&[u8]]) -> Vec<u8> {
@@ -93,7 +81,7 @@ fn utf16(password: &str) -> Vec<u8> {
     password.encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
 
-fn entries(reader: &mut Reader<'_>) -> Option<Vec<Entry>> {
+fn entries(reader: &mut Reader<'_>) -> Option<Store> {
     if reader.take(4)? != MAGIC {
         return None;
     }
@@ -102,31 +90,29 @@ fn entries(reader: &mut Reader<'_>) -> Option<Vec<Entry>> {
         return None;
     }
     let count = reader.u32()?;
-    let mut entries = Vec::new();
+    let mut store = Store::default();
     for _ in 0..count {
         let tag = reader.u32()?;
         let alias = reader.name()?;
         reader.take(8)?; // time of creation
-        entries.push(match tag {
+        match tag {
             1 => {
-                let sealed = reader.block()?.to_vec();
+                let key = Key::Encrypted(reader.block()?.to_vec());
                 let length = reader.u32()?;
                 let mut chain = Vec::new();
                 for _ in 0..length {
                     chain.push(reader.certificate(version)?);
                 }
-                Entry::Key { alias, sealed, chain }
+                store.keys.push(KeyEntry { alias, chain, key });
             }
-            2 => Entry::Certificate {
-                certificate: reader.certificate(version)?,
-            },
+            2 => store.certificates.push(reader.certificate(version)?),
             _ => return None,
-        });
+        }
     }
-    reader.0.is_empty().then_some(entries)
+    reader.0.is_empty().then_some(store)
 }
 
-/// What is left to read; every step says `None` at the end of the bytes.
+/// The bytes left to read; every method returns `None` at their end.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -149,7 +135,7 @@ impl<'a> Reader<'a> {
         self.take(usize::try_from(length).ok()?)
     }
 
-    /// Modified UTF-8 differs from UTF-8 in NUL and beyond the basic plane only: shown, never compared.
+    /// Modified UTF-8 differs from UTF-8 in NUL and beyond the basic plane only: displayed, never compared.
     fn name(&mut self) -> Option<String> {
         let length = self.u16()?;
         Some(String::from_utf8_lossy(self.take(length.into())?).into_owned())

@@ -1,6 +1,6 @@
-//! Key and trust material from files: PEM, JKS and PKCS#12, the kind found by the first bytes.
+//! Keys and trusted certificates from files: PEM, JKS and PKCS#12, distinguished by their first bytes.
 //!
-//! Every error names the key of the configuration, the file, what is wrong with it, and what to do.
+//! Every error names the configuration key, the file, what is wrong with it, and what to do.
 
 mod jks;
 mod pem;
@@ -70,15 +70,15 @@ pub(super) fn identity(file: &KeyFile) -> Result<Identity, TlsError> {
             };
             let entry = choose(store, alias.as_deref()).map_err(|e| At(chosen_by, file).error(&e))?;
             let origin = format!("{}, alias {}", file.display(), entry.alias);
-            let (key_password, unlocked_by) = match key_password {
+            let (key_password, password_key) = match key_password {
                 Some(own) => (own, "tls.keystore.key_password"),
                 None => (password, "tls.keystore.password"),
             };
-            let key = entry.key.unlock(key_password).map_err(|e| {
+            let key = entry.key.decrypt(key_password).map_err(|e| {
                 let text = format!(
                     "{origin}: {e} (a key may have a password of its own: tls.keystore.key_password)"
                 );
-                TlsError::about(unlocked_by, text)
+                TlsError::about(password_key, text)
             })?;
             if entry.chain.is_empty() {
                 return Err(TlsError::about(
@@ -96,8 +96,8 @@ pub(super) fn identity(file: &KeyFile) -> Result<Identity, TlsError> {
     }
 }
 
-/// Reads whom weir trusts. An operating system without certificates is no error here: a weir without
-/// `ssl://` URLs needs none, and a handshake says so.
+/// Reads the trusted certificates. An operating system without certificates is not an error here: a weir without
+/// `ssl://` URLs needs none, and a handshake reports it.
 pub(super) fn trust(trust: &Trust) -> Result<Anchors, TlsError> {
     match trust {
         Trust::System => {
@@ -153,24 +153,24 @@ struct KeyEntry {
 enum Key {
     /// PKCS#8.
     #[cfg_attr(not(feature = "pkcs12"), allow(dead_code))]
-    Open(Vec<u8>),
-    /// Under JKS's key protector, with a password of its own.
-    Sealed(Vec<u8>),
+    Plain(Vec<u8>),
+    /// By JKS's key protector, with a password of its own.
+    Encrypted(Vec<u8>),
 }
 
 impl Key {
-    fn unlock(self, password: &Secret) -> Result<Vec<u8>, String> {
+    fn decrypt(self, password: &Secret) -> Result<Vec<u8>, String> {
         match self {
-            Key::Open(key) => Ok(key),
-            Key::Sealed(sealed) => jks::unseal(&sealed, password.expose()),
+            Key::Plain(key) => Ok(key),
+            Key::Encrypted(key) => jks::decrypt(&key, password.expose()),
         }
     }
 }
 
-/// `unlocked_by` is the key that holds the password.
-fn open(at: At<'_>, unlocked_by: &'static str, password: &Secret) -> Result<Store, TlsError> {
+/// `password_key` is the configuration key of the password.
+fn open(at: At<'_>, password_key: &'static str, password: &Secret) -> Result<Store, TlsError> {
     store(&at.read()?, password.expose(), at.1).map_err(|e| match e == WRONG_PASSWORD {
-        true => At(unlocked_by, at.1).error(&e),
+        true => At(password_key, at.1).error(&e),
         false => at.error(&e),
     })
 }
@@ -178,18 +178,7 @@ fn open(at: At<'_>, unlocked_by: &'static str, password: &Secret) -> Result<Stor
 fn store(bytes: &[u8], password: &str, path: &Path) -> Result<Store, String> {
     let path = path.display();
     if bytes.starts_with(&jks::MAGIC) {
-        let mut store = Store::default();
-        for entry in jks::parse(bytes, password)? {
-            match entry {
-                jks::Entry::Key { alias, sealed, chain } => store.keys.push(KeyEntry {
-                    alias,
-                    chain,
-                    key: Key::Sealed(sealed),
-                }),
-                jks::Entry::Certificate { certificate } => store.certificates.push(certificate),
-            }
-        }
-        Ok(store)
+        jks::parse(bytes, password)
     } else if bytes.starts_with(&jks::MAGIC_JCEKS) {
         Err(format!(
             "it is a JCEKS keystore, which weir does not read; this converts it: keytool -importkeystore \
@@ -221,38 +210,29 @@ fn store(bytes: &[u8], password: &str, path: &Path) -> Result<Store, String> {
 }
 
 fn choose(store: Store, alias: Option<&str>) -> Result<KeyEntry, String> {
-    let names = || {
-        let names: Vec<&str> = store.keys.iter().map(|k| k.alias.as_str()).collect();
-        names.join(", ")
-    };
     if store.keys.is_empty() {
         let n = store.certificates.len();
         return Err(format!(
             "it holds no private key, only {n} trusted certificates: a truststore?"
         ));
     }
+    let names: Vec<&str> = store.keys.iter().map(|k| k.alias.as_str()).collect();
+    let names = names.join(", ");
     // Java lowers the case of aliases.
     let wanted = |k: &KeyEntry| alias.is_none_or(|a| a.to_lowercase() == k.alias.to_lowercase());
-    let mut found = store
-        .keys
-        .iter()
-        .enumerate()
-        .filter(|(_, k)| wanted(k))
-        .map(|(i, _)| i);
+    let mut found = store.keys.into_iter().filter(wanted);
     match (found.next(), found.next(), alias) {
-        (Some(i), None, _) => store.keys.into_iter().nth(i).ok_or_else(String::new),
+        (Some(key), None, _) => Ok(key),
         (None, _, Some(alias)) => Err(format!(
-            "it has no private key with alias {alias}; it has: {}",
-            names()
+            "it has no private key with alias {alias}; it has: {names}"
         )),
         _ => Err(format!(
-            "it holds several private keys ({}): say which one with tls.keystore.alias",
-            names()
+            "it holds several private keys ({names}): say which one with tls.keystore.alias"
         )),
     }
 }
 
-/// A key of the configuration, and the file it names.
+/// A configuration key, and the file it names.
 #[derive(Clone, Copy)]
 struct At<'a>(&'static str, &'a Path);
 

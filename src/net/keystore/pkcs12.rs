@@ -6,7 +6,6 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::{Key, KeyEntry, Store, WRONG_PASSWORD};
 
-/// Reads a store; the error says what is wrong with it.
 pub(super) fn parse(file: &[u8], password: &str) -> Result<Store, String> {
     let store = KeyStore::from_pkcs12(file, password, Pkcs12ImportPolicy::Relaxed).map_err(|e| match e {
         Error::MacError(_) => WRONG_PASSWORD.to_owned(),
@@ -19,7 +18,7 @@ pub(super) fn parse(file: &[u8], password: &str) -> Result<Store, String> {
             KeyStoreEntry::PrivateKeyChain(chain) => out.keys.push(KeyEntry {
                 alias: alias.clone(),
                 chain: chain.certs().iter().map(der).collect(),
-                key: Key::Open(chain.key().as_der().to_vec()),
+                key: Key::Plain(chain.key().as_der().to_vec()),
             }),
             KeyStoreEntry::Certificate(certificate) => out.certificates.push(der(certificate)),
             KeyStoreEntry::Secret(_) => {}

@@ -1,4 +1,4 @@
-//! Towards Traffic Managers and brokers: whom weir trusts.
+//! TLS towards Traffic Managers and brokers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +31,10 @@ impl ClientTls {
     /// Reads the trusted certificates.
     ///
     /// # Errors
-    /// A file that cannot be used. An operating system without certificates is none: handshakes say so.
+    /// A file that cannot be used. An operating system without certificates is not an error: handshakes report it.
     pub fn load(tls: &Tls) -> Result<ClientTls, TlsError> {
         let anchors = match &tls.verify {
-            Verify::Pin(_) => nobody(),
+            Verify::Pin(_) => no_anchors(),
             Verify::Full | Verify::Chain => keystore::trust(&tls.trust)?,
         };
         ClientTls::with(Verifier::new(tls.verify.clone(), anchors)?)
@@ -45,7 +45,7 @@ impl ClientTls {
     /// # Errors
     /// None in practice: the provider lacks a TLS version.
     pub fn trusting_nobody() -> Result<ClientTls, TlsError> {
-        ClientTls::with(Verifier::new(Verify::Full, nobody())?)
+        ClientTls::with(Verifier::new(Verify::Full, no_anchors())?)
     }
 
     /// With settings made elsewhere.
@@ -82,7 +82,7 @@ impl ClientTls {
         self.settings.load().anchors
     }
 
-    /// Trusted certificates that were not valid yet when they were read, a line for people each.
+    /// Trusted certificates that were not valid yet when they were read, one line each.
     #[must_use]
     pub fn not_yet_valid(&self) -> Vec<String> {
         self.settings.load().early.clone()
@@ -93,14 +93,14 @@ impl ClientTls {
         self.settings.replace(other.settings.load());
     }
 
-    /// Shakes hands over an open connection.
+    /// Does the handshake over an open connection.
     ///
     /// # Errors
-    /// Class `tls` or `timeout`; the message says what mends it.
+    /// Class `tls` or `timeout`; the message says how to fix it.
     pub async fn handshake(&self, url: &Url, raw: Raw, within: Duration) -> Result<Stream, DialError> {
         let name = ServerName::try_from(url.host.clone()).map_err(|_| {
             let text = format!(
-                "cannot connect to {url}: {} is no valid host name for TLS",
+                "cannot connect to {url}: {} is not a valid host name for TLS",
                 url.host
             );
             DialError::new(DialClass::Tls, text)
@@ -127,7 +127,7 @@ impl ClientTls {
     }
 }
 
-fn nobody() -> Anchors {
+fn no_anchors() -> Anchors {
     Anchors {
         certificates: Vec::new(),
         origin: "no truststore".into(),

@@ -1,4 +1,4 @@
-//! Failed handshakes in words: what the other side did, and what mends it.
+//! Error messages for failed handshakes: what the other side did, and how to fix it.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! TLS in both directions; settings are replaceable at run time and count for new handshakes.
+//! TLS in both directions. Settings can be replaced at run time, and apply to new handshakes.
 
 mod client;
 mod explain;
@@ -21,9 +21,9 @@ pub use server::{Acceptor, ServerTls};
 /// Key or trust material that cannot be used: which key of the configuration names it, which file, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsError {
-    /// Full path of the key; empty when none is to blame.
+    /// Full path of the key; empty when no key is at fault.
     pub key: &'static str,
-    /// The rest.
+    /// File, problem and remedy.
     pub message: String,
 }
 
@@ -57,13 +57,13 @@ fn unix_now() -> i64 {
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The one provider of this program. Always named: the process default depends on features that any
+/// The crypto provider. Always passed explicitly: the process default depends on features that any
 /// crate in the tree can switch on.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// A shared value that is read often and replaced now and then.
+/// A shared value that is read often and replaced rarely.
 struct Current<T>(Arc<RwLock<Arc<T>>>);
 
 impl<T> Clone for Current<T> {

@@ -1,4 +1,4 @@
-//! A certificate of weir's own making, for a start without configuration.
+//! A self-signed certificate, for a start without configuration.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::TlsError;
 use crate::net::info::{hex, sha256};
 use crate::net::keystore::Identity;
 
-/// A process lives shorter than this, and each start makes a new one.
+/// Longer than a process lives; each start makes a new one.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -1,4 +1,4 @@
-//! Towards gateways: the certificate weir shows.
+//! TLS towards gateways: weir's own certificate.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,8 +19,7 @@ use crate::net::info::CertificateInfo;
 use crate::net::keystore::{self, Identity};
 use crate::net::stream::{Below, Raw, Stream};
 
-/// Sessions kept so that gateways, which come and go on short connections, resume instead of paying for a
-/// full handshake.
+/// TLS sessions kept, so that gateways, whose connections are short, resume instead of doing a full handshake.
 const SESSIONS_MAX: usize = 4096;
 
 /// Weir's own certificate and key, validated: readable, matching, strong enough, not expired.
@@ -67,7 +66,7 @@ impl ServerTls {
         })
     }
 
-    /// The certificate, for metrics (`not_after`) and people.
+    /// The certificate.
     #[must_use]
     pub fn certificate(&self) -> &CertificateInfo {
         &self.certificate
@@ -83,8 +82,7 @@ impl ServerTls {
         ))
     }
 
-    /// For the log when the certificate is self-signed: says so, and how gateways come to trust it. Several
-    /// lines.
+    /// For the log when the certificate is self-signed, with how gateways can trust it. Several lines.
     #[must_use]
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
@@ -99,7 +97,7 @@ impl ServerTls {
     }
 }
 
-/// Takes TLS handshakes; clones share the certificate, also after [`Acceptor::replace`].
+/// Accepts TLS handshakes; clones share the certificate, also after [`Acceptor::replace`].
 #[derive(Clone)]
 pub struct Acceptor {
     config: Current<ServerConfig>,
@@ -122,7 +120,7 @@ impl Acceptor {
         self.config.replace(tls.config(self.max_version_1_2));
     }
 
-    /// Shakes hands over an accepted connection. On failure the connection is closed.
+    /// Does the handshake over an accepted connection. On failure the connection is closed.
     ///
     /// # Errors
     /// Class `tls` or `timeout`.

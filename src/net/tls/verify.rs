@@ -1,4 +1,4 @@
-//! Whether a Traffic Manager's certificate is good: chain and name, chain alone, or a pin.
+//! Verifies a server's certificate: chain and name, chain alone, or a pin.
 //!
 //! As Java does, a leaf that is itself among the trusted certificates is trusted, even where webpki would
 //! never accept it (marked as a CA, X.509 version 1): WSO2's truststores hold such certificates. Its dates
@@ -31,7 +31,7 @@ use crate::net::keystore::Anchors;
 #[derive(Debug)]
 pub(super) struct Verifier {
     mode: Verify,
-    /// `None`: there is not one usable trust anchor.
+    /// `None`: there is no usable trust anchor.
     chain: Option<Arc<WebPkiServerVerifier>>,
     /// Everything trusted, for leaves that are trusted themselves.
     trusted: HashSet<CertificateDer<'static>>,
@@ -47,11 +47,11 @@ impl Verifier {
         let mut roots = RootCertStore::empty();
         let (_, ignored) = roots.add_parsable_certificates(anchors.certificates.iter().cloned());
         if ignored > 0 {
-            // They still count where they are the server's own certificate.
+            // Still trusted where they are the server's own certificate.
             tracing::warn!(
                 origin = anchors.origin,
                 ignored,
-                "trusted certificates that cannot vouch for others"
+                "trusted certificates that cannot issue others"
             );
         }
         let provider = provider();
@@ -75,7 +75,7 @@ impl Verifier {
         })
     }
 
-    /// Those of them that do not count before a day to come, a line each. `now` in Unix seconds.
+    /// The trusted certificates that are not valid yet, one line each. `now` in Unix seconds.
     pub(super) fn early(&self, now: i64) -> Vec<String> {
         let early = |leaf: &CertificateDer<'_>| {
             let info = CertificateInfo::of(leaf);
@@ -102,7 +102,7 @@ impl Verifier {
         let n = pins.len();
         refuse(
             info,
-            &format!("it is none of the {n} pinned ones"),
+            &format!("it is not one of the {n} pinned ones"),
             &format!(
                 "If this is the right server (ask who runs it), pin it: {}",
                 pin_line(info)
@@ -122,7 +122,7 @@ impl Verifier {
             return self.check_dates(now, info);
         }
         let Some(chain) = &self.chain else {
-            let problem = format!("nobody is trusted: no certificate was found in {}", self.origin);
+            let problem = format!("no certificate is trusted: none was found in {}", self.origin);
             let remedy = format!(
                 "Install ca-certificates, or set tls.trust.pem or tls.trust.keystore, or pin this certificate: {}",
                 pin_line(info)
@@ -136,15 +136,15 @@ impl Verifier {
         }
     }
 
-    /// webpki checks the chain first and the name last, so an error about the name means a good chain; the
-    /// name is checked apart.
+    /// webpki checks the chain first and the name last, so an error about the name means that the chain is valid; the
+    /// name is checked separately.
     fn explain(&self, e: CertificateError, info: &CertificateInfo) -> Result<(), Error> {
         use CertificateError as E;
         let pin = pin_line(info);
         let origin = &self.origin;
         match e {
             E::NotValidForName | E::NotValidForNameContext { .. } => Ok(()),
-            // The signature of the chain, that is: an issuer of that name is trusted, but with another key.
+            // The chain's signature: an issuer of that name is trusted, but with another key.
             E::UnknownIssuer | E::BadSignature => {
                 let issuer = &info.issuer;
                 let remedy = if info.subject == info.issuer {
@@ -156,7 +156,11 @@ impl Verifier {
                     E::BadSignature => " (an issuer of that name is there, with another key)",
                     _ => "",
                 };
-                refuse(info, &format!("nobody in {origin} vouches for it{but}"), &remedy)
+                refuse(
+                    info,
+                    &format!("no certificate in {origin} has issued it{but}"),
+                    &remedy,
+                )
             }
             E::Expired | E::ExpiredContext { .. } => {
                 refuse(info, "a certificate of its chain has expired", &renew(info))
@@ -193,7 +197,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Names count in the extension only: a CN is not looked at, as in every TLS client but Java's oldest.
+    /// Only names in the extension count; the CN is ignored, as in every TLS client but Java's oldest.
     fn check_name(
         &self,
         leaf: &CertificateDer<'_>,
@@ -279,7 +283,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A message for people and the certificate it is about, carried through rustls.
+/// A message and the certificate it is about, carried through rustls.
 #[derive(Debug)]
 pub(super) struct Refusal {
     text: String,
@@ -301,7 +305,7 @@ fn refuse<T>(info: &CertificateInfo, problem: &str, remedy: &str) -> Result<T, E
     Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
 }
 
-/// What to paste.
+/// The configuration that pins this certificate.
 fn pin_line(info: &CertificateInfo) -> String {
     format!("tls.verify = \"pin\" with tls.pins = [\"{}\"]", info.pin())
 }

@@ -123,7 +123,7 @@ fn a_broker_with_another_certificate_than_the_pinned_one_is_refused_until_it_is_
     bed.site
         .add(&format!("[tls]\nverify = \"pin\"\npins = [\"{pinned}\"]\n"));
     let said = bed.site.connect();
-    said.says(1, &["it is none of the 1 pinned ones"]);
+    said.says(1, &["it is not one of the 1 pinned ones"]);
     let lines = pasted(&said);
     assert!(
         lines.contains(&pinned) && lines.contains(&hex(&unknown.pin())),

@@ -102,7 +102,7 @@ fn pins_that_are_configured_stay_among_the_lines_to_paste() {
     let old = "09".repeat(32);
     site.add(&format!("[tls]\nverify = \"pin\"\npins = [\"{old}\"]\n"));
     let said = site.connect();
-    said.says(1, &["it is none of the 1 pinned ones"]);
+    said.says(1, &["it is not one of the 1 pinned ones"]);
     let lines = pasted(&said);
     assert!(
         lines.contains(&old) && lines.contains(&hex(&certificate.pin())),

@@ -108,7 +108,7 @@ async fn an_unknown_ca_is_refused_and_the_message_holds_the_pin_that_mends_it() 
         &stranger,
         &[&ca],
         Verify::Chain,
-        "nobody in trust.pem vouches for it (an issuer of that name",
+        "no certificate in trust.pem has issued it (an issuer of that name",
     )
     .await;
     let lonely = self_signed(leaf(&["localhost"]));
@@ -116,7 +116,7 @@ async fn an_unknown_ca_is_refused_and_the_message_holds_the_pin_that_mends_it() 
         &lonely,
         &[&ca],
         Verify::Chain,
-        "nobody in trust.pem vouches for it. Add this",
+        "no certificate in trust.pem has issued it. Add this",
     )
     .await;
     accepted(&stranger, &[&ca], pin(&stranger)).await;
