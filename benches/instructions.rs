@@ -198,12 +198,12 @@ fn run(case: &Case, rounds: u64) {
         for _ in 0..case.reads {
             let mut rest = read.as_slice();
             while let Ok(Decoded::Frame { request, length }) = decoder.decode(rest) {
-                let Ok(Request::Publish { batch, .. }) = request else {
+                let Ok(Request::Publish { events, .. }) = request else {
                     panic!("a publish")
                 };
                 let receipt = case.delivered.then(Receipt::new);
                 fanout
-                    .admit(batch, now, receipt.as_ref(), &mut None)
+                    .admit(events, now, receipt.as_ref(), &mut None)
                     .expect("there is room");
                 receipts.extend(receipt.inspect(|r| r.admitted()));
                 rest = &rest[length..];

@@ -18,7 +18,7 @@ use weir::relay::{AgeLimits, Fanout, Limits};
 use weir::tap::{Feed, Taps};
 use weir::telemetry;
 use weir::wire::reply::Reply;
-use weir::wire::{Batch, Decoded, Decoder, Request};
+use weir::wire::{self, Decoded, Decoder, Request};
 use weir_lab::{Events, Load, LoadOptions, Sink, SinkOptions, Sizes, gateway};
 
 const DECODER: Decoder = Decoder {
@@ -31,12 +31,12 @@ fn frame(events: u64) -> Vec<u8> {
     gateway::frame(SESSION, &Events::new(Sizes::Typical, 0), 0, 0, events)
 }
 
-fn batch(frame: &[u8]) -> Batch<'_> {
+fn batch(frame: &[u8]) -> wire::Events<'_> {
     match DECODER.decode(frame) {
         Ok(Decoded::Frame {
-            request: Ok(Request::Publish { batch, .. }),
+            request: Ok(Request::Publish { events, .. }),
             ..
-        }) => batch,
+        }) => events,
         other => unreachable!("{other:?}"),
     }
 }

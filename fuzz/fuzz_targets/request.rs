@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weir::wire::{Decoded, Decoder, FrameError, Request, batch};
+use weir::wire::{Decoded, Decoder, FrameError, Request, events};
 
 const DECODER: Decoder = Decoder {
     frame_max_bytes: 2048,
@@ -15,16 +15,16 @@ fn frames(bytes: &[u8], cut: usize) -> (usize, usize, Option<FrameError>) {
         match DECODER.decode(&bytes[at..seen]) {
             Ok(Decoded::Frame { request, length }) => {
                 assert!(length <= seen - at);
-                if let Ok(Request::Publish { batch, .. }) = request {
-                    let events: Vec<_> = batch::iterate(batch.bytes()).collect();
-                    assert_eq!(events.len(), batch.events());
+                if let Ok(Request::Publish { events, .. }) = request {
+                    let each: Vec<_> = events::iterate(events.bytes()).collect();
+                    assert_eq!(each.len(), events.count());
                     assert!(events.iter().all(|e| e.bytes().len() <= DECODER.event_max_bytes));
                     let held: usize = events.iter().map(|e| e.bytes().len() + 4).sum();
-                    assert_eq!(held, batch.bytes().len());
-                    let (run, rest) = batch.split(cut.max(1));
-                    let front = run.batch;
-                    assert_eq!(front.events() + rest.events(), batch.events());
-                    assert_eq!([front.bytes(), rest.bytes()].concat(), batch.bytes());
+                    assert_eq!(held, events.bytes().len());
+                    let (run, rest) = events.split(cut.max(1));
+                    let front = run.events;
+                    assert_eq!(front.count() + rest.count(), events.count());
+                    assert_eq!([front.bytes(), rest.bytes()].concat(), events.bytes());
                     for event in events {
                         let _ = (event.timestamp_ms(), event.stream_id());
                     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use weir::wire::batch::iterate;
+use weir::wire::events::iterate;
 
 use super::bits::Bits;
 use super::event::{Corrupt, Events, Id};

@@ -13,7 +13,7 @@ use crate::config::Ack;
 use crate::relay::{Full, Receipt};
 use crate::wire::reply::{AUTHENTICATION, Reply, SESSION_TIMEOUT, TRANSPORT, UNDEFINED_EVENT_TYPE};
 use crate::wire::request::{LOGIN, PUBLISH};
-use crate::wire::{Batch, Decoded, FrameError, Front, Malformed, Request, front};
+use crate::wire::{Decoded, Events, FrameError, Front, Malformed, Request, front};
 
 /// No session id that weir issues is longer.
 const SESSION_MAX_BYTES: usize = 128;
@@ -82,7 +82,10 @@ impl Session {
             };
             let mut stop = None;
             match request {
-                Ok(Request::Publish { session, batch }) => match self.publish(session, batch, now) {
+                Ok(Request::Publish {
+                    session,
+                    events: published,
+                }) => match self.publish(session, published, now) {
                     Ok(0) => {}
                     Ok(taken) => {
                         publishes += 1;
@@ -242,7 +245,7 @@ impl Session {
     }
 
     /// Events that were taken and answered ok (0: answered otherwise, or to be answered later).
-    fn publish(&mut self, session: &[u8], batch: Batch<'_>, now: Instant) -> Result<usize, Full> {
+    fn publish(&mut self, session: &[u8], events: Events<'_>, now: Instant) -> Result<usize, Full> {
         if !self.is_known(session, now) {
             self.expired(shown(session));
             return Ok(0);
@@ -250,7 +253,7 @@ impl Session {
         if !self.gate.has_noted(self.replies.number) && self.is_sent_away() {
             return Ok(0);
         }
-        if batch.events() == 0 {
+        if events.count() == 0 {
             self.replies.ok();
             return Ok(0);
         }
@@ -259,7 +262,7 @@ impl Session {
         let admitted = self
             .gate
             .fanout
-            .admit(batch, now, receipt.as_ref(), &mut self.place);
+            .admit(events, now, receipt.as_ref(), &mut self.place);
         if let Err(full) = admitted {
             if !self.refuse_front {
                 return Err(full);
@@ -267,16 +270,16 @@ impl Session {
             self.refused();
             return Ok(0);
         }
-        self.gate.taps.pass(batch, now);
+        self.gate.taps.pass(events, now);
         match receipt {
             None => {
                 self.replies.ok();
-                Ok(batch.events())
+                Ok(events.count())
             }
             Some(receipt) => {
                 receipt.admitted();
                 self.replies
-                    .wait(receipt, batch.events() as u64, now + settings.reply_timeout);
+                    .wait(receipt, events.count() as u64, now + settings.reply_timeout);
                 Ok(0)
             }
         }

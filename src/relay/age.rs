@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::wire::batch::{EVENT_PREFIX_BYTES, Event, iterate};
+use crate::wire::events::{EVENT_PREFIX_BYTES, Event, iterate};
 
 /// Age limits by stream id, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use super::line::Line;
 use super::queue::{Limits, PARCEL_COST_BYTES, Room};
 use super::receipt::{Receipt, Verdict};
 use super::sealed::Sealed;
-use crate::wire::Batch;
-use crate::wire::batch::{Run, stream_of};
+use crate::wire::Events;
+use crate::wire::events::{Run, stream_of};
 
 /// Open batches grow in buffers of this many times the largest batch.
 const BUFFER_BATCHES: usize = 2;
@@ -61,7 +61,7 @@ struct Open {
 impl Open {
     /// Whether these events may share a frame with it.
     fn goes_with(&self, run: &Run<'_>, targets: u64, batch_max: usize) -> bool {
-        let bytes = run.batch.bytes();
+        let bytes = run.events.bytes();
         self.events == 0
             || (self.targets == targets
                 && self.arena.len() + bytes.len() <= batch_max
@@ -121,7 +121,7 @@ impl Fanout {
     /// [`Full`] when some group makes gateways wait, or another frame waits since longer.
     pub fn admit(
         &self,
-        batch: Batch<'_>,
+        batch: Events<'_>,
         now: Instant,
         receipt: Option<&Rc<Receipt>>,
         place: &mut Option<Place>,
@@ -143,10 +143,10 @@ impl Fanout {
         Err(full)
     }
 
-    fn try_admit(&self, batch: Batch<'_>, now: Instant, receipt: Option<&Rc<Receipt>>) -> Result<(), Full> {
+    fn try_admit(&self, batch: Events<'_>, now: Instant, receipt: Option<&Rc<Receipt>>) -> Result<(), Full> {
         let first = batch.split(self.shared.batch_max_bytes.get());
         let (events, bytes) = (
-            batch.events(),
+            batch.count(),
             batch.bytes().len() + self.shared.extra_cost(first.1),
         );
         let groups = self.shared.groups.borrow();
@@ -268,9 +268,9 @@ impl Shared {
 
     /// What the batches cost that the rest of a frame needs beside the first one: a frame that changes streams with every
     /// event must not hold more memory than it is charged for.
-    fn extra_cost(&self, mut rest: Batch<'_>) -> usize {
+    fn extra_cost(&self, mut rest: Events<'_>) -> usize {
         let mut cost = 0;
-        while rest.events() > 0 {
+        while rest.count() > 0 {
             (_, rest) = rest.split(self.batch_max_bytes.get());
             cost += PARCEL_COST_BYTES;
         }
@@ -282,7 +282,7 @@ impl Shared {
     fn gather(
         &self,
         groups: &Groups,
-        (mut run, mut rest): (Run<'_>, Batch<'_>),
+        (mut run, mut rest): (Run<'_>, Events<'_>),
         targets: u64,
         now: Instant,
         receipt: Option<&Rc<Receipt>>,
@@ -291,7 +291,7 @@ impl Shared {
         // Where no group holds the answer, it need not wait until somebody seals the batch.
         let receipt = receipt.filter(|_| chosen(groups, targets).any(|g| g.core().borrow().holds_answers()));
         loop {
-            let (events, bytes) = (run.batch.events(), run.batch.bytes());
+            let (events, bytes) = (run.events.count(), run.events.bytes());
             if !self.open.borrow().goes_with(&run, targets, batch_max) {
                 self.seal_for(groups, true);
                 ring(groups, targets);
@@ -326,7 +326,7 @@ impl Shared {
             if first || is_done {
                 ring(groups, targets);
             }
-            if rest.events() == 0 {
+            if rest.count() == 0 {
                 return;
             }
             (run, rest) = rest.split(batch_max);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::tests::Flag;
 use super::*;
 use crate::config::Shed;
-use crate::wire::batch::Batch;
+use crate::wire::Events;
 
 const FRAME_US: f64 = 15.0;
 const EVENT_US: f64 = 1.6;
@@ -212,7 +212,7 @@ fn run(gateways: Gateways, links: usize) -> Model {
         let now = start + at;
         model.pass(Some(now));
         let bytes = events(count);
-        let batch = Batch::check(&bytes, i32::try_from(count).unwrap(), 1 << 20).unwrap();
+        let batch = Events::check(&bytes, i32::try_from(count).unwrap(), 1 << 20).unwrap();
         fanout.admit(batch, now, None, &mut None).unwrap();
         model.pass(Some(now));
     }

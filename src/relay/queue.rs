@@ -18,7 +18,7 @@ use super::receipt::Verdict;
 use super::sealed::Sealed;
 use crate::config;
 use crate::status::{Events, Overflow};
-use crate::wire::batch::{EVENT_PREFIX_BYTES, Run, iterate, stream_of};
+use crate::wire::events::{EVENT_PREFIX_BYTES, Run, iterate, stream_of};
 
 /// What a batch costs beside its bytes: bookkeeping in queue and ledger.
 pub const PARCEL_COST_BYTES: usize = 128;
@@ -263,13 +263,13 @@ impl Queue {
 
     /// A run of events goes into the open batch. Returns whether what waits is worth a frame from now on.
     pub(super) fn reserve(&mut self, run: &Run<'_>, now: Instant) -> bool {
-        let (events, bytes) = (run.batch.events(), run.batch.bytes().len());
+        let (events, bytes) = (run.events.count(), run.events.bytes().len());
         let little = self.queued_events < WORTH_A_FRAME;
         if self.open_events == 0 {
             self.held_bytes += PARCEL_COST_BYTES;
             self.open_since = now;
             if let Some(back) = self.loads.back_mut() {
-                back.complete |= run.alone || stream_of(&back.bytes) != stream_of(run.batch.bytes());
+                back.complete |= run.alone || stream_of(&back.bytes) != stream_of(run.events.bytes());
             }
         }
         self.totals.accepted += events as u64;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::Shed;
 use crate::status::Overflow;
-use crate::wire::batch::{Batch, iterate};
+use crate::wire::events::{Events, iterate};
 use crate::wire::stream::THROTTLE_STREAM;
 
 fn limits(events_max: usize, block_timeout: Option<Duration>, shed: Shed) -> Limits {
@@ -65,7 +65,7 @@ fn admit_from(
 ) -> Result<(), Full> {
     let count = (ids.end - ids.start) as i32;
     let bytes = frame(ids);
-    fanout.admit(Batch::check(&bytes, count, 1 << 20).unwrap(), now, None, place)
+    fanout.admit(Events::check(&bytes, count, 1 << 20).unwrap(), now, None, place)
 }
 
 fn two_groups(a: Limits, b: Limits, batch_max: usize) -> (Fanout, Rc<GroupQueue>, Rc<GroupQueue>) {
@@ -419,7 +419,7 @@ fn a_receipt_resolves_with_the_last_group_and_not_for_an_unavailable_one() {
     let receipt = Receipt::new();
     fanout
         .admit(
-            Batch::check(&bytes, 9, 100).unwrap(),
+            Events::check(&bytes, 9, 100).unwrap(),
             now,
             Some(&receipt),
             &mut None,
@@ -449,7 +449,7 @@ fn a_frame_given_up_by_an_available_group_is_to_be_sent_again() {
     let receipt = Receipt::new();
     fanout
         .admit(
-            Batch::check(&bytes, 1, 100).unwrap(),
+            Events::check(&bytes, 1, 100).unwrap(),
             now,
             Some(&receipt),
             &mut None,
@@ -508,7 +508,7 @@ proptest! {
         for n in sizes {
             let bytes = frame(next..next + n);
             let receipt = Receipt::new();
-            fanout.admit(Batch::check(&bytes, n as i32, 1 << 20).unwrap(), now, Some(&receipt), &mut None).unwrap();
+            fanout.admit(Events::check(&bytes, n as i32, 1 << 20).unwrap(), now, Some(&receipt), &mut None).unwrap();
             receipt.admitted();
             receipts.push(receipt);
             next += n;
@@ -578,7 +578,7 @@ proptest! {
         for events in &frames {
             let first = all.len() as u64;
             let bytes: Vec<u8> = (first..).zip(events).flat_map(|(id, e)| event_of(id, *e)).collect();
-            fanout.admit(Batch::check(&bytes, events.len() as i32, 1 << 20).unwrap(), now, None, &mut None).unwrap();
+            fanout.admit(Events::check(&bytes, events.len() as i32, 1 << 20).unwrap(), now, None, &mut None).unwrap();
             all.extend(events);
         }
         for queue in [&a, &b] {
@@ -750,7 +750,7 @@ fn events_that_others_of_their_stream_cannot_join_any_more_do_not_wait_for_any()
             assert_eq!(sent(&a, t0), [1]);
         }
         let other = event_of(2, ("another.stream:1.0.0", true));
-        let batch = Batch::check(&other, 1, 1 << 20).unwrap();
+        let batch = Events::check(&other, 1, 1 << 20).unwrap();
         fanout.admit(batch, t0, None, &mut None).unwrap();
         assert_eq!(b.offer(t0, LINGER), Offer::Ready, "{taken_early}");
         assert_eq!(sent(&b, t0), [1]);

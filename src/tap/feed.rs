@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::wire::batch::iterate;
-use crate::wire::{Batch, Event};
+use crate::wire::events::iterate;
+use crate::wire::{Event, Events};
 
 /// Of a longer event only the beginning is copied: a tap has a bound on bytes, too.
 pub const EVENT_COPY_MAX_BYTES: usize = 16 * 1024;
@@ -29,9 +29,9 @@ impl Taps {
 
     /// Shows a frame's events to whoever looks; without a tap this is one branch.
     #[inline]
-    pub fn pass(&self, batch: Batch<'_>, now: Instant) {
+    pub fn pass(&self, events: Events<'_>, now: Instant) {
         if self.are_open.get() {
-            self.feed(batch, now);
+            self.feed(events, now);
         }
     }
 
@@ -42,9 +42,9 @@ impl Taps {
     }
 
     #[cold]
-    fn feed(&self, batch: Batch<'_>, now: Instant) {
+    fn feed(&self, events: Events<'_>, now: Instant) {
         let mut feeds = self.feeds.borrow_mut();
-        feeds.retain_mut(|feed| feed.take(batch, now));
+        feeds.retain_mut(|feed| feed.take(events, now));
         self.are_open.set(!feeds.is_empty());
     }
 }
@@ -113,21 +113,21 @@ impl Feed {
     }
 
     /// False when nobody looks any more.
-    fn take(&mut self, batch: Batch<'_>, now: Instant) -> bool {
+    fn take(&mut self, events: Events<'_>, now: Instant) -> bool {
         if self.out.is_closed() {
             return false;
         }
-        let events = batch.events() as u64;
-        self.counts.seen.fetch_add(events, Ordering::Relaxed);
-        if self.stream.is_none() && self.pass >= events {
-            self.pass -= events;
+        let count = events.count() as u64;
+        self.counts.seen.fetch_add(count, Ordering::Relaxed);
+        if self.stream.is_none() && self.pass >= count {
+            self.pass -= count;
             return true;
         }
         if !self.budget.has_some(now) {
             return true;
         }
         let mut others = 0;
-        for event in iterate(batch.bytes()) {
+        for event in iterate(events.bytes()) {
             if !self.is_wanted(event) {
                 others += 1;
             } else if self.pass > 0 {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use weir_lab::{Events, Sizes, gateway};
 
 use super::*;
-use crate::wire::{Batch, Decoded, Decoder, Request, batch};
+use crate::wire::{self, Decoded, Decoder, Request, events};
 
 const OTHERS: &str = include_str!("../../tests/vectors/streams.json");
 const DECODER: Decoder = Decoder {
@@ -34,11 +34,13 @@ fn captured() -> Vec<Sample> {
     let bytes = std::fs::read(file).unwrap();
     let (mut rest, mut events) = (&bytes[..], Vec::new());
     while let Ok(Decoded::Frame {
-        request: Ok(Request::Publish { batch, .. }),
+        request: Ok(Request::Publish {
+            events: published, ..
+        }),
         length,
     }) = DECODER.decode(rest)
     {
-        events.extend(batch::iterate(batch.bytes()).map(Sample::of));
+        events.extend(events::iterate(published.bytes()).map(Sample::of));
         rest = &rest[length..];
     }
     assert_eq!((events.len(), rest.len()), (607, 0));
@@ -84,8 +86,8 @@ fn the_first_captured_events_read_as_they_were_sent() {
 fn what_names_a_person_is_masked_and_equal_values_stay_equal() {
     let (definitions, mask) = (definitions(), Mask::new(&[7; 32]));
     let frame = gateway::frame(b"s", &Events::new(Sizes::Typical, 0), 0, 0, 2);
-    let batch = publish(&frame);
-    let samples: Vec<Sample> = batch::iterate(batch.bytes()).map(Sample::of).collect();
+    let published = publish(&frame);
+    let samples: Vec<Sample> = events::iterate(published.bytes()).map(Sample::of).collect();
     let [one, two] = [0, 1].map(|i| shown(&samples[i], &definitions, Some(&mask)));
     assert_eq!(one["payload"]["apiName"], "PizzaAPI");
     assert_eq!(one["payload"]["subscriptionKey"], "12:/pizza/1.0.0:1.0.0");
@@ -161,12 +163,14 @@ fn definitions_are_read_as_one_several_or_an_array_and_errors_have_a_place() {
     }
 }
 
-fn publish(frame: &[u8]) -> Batch<'_> {
+fn publish(frame: &[u8]) -> wire::Events<'_> {
     match DECODER.decode(frame) {
         Ok(Decoded::Frame {
-            request: Ok(Request::Publish { batch, .. }),
+            request: Ok(Request::Publish {
+                events: published, ..
+            }),
             ..
-        }) => batch,
+        }) => published,
         other => panic!("{other:?}"),
     }
 }
@@ -233,7 +237,7 @@ fn a_feed_of_one_stream_takes_no_other() {
     let (taps, _samples, _) = feed(Some("a.b"), 1, 100, 10);
     assert!(!matches!(DECODER.decode(&frame), Ok(Decoded::Frame { .. })));
     let garbage = [0, 0, 0, 2, 1, 1];
-    taps.pass(Batch::check(&garbage, 1, 100).unwrap(), now);
+    taps.pass(wire::Events::check(&garbage, 1, 100).unwrap(), now);
 }
 
 #[test]
@@ -252,8 +256,8 @@ fn when_nobody_looks_any_more_the_next_frame_closes_the_tap() {
 #[test]
 fn a_long_event_is_copied_in_part_and_says_so() {
     let frame = gateway::frame(b"s", &Events::new(Sizes::Fixed(100_000), 0), 0, 0, 1);
-    let batch = publish(&frame);
-    let sample = Sample::of(batch::iterate(batch.bytes()).next().unwrap());
+    let published = publish(&frame);
+    let sample = Sample::of(events::iterate(published.bytes()).next().unwrap());
     assert_eq!(
         (sample.bytes.len(), sample.length),
         (EVENT_COPY_MAX_BYTES, 100_000)

@@ -133,9 +133,9 @@ mod tests {
             prop_assert_eq!(DECODER.decode(&bytes).unwrap(), Decoded::Frame { request: Ok(Request::Logout { session: &session }), length: bytes.len() });
             let bytes = publish(&session, &events);
             match DECODER.decode(&bytes).unwrap() {
-                Decoded::Frame { request: Ok(Request::Publish { session: s, batch }), length } => {
+                Decoded::Frame { request: Ok(Request::Publish { session: s, events: found }), length } => {
                     prop_assert_eq!(s, &session[..]);
-                    prop_assert_eq!(batch.events(), events.len());
+                    prop_assert_eq!(found.count(), events.len());
                     prop_assert_eq!(length, bytes.len());
                 }
                 other => prop_assert!(false, "{other:?}"),

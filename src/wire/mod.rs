@@ -2,7 +2,7 @@
 //! way in.
 //!
 //! A connection's bytes go through the [`Decoder`] ([`decoder`]), which finds frame borders and hands out
-//! borrowed [`Request`]s ([`request`]); a publish carries its events as one [`Batch`] ([`batch`]), an
+//! borrowed [`Request`]s ([`request`]); a publish carries its events as [`Events`] ([`events`]), an
 //! opaque, already checked byte range that is copied whole, and cut where streams change ([`stream`]). Answers are [`Reply`]s ([`reply`]).
 //!
 //! Facts: docs/PROTOCOL.md. All integers on the wire are big-endian, lengths are Java `int`s.
@@ -12,14 +12,14 @@
     clippy::arithmetic_side_effects
 )]
 
-pub mod batch;
 pub mod decoder;
+pub mod events;
 pub mod reply;
 pub mod request;
 pub mod stream;
 
-pub use batch::{Batch, Event};
 pub use decoder::{Decoded, Decoder, FrameError};
+pub use events::{Event, Events};
 pub use reply::{Reply, ReplyError};
 pub use request::{Front, Malformed, Request, front};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::batch::Batch;
+use super::events::Events;
 use super::{put_length, take_i32};
 
 /// First byte of a login frame.
@@ -34,7 +34,7 @@ pub enum Request<'a> {
         /// Session id, from a login on any connection.
         session: &'a [u8],
         /// The events, checked.
-        batch: Batch<'a>,
+        events: Events<'a>,
     },
 }
 
@@ -132,7 +132,7 @@ pub(super) fn publish(body: &[u8], event_max_bytes: usize) -> Result<Request<'_>
     let (count, events) = take_i32(rest).ok_or(Malformed::BodyTooShort)?;
     Ok(Request::Publish {
         session,
-        batch: Batch::check(events, count, event_max_bytes)?,
+        events: Events::check(events, count, event_max_bytes)?,
     })
 }
 

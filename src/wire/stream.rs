@@ -1,7 +1,7 @@
 //! The one stream whose definition is built in: throttle events (docs/PROTOCOL.md). No meta, no correlation, and strings
 //! only, so where an attribute begins follows from the lengths before it.
 
-use super::batch::Head;
+use super::events::Head;
 
 /// Its name.
 pub const THROTTLE_NAME: &str = "org.wso2.throttle.request.stream";

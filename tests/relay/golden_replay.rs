@@ -17,7 +17,7 @@ use weir::config::{Scheme, Tls, Trust, Url, Verify};
 use weir::net::{ClientTls, Dialer, ServerTls, SocketOptions, Stream};
 use weir::status::Snapshot;
 use weir::wire::request::{encode_logout, encode_publish_header};
-use weir::wire::{Decoded, Decoder, Reply, Request, batch};
+use weir::wire::{Decoded, Decoder, Reply, Request, events};
 
 use crate::support::peer::SOON;
 use crate::support::{Plan, config, quiet_log, story, toml, url_group};
@@ -45,10 +45,10 @@ fn requests(bytes: &[u8]) -> Vec<(Request<'_>, &[u8])> {
 fn events(frames: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for (request, _) in requests(frames) {
-        let Request::Publish { batch, .. } = request else {
+        let Request::Publish { events, .. } = request else {
             panic!("{request:?}")
         };
-        all.extend(batch::iterate(batch.bytes()).map(|e| e.bytes().to_vec()));
+        all.extend(events::iterate(events.bytes()).map(|e| e.bytes().to_vec()));
     }
     all
 }
@@ -154,12 +154,12 @@ fn what_the_real_agent_sent_reaches_every_traffic_manager_byte_for_byte() {
                 let mut data = connect(&weir, false).await;
                 let mut answers = Vec::new();
                 for (request, _) in requests(&frames) {
-                    let Request::Publish { batch, .. } = request else {
+                    let Request::Publish { events, .. } = request else {
                         panic!("{request:?}")
                     };
                     let mut patched = Vec::new();
-                    encode_publish_header(&mut patched, &session, batch.events(), batch.bytes().len());
-                    patched.extend_from_slice(batch.bytes());
+                    encode_publish_header(&mut patched, &session, events.count(), events.bytes().len());
+                    patched.extend_from_slice(events.bytes());
                     answers.extend(exchange(&mut data, &patched).await);
                 }
                 assert_eq!(answers, capture(&format!("agent-{version}-publish.server.bin")));

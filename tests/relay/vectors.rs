@@ -7,7 +7,7 @@ use std::path::Path;
 
 use weir::wire::reply::{AUTHENTICATION, OK, Reply, SESSION_TIMEOUT};
 use weir::wire::request::{encode_login, encode_logout, encode_publish_header};
-use weir::wire::{Decoded, Decoder, Request, batch};
+use weir::wire::{Decoded, Decoder, Request, events};
 
 const DECODER: Decoder = Decoder {
     frame_max_bytes: 16 << 20,
@@ -53,9 +53,9 @@ fn encode(out: &mut Vec<u8>, request: &Request<'_>) {
     match request {
         Request::Login { user, password } => encode_login(out, user, password),
         Request::Logout { session } => encode_logout(out, session),
-        Request::Publish { session, batch } => {
-            encode_publish_header(out, session, batch.events(), batch.bytes().len());
-            for event in batch::iterate(batch.bytes()) {
+        Request::Publish { session, events } => {
+            encode_publish_header(out, session, events.count(), events.bytes().len());
+            for event in events::iterate(events.bytes()) {
                 let length = i32::try_from(event.bytes().len()).unwrap();
                 out.extend_from_slice(&length.to_be_bytes());
                 out.extend_from_slice(event.bytes());
@@ -134,11 +134,11 @@ fn the_publish_captures_hold_607_events_of_three_streams() {
         let mut streams = BTreeMap::<String, usize>::new();
         let mut largest = 0;
         for request in &requests {
-            let Request::Publish { batch, .. } = request else {
+            let Request::Publish { events, .. } = request else {
                 panic!("{request:?}")
             };
-            largest = largest.max(batch.events());
-            for event in batch::iterate(batch.bytes()) {
+            largest = largest.max(events.count());
+            for event in events::iterate(events.bytes()) {
                 let stream = std::str::from_utf8(event.stream_id().unwrap()).unwrap();
                 *streams.entry(stream.into()).or_default() += 1;
                 let age = event.timestamp_ms().unwrap() - 1_700_000_000_000;
@@ -251,7 +251,7 @@ fn a_real_receiver_says_what_its_capture_is_called() {
 
     let (asked, answered) = files("publish-zero-events");
     let asked = requests(&asked);
-    assert!(matches!(&asked[..], [Request::Publish { batch, .. }] if batch.events() == 0));
+    assert!(matches!(&asked[..], [Request::Publish { events, .. }] if events.count() == 0));
     assert_eq!(replies(&answered), [Reply::Ok]);
 
     let (asked, answered) = files("logout");

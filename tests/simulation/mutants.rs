@@ -182,10 +182,10 @@ impl Meddler for Mutant {
                 let (frame, after) = rest.split_at(length);
                 rest = after;
                 match request {
-                    Ok(Request::Publish { session, batch }) if frame[0] == PUBLISH && batch.events() > 0 => {
+                    Ok(Request::Publish { session, events }) if frame[0] == PUBLISH && events.count() > 0 => {
                         let events = Events {
-                            count: batch.events(),
-                            bytes: batch.bytes().to_vec(),
+                            count: events.count(),
+                            bytes: events.bytes().to_vec(),
                         };
                         let new = self.rewrite(&mut link, events.clone());
                         encode_publish_header(&mut out, session, new.count, new.bytes.len());
@@ -210,7 +210,7 @@ impl Meddler for Mutant {
 }
 
 fn split(events: &Events) -> Vec<Vec<u8>> {
-    weir::wire::batch::iterate(&events.bytes)
+    weir::wire::events::iterate(&events.bytes)
         .map(|e| {
             let length = i32::try_from(e.bytes().len()).unwrap();
             [&length.to_be_bytes()[..], e.bytes()].concat()

@@ -205,8 +205,8 @@ impl Connection {
                 self.replies.push(reply::OK);
                 Ok(())
             }
-            Request::Publish { session, batch } => {
-                self.publish(session, batch.bytes(), batch.events(), now).await
+            Request::Publish { session, events } => {
+                self.publish(session, events.bytes(), events.count(), now).await
             }
         }
     }

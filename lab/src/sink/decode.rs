@@ -1,7 +1,7 @@
 //! What the real receiver does behind its ok: it decodes a frame's events, and drops the whole frame for one that it
 //! cannot decode. Written apart from weir's own look at events.
 
-use weir::wire::batch::iterate;
+use weir::wire::events::iterate;
 
 use crate::event::THROTTLE_STREAM;
 

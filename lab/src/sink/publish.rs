@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, sleep_until};
-use weir::wire::batch::iterate;
+use weir::wire::events::iterate;
 use weir::wire::reply::{self, Reply};
 
 use super::behaviour::{Answer, Behaviour};

@@ -1,13 +1,13 @@
 //! Events and their ids.
 
-use weir::wire::Batch;
+use weir::wire;
 
 use crate::event::*;
 
 fn made(events: &Events, id: Id) -> Vec<u8> {
     let mut out = Vec::new();
     events.append(&mut out, id);
-    assert_eq!(Batch::check(&out, 1, 1 << 20).unwrap().events(), 1);
+    assert_eq!(wire::Events::check(&out, 1, 1 << 20).unwrap().count(), 1);
     out.split_off(4)
 }
 

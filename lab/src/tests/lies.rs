@@ -2,7 +2,7 @@
 
 use weir::status;
 use weir::wire::decoder::{Decoded, Decoder};
-use weir::wire::{Event, Request, batch};
+use weir::wire::{Event, Request, events};
 
 use super::*;
 use crate::gateway::frame;
@@ -52,16 +52,16 @@ fn body(frame: &[u8]) -> Vec<u8> {
     };
     match decoder.decode(frame) {
         Ok(Decoded::Frame {
-            request: Ok(Request::Publish { batch, .. }),
+            request: Ok(Request::Publish { events, .. }),
             ..
-        }) => batch.bytes().to_vec(),
+        }) => events.bytes().to_vec(),
         other => panic!("{other:?}"),
     }
 }
 
 /// Takes the events of a frame apart and puts some of them together again.
 fn rebuild(frame: &[u8], change: impl FnOnce(&mut Vec<Event<'_>>)) -> Vec<u8> {
-    let mut events: Vec<Event<'_>> = batch::iterate(frame).collect();
+    let mut events: Vec<Event<'_>> = events::iterate(frame).collect();
     change(&mut events);
     let mut out = Vec::new();
     for event in events {

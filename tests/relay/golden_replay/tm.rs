@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use weir::wire::{Decoded, Request, batch};
+use weir::wire::{Decoded, Request, events};
 
 use super::{DECODER, capture};
 
@@ -109,10 +109,10 @@ fn answers(shared: &mut Shared, request: &Request<'_>, held: &mut Vec<Vec<Vec<u8
             login.unwrap_or_else(|| capture("receiver-5.4.9-login-ok.reply.bin"))
         }
         Request::Logout { .. } => capture("receiver-5.4.9-logout.reply.bin"),
-        Request::Publish { batch, .. } => {
+        Request::Publish { events, .. } => {
             shared.frames += 1;
             held.push(
-                batch::iterate(batch.bytes())
+                events::iterate(events.bytes())
                     .map(|e| e.bytes().to_vec())
                     .collect(),
             );

@@ -10,12 +10,12 @@ pub const EVENT_PREFIX_BYTES: usize = 4;
 
 /// A checked run of events: every length is sound and the run ends where the last event ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Batch<'a> {
+pub struct Events<'a> {
     bytes: &'a [u8],
-    events: usize,
+    count: usize,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> Events<'a> {
     /// Checks that `bytes` are exactly `count` events, none over `event_max_bytes`.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl<'a> Batch<'a> {
             (_, rest) = after.split_at_checked(length).ok_or(Malformed::EventPastEnd)?;
         }
         if rest.is_empty() {
-            Ok(Self { bytes, events })
+            Ok(Self { bytes, count: events })
         } else {
             Err(Malformed::BytesLeftOver)
         }
@@ -48,10 +48,10 @@ impl<'a> Batch<'a> {
         self.bytes
     }
 
-    /// How many events.
+    /// How many.
     #[must_use]
-    pub fn events(&self) -> usize {
-        self.events
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Cuts off the longest front that may leave in one frame: events of one stream, at most `bytes_max` bytes of them
@@ -88,14 +88,17 @@ impl<'a> Batch<'a> {
         }
         let (front, rest) = self.bytes.split_at_checked(cut).unwrap_or((self.bytes, &[]));
         let run = Run {
-            batch: Self { bytes: front, events },
+            events: Self {
+                bytes: front,
+                count: events,
+            },
             is_throttle,
             alone,
             oldest_ms,
         };
         let rest = Self {
             bytes: rest,
-            events: self.events.saturating_sub(events),
+            count: self.count.saturating_sub(events),
         };
         (run, rest)
     }
@@ -105,7 +108,7 @@ impl<'a> Batch<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run<'a> {
     /// The events; all of one stream.
-    pub batch: Batch<'a>,
+    pub events: Events<'a>,
     /// It is the throttle stream.
     pub is_throttle: bool,
     /// It is one event that cannot be decoded: too short for timestamp and stream id, or of a stream whose definition is
@@ -214,10 +217,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_checked_batch_gives_back_its_events(events in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..30)) {
+        fn checked_events_are_walked_over_as_they_were_encoded(events in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..30)) {
             let bytes = encode(&events);
-            let batch = Batch::check(&bytes, events.len() as i32, 1000).unwrap();
-            let back: Vec<Vec<u8>> = iterate(batch.bytes()).map(|e| e.bytes().to_vec()).collect();
+            let checked = Events::check(&bytes, events.len() as i32, 1000).unwrap();
+            let back: Vec<Vec<u8>> = iterate(checked.bytes()).map(|e| e.bytes().to_vec()).collect();
             prop_assert_eq!(back, events);
         }
 
@@ -225,14 +228,14 @@ mod tests {
         fn split_cuts_at_event_borders_keeps_streams_apart_and_loses_nothing(
             events in prop::collection::vec(event(), 1..30), max in 1_usize..800) {
             let bytes = encode(&events);
-            let mut rest = Batch::check(&bytes, events.len() as i32, 1000).unwrap();
+            let mut rest = Events::check(&bytes, events.len() as i32, 1000).unwrap();
             let mut joined = Vec::new();
             let mut count = 0;
-            while rest.events() > 0 {
+            while rest.count() > 0 {
                 let (run, after) = rest.split(max);
-                let front = run.batch;
-                prop_assert!(front.events() == 1 || front.bytes().len() <= max);
-                prop_assert!(Batch::check(front.bytes(), front.events() as i32, 1000).is_ok());
+                let front = run.events;
+                prop_assert!(front.count() == 1 || front.bytes().len() <= max);
+                prop_assert!(Events::check(front.bytes(), front.count() as i32, 1000).is_ok());
                 let own: Vec<Event<'_>> = iterate(front.bytes()).collect();
                 prop_assert!(own.iter().all(|e| e.stream_id() == stream_of(front.bytes())));
                 let bad = own.iter().any(|e| e.bytes().last() == Some(&BAD));
@@ -244,7 +247,7 @@ mod tests {
                     prop_assert!(!joins || front.bytes().len() + 4 + next.bytes().len() > max, "cut too early");
                 }
                 joined.extend_from_slice(front.bytes());
-                count += front.events();
+                count += front.count();
                 rest = after;
             }
             prop_assert_eq!(joined, bytes);
@@ -253,7 +256,7 @@ mod tests {
 
         #[test]
         fn any_bytes_and_any_count_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), count in any::<i32>()) {
-            let _ = Batch::check(&bytes, count, 100);
+            let _ = Events::check(&bytes, count, 100);
             for e in iterate(&bytes) { let _ = (e.timestamp_ms(), e.stream_id()); }
         }
     }
@@ -261,15 +264,15 @@ mod tests {
     #[test]
     fn each_fault_has_its_name() {
         let two = encode(&[vec![1; 5], vec![2; 6]]);
-        assert_eq!(Batch::check(&two, -1, 10), Err(Malformed::NegativeCount));
-        assert_eq!(Batch::check(&two, 1, 10), Err(Malformed::BytesLeftOver));
-        assert_eq!(Batch::check(&two, 3, 10), Err(Malformed::EventPastEnd));
-        assert_eq!(Batch::check(&two, i32::MAX, 10), Err(Malformed::CountOverBytes));
-        assert_eq!(Batch::check(&two, 2, 5), Err(Malformed::EventTooLarge));
+        assert_eq!(Events::check(&two, -1, 10), Err(Malformed::NegativeCount));
+        assert_eq!(Events::check(&two, 1, 10), Err(Malformed::BytesLeftOver));
+        assert_eq!(Events::check(&two, 3, 10), Err(Malformed::EventPastEnd));
+        assert_eq!(Events::check(&two, i32::MAX, 10), Err(Malformed::CountOverBytes));
+        assert_eq!(Events::check(&two, 2, 5), Err(Malformed::EventTooLarge));
         assert_eq!(
-            Batch::check(&(-1_i32).to_be_bytes(), 1, 5),
+            Events::check(&(-1_i32).to_be_bytes(), 1, 5),
             Err(Malformed::NegativeEventLength)
         );
-        assert_eq!(Batch::check(&[], 0, 5).unwrap().events(), 0);
+        assert_eq!(Events::check(&[], 0, 5).unwrap().count(), 0);
     }
 }
