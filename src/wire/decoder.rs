@@ -27,17 +27,17 @@ pub enum Decoded<'a> {
     },
     /// A whole frame.
     Frame {
-        /// What it asks, or why its body makes no sense.
+        /// The request, or why its body is malformed.
         request: Result<Request<'a>, (u8, Malformed)>,
         /// Its length in the buffer, header included.
         length: usize,
     },
 }
 
-/// Framing is lost: nothing after this point can be understood.
+/// Framing is lost: nothing after this point can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// The first byte is none of login, logout, publish. A real receiver answers such a frame with nothing.
+    /// The first byte is not that of a login, logout or publish. A real receiver does not reply to such a frame.
     UnknownType(u8),
     /// A negative length.
     NegativeLength,
@@ -56,7 +56,7 @@ impl std::fmt::Display for FrameError {
 }
 
 impl Decoder {
-    /// Looks at the front of `buffer`. Allocates nothing; a length is checked before anybody believes it.
+    /// Decodes the front of `buffer`. Allocates nothing; every length is checked before it is used.
     ///
     /// # Errors
     /// [`FrameError`] as soon as the bytes seen prove that framing is lost.
@@ -147,12 +147,17 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = DECODER.decode(&bytes);
+        fn any_bytes_are_a_frame_or_its_beginning_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            match DECODER.decode(&bytes) {
+                Ok(Decoded::Frame { length, .. }) => prop_assert!(length <= bytes.len()),
+                Ok(Decoded::Incomplete { needed }) => prop_assert!(needed > bytes.len()),
+                Err(FrameError::UnknownType(kind)) => prop_assert_eq!(kind, bytes[0]),
+                Err(FrameError::NegativeLength | FrameError::TooLong) => prop_assert!(bytes.len() >= HEADER_BYTES),
+            }
         }
 
         #[test]
-        fn any_body_of_a_known_type_is_judged_without_a_panic(kind in 0_u8..3, body in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_body_of_a_known_type_is_a_whole_frame(kind in 0_u8..3, body in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = vec![kind];
             crate::wire::put_length(&mut bytes, body.len());
             bytes.extend_from_slice(&body);
@@ -163,7 +168,7 @@ mod tests {
 
     const SESSION_MAX: usize = 8;
 
-    /// A whole frame's front, held against its decoding; and the front of every cut against the whole.
+    /// Compares a whole frame's front with its decoding, and the front of every cut with the whole.
     fn fronts_agree(bytes: &[u8]) {
         let Ok(Decoded::Frame { request, length }) = DECODER.decode(bytes) else {
             return;
@@ -177,7 +182,7 @@ mod tests {
             (Front::Malformed(kind, malformed), Err(error)) => assert_eq!((kind, malformed), error),
             (Front::Logout(id), Ok(Request::Logout { session })) => assert_eq!(id, first(session)),
             (Front::Publish(id), Ok(Request::Publish { session, .. })) => assert_eq!(id, first(session)),
-            // The session is sound, what follows it is not.
+            // The session is valid, what follows it is not.
             (Front::Publish(_), Err((request::PUBLISH, _))) => {}
             other => panic!("{other:?}"),
         }
@@ -193,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_front_of_a_frame_tells_early_what_the_whole_tells_late(
+        fn the_front_of_a_frame_agrees_with_the_whole(
             kind in 0_u8..3, first in prop_oneof![-2_i32..20, any::<i32>()], second in prop_oneof![-2_i32..20, any::<i32>()],
             rest in prop::collection::vec(any::<u8>(), 0..40), cut in 0_usize..12) {
             let mut body = first.to_be_bytes().to_vec();
@@ -207,7 +212,7 @@ mod tests {
         }
 
         #[test]
-        fn the_front_of_a_sound_frame_shows_its_session(session in prop::collection::vec(any::<u8>(), 0..20), user in "[a-z]{1,20}") {
+        fn the_front_of_a_valid_frame_has_its_session(session in prop::collection::vec(any::<u8>(), 0..20), user in "[a-z]{1,20}") {
             fronts_agree(&publish(&session, &[vec![7; 30]]));
             let mut bytes = Vec::new();
             encode_logout(&mut bytes, &session);
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_is_lost_as_early_as_it_can_be_seen() {
+    fn lost_framing_is_detected_at_the_first_byte_that_shows_it() {
         assert_eq!(
             DECODER.decode(b"GET / HTTP/1.1"),
             Err(FrameError::UnknownType(b'G'))
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_named() {
+    fn false_lengths_are_named() {
         let frame = |kind: u8, body: &[u8]| {
             let mut bytes = vec![kind];
             crate::wire::put_length(&mut bytes, body.len());

@@ -8,7 +8,7 @@ use super::{stream, take_i32};
 /// Bytes of the length in front of every event.
 pub const EVENT_PREFIX_BYTES: usize = 4;
 
-/// A checked run of events: every length is sound and the run ends where the last event ends.
+/// A checked run of events: every length is valid and the run ends where the last event ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Events<'a> {
     bytes: &'a [u8],
@@ -66,7 +66,7 @@ impl<'a> Events<'a> {
             let end = cut
                 .saturating_add(EVENT_PREFIX_BYTES)
                 .saturating_add(event.bytes.len());
-            let sound = event.head().is_some_and(|head| {
+            let decodable = event.head().is_some_and(|head| {
                 if events == 0 {
                     stream_id = head.stream_id;
                     is_throttle = stream::is_throttle(&head);
@@ -75,13 +75,13 @@ impl<'a> Events<'a> {
                 }
                 !is_throttle || stream::fits_throttle(head.attributes)
             });
-            if events > 0 && (!sound || end > bytes_max) {
+            if events > 0 && (!decodable || end > bytes_max) {
                 break;
             }
             cut = end;
             events = events.saturating_add(1);
             oldest_ms = oldest_ms.min(event.timestamp_ms().unwrap_or(i64::MAX));
-            if !sound {
+            if !decodable {
                 alone = true;
                 break;
             }
@@ -124,7 +124,7 @@ pub fn stream_of(events: &[u8]) -> Option<&[u8]> {
     iterate(events).next()?.stream_id()
 }
 
-/// Walks over events that were checked before; stops at the first unsound byte.
+/// Walks over events that were checked before; stops at the first invalid length.
 pub fn iterate(bytes: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -255,14 +255,19 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_and_any_count_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), count in any::<i32>()) {
-            let _ = Events::check(&bytes, count, 100);
-            for e in iterate(&bytes) { let _ = (e.timestamp_ms(), e.stream_id()); }
+        fn any_bytes_and_any_count_are_events_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200), count in any::<i32>()) {
+            if let Ok(events) = Events::check(&bytes, count, 100) {
+                prop_assert_eq!(iterate(&bytes).count(), events.count());
+            }
+            for e in iterate(&bytes) {
+                prop_assert_eq!(e.timestamp_ms().is_some(), e.bytes().len() >= 8);
+                prop_assert!(e.stream_id().is_none_or(|id| id.len() + 12 <= e.bytes().len()));
+            }
         }
     }
 
     #[test]
-    fn each_fault_has_its_name() {
+    fn each_fault_is_named() {
         let two = encode(&[vec![1; 5], vec![2; 6]]);
         assert_eq!(Events::check(&two, -1, 10), Err(Malformed::NegativeCount));
         assert_eq!(Events::check(&two, 1, 10), Err(Malformed::BytesLeftOver));

@@ -3,9 +3,9 @@
 //!
 //! A connection's bytes go through the [`Decoder`] ([`decoder`]), which finds frame borders and hands out
 //! borrowed [`Request`]s ([`request`]); a publish carries its events as [`Events`] ([`events`]), an
-//! opaque, already checked byte range that is copied whole, and cut where streams change ([`stream`]). Answers are [`Reply`]s ([`reply`]).
+//! opaque, already checked byte range that is copied whole, and cut where streams change ([`stream`]). Replies are [`Reply`]s ([`reply`]).
 //!
-//! Facts: docs/PROTOCOL.md. All integers on the wire are big-endian, lengths are Java `int`s.
+//! The protocol: docs/PROTOCOL.md. All integers on the wire are big-endian, lengths are Java `int`s.
 #![warn(
     clippy::indexing_slicing,
     clippy::as_conversions,

@@ -1,21 +1,21 @@
-//! What is answered: one reply per request, in order, with no id.
+//! Replies: one per request, in order, without an id.
 
 use std::fmt;
 
 use super::{put_length, take_i32};
 
-/// First byte: logout or publish was taken.
+/// First byte: logout or publish was accepted.
 pub const OK: u8 = 0;
 /// First byte: a Java exception.
 pub const ERROR: u8 = 1;
-/// First byte: login was taken, a session id follows.
+/// First byte: login was accepted, a session id follows.
 pub const LOGIN_OK: u8 = 2;
 
 /// The package all exception classes live in.
 const PACKAGE: &str = "org.wso2.carbon.databridge.commons.exception.";
 
 /// The session is unknown or expired: the agent logs in again at once and sends the batch once more.
-/// Weir uses it as the gentle "not taken, send again" too.
+/// Weir also replies with it to a publish that is to be sent again.
 pub const SESSION_TIMEOUT: &str = "org.wso2.carbon.databridge.commons.exception.SessionTimeoutException";
 /// The agent drops the batch.
 pub const UNDEFINED_EVENT_TYPE: &str =
@@ -23,16 +23,16 @@ pub const UNDEFINED_EVENT_TYPE: &str =
 /// The login failed.
 pub const AUTHENTICATION: &str = "org.wso2.carbon.databridge.commons.exception.AuthenticationException";
 
-/// The agent gives up the connections to this endpoint, its login's too, connects anew about 10 ms later and sends
-/// the batch again: elsewhere, where a balancer says so. The agents of 6.1 never publish again.
+/// The agent gives up the connections to this endpoint, its login's too, connects again about 10 ms later and sends
+/// the batch again: elsewhere, if a load balancer decides so. The agents of 6.1 never publish again.
 pub const TRANSPORT: &str = "org.wso2.carbon.databridge.commons.exception.TransportException";
 
 /// One reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply<'a> {
-    /// Logout or publish was taken.
+    /// Logout or publish was accepted.
     Ok,
-    /// Login was taken.
+    /// Login was accepted.
     LoginOk {
         /// Session id; a Traffic Manager uses a 36-character UUID.
         session: &'a [u8],
@@ -46,7 +46,7 @@ pub enum Reply<'a> {
     },
 }
 
-/// Bytes that are no reply: the connection cannot be used any more.
+/// Bytes that are not a reply: the connection cannot be used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyError {
     /// First byte other than 0, 1, 2.
@@ -67,7 +67,7 @@ impl fmt::Display for ReplyError {
     }
 }
 
-/// Longest session id, class name or message that is believed.
+/// Longest session id, class name or message that is accepted.
 pub const TEXT_MAX_BYTES: usize = 64 * 1024;
 
 impl<'a> Reply<'a> {
@@ -171,8 +171,13 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = Reply::decode(&bytes);
+        fn any_bytes_are_a_reply_or_its_beginning_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            match Reply::decode(&bytes) {
+                Ok(Some((_, length))) => prop_assert!(length <= bytes.len()),
+                Ok(None) => prop_assert!(matches!(bytes.first(), None | Some(&ERROR | &LOGIN_OK))),
+                Err(ReplyError::UnknownType(kind)) => prop_assert!(kind > LOGIN_OK),
+                Err(_) => prop_assert!(bytes.len() > 4),
+            }
         }
     }
 
@@ -200,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_checked_before_they_are_believed() {
+    fn lengths_are_checked_before_the_bytes_arrive() {
         assert_eq!(
             Reply::decode(&[2, 0x7f, 0xff, 0xff, 0xff]),
             Err(ReplyError::Length)

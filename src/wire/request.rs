@@ -1,4 +1,4 @@
-//! What a gateway asks, and what weir asks of a Traffic Manager.
+//! Requests: from gateways to weir, and from weir to Traffic Managers.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ pub enum Request<'a> {
     },
 }
 
-/// A frame whose borders are sound but whose body is not: it gets an answer.
+/// Why the body of a correctly framed request is malformed. It gets a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
     /// The body ends before a length.
@@ -83,7 +83,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Longest user or password that is looked at.
+/// Longest user or password that is accepted.
 pub const CREDENTIAL_MAX_BYTES: usize = 1024;
 
 /// Two lengths and what they measure: the body of a login.
@@ -99,7 +99,7 @@ pub(super) fn login(body: &[u8]) -> Result<Request<'_>, Malformed> {
     })
 }
 
-/// The length of the user name, when both lengths are sound and `left` is their sum.
+/// The length of the user name, if both lengths are valid and `left` is their sum.
 fn credentials(user: i32, password: i32, left: usize) -> Result<usize, Malformed> {
     let user = fits(user, left)?;
     let left = left.saturating_sub(user);
@@ -107,8 +107,8 @@ fn credentials(user: i32, password: i32, left: usize) -> Result<usize, Malformed
     if password < left {
         return Err(Malformed::BytesLeftOver);
     }
-    let sound = |bytes: usize| (1..=CREDENTIAL_MAX_BYTES).contains(&bytes);
-    if !sound(user) || !sound(password) {
+    let valid = |bytes: usize| (1..=CREDENTIAL_MAX_BYTES).contains(&bytes);
+    if !valid(user) || !valid(password) {
         return Err(Malformed::CredentialLength);
     }
     Ok(user)
@@ -150,10 +150,10 @@ fn fits(length: i32, left: usize) -> Result<usize, Malformed> {
     Ok(length)
 }
 
-/// What the first bytes of a frame tell about it while the rest is on its way.
+/// What the first bytes of a frame show while the rest is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front<'a> {
-    /// Nothing against it so far.
+    /// Nothing is wrong so far.
     Open,
     /// The body is malformed, whatever follows.
     Malformed(u8, Malformed),
@@ -163,14 +163,14 @@ pub enum Front<'a> {
     Publish(&'a [u8]),
 }
 
-/// Judges the front of a frame whose header [`Decoder::decode`](super::Decoder::decode) has let pass.
+/// Examines the front of a frame whose header [`Decoder::decode`](super::Decoder::decode) has accepted.
 #[must_use]
 pub fn front(buffer: &[u8], session_max_bytes: usize) -> Front<'_> {
-    judge(buffer, session_max_bytes).unwrap_or(Front::Open)
+    examine(buffer, session_max_bytes).unwrap_or(Front::Open)
 }
 
 /// `None` while too few bytes are there.
-fn judge(buffer: &[u8], session_max_bytes: usize) -> Option<Front<'_>> {
+fn examine(buffer: &[u8], session_max_bytes: usize) -> Option<Front<'_>> {
     let (&kind, rest) = buffer.split_first()?;
     let (length, rest) = take_i32(rest)?;
     let length = usize::try_from(length).ok()?;
@@ -214,7 +214,7 @@ pub fn encode_logout(out: &mut Vec<u8>, session: &[u8]) {
     out.extend_from_slice(session);
 }
 
-/// Appends everything of a publish frame that stands before its events; `events` events of `bytes` bytes
+/// Appends everything of a publish frame in front of its events; `events` events of `bytes` bytes
 /// in all (prefixes included) must follow.
 pub fn encode_publish_header(out: &mut Vec<u8>, session: &[u8], events: usize, bytes: usize) {
     out.push(PUBLISH);

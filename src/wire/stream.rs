@@ -9,7 +9,7 @@ pub const THROTTLE_NAME: &str = "org.wso2.throttle.request.stream";
 pub const THROTTLE_VERSION: &str = "1.0.0";
 /// Its id, as it stands in an event.
 pub const THROTTLE_STREAM: &str = "org.wso2.throttle.request.stream:1.0.0";
-/// Its payload, strings all of them. Behind them stand pairs of strings, to the end of the event.
+/// Its payload, all strings. Pairs of strings follow, to the end of the event.
 pub const THROTTLE_ATTRIBUTES: [&str; 17] = [
     "messageID",
     "appKey",
@@ -37,7 +37,7 @@ pub(super) fn is_throttle(head: &Head<'_>) -> bool {
 
 /// Whether `attributes` are those of a throttle event: the strings, then whole pairs, and nothing left over.
 pub(super) fn fits_throttle(attributes: &[u8]) -> bool {
-    // By position, not by what is left: one check an attribute, for every event that passes.
+    // By position, not by what is left: one check per attribute, for every event.
     let (mut at, mut strings) = (0_usize, 0_usize);
     while let Some(Ok(length)) = attributes.get(at..at.wrapping_add(4)).map(<[u8; 4]>::try_from) {
         // A negative length is larger than any event.
@@ -88,12 +88,12 @@ mod tests {
         }
 
         #[test]
-        fn any_length_that_lies_is_seen(all in strings(17), which in 0_usize..17, by in prop_oneof![1_i32..i32::MAX, i32::MIN..0]) {
+        fn any_false_length_is_detected(all in strings(17), which in 0_usize..17, by in prop_oneof![1_i32..i32::MAX, i32::MIN..0]) {
             let mut bytes = encode(&all);
             let at: usize = all[..which].iter().map(|s| 4 + s.len()).sum();
             let lie = (all[which].len() as i32).wrapping_add(by);
             bytes[at..at + 4].copy_from_slice(&lie.to_be_bytes());
-            // Another length may by chance make another sound event; as a model, decode it from the front.
+            // A false length may by chance make another valid event; as a model, decode it from the front.
             let (mut at, mut n) = (0_i64, 0);
             while at >= 0 && at + 4 <= bytes.len() as i64 {
                 let length = i32::from_be_bytes(bytes[at as usize..at as usize + 4].try_into().unwrap());
