@@ -228,8 +228,8 @@ pub fn retune(frame: &mut [u8], delay_seconds: u16) {
 #[cfg(test)]
 mod tests {
     use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
-    use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
-    use amq_protocol::types::{FieldTable, ShortString};
+    use amq_protocol::protocol::{AMQPClass, basic, connection};
+    use amq_protocol::types::ShortString;
     use proptest::prelude::*;
 
     use super::*;
@@ -322,45 +322,6 @@ mod tests {
             Kind::Other,
             "not on channel 0"
         );
-    }
-
-    #[test]
-    fn start_start_ok_and_deliver_are_recognised() {
-        let start = method(AMQPClass::Connection(connection::AMQPMethod::Start(
-            connection::Start {
-                version_major: 0,
-                version_minor: 9,
-                server_properties: FieldTable::default(),
-                mechanisms: "PLAIN".into(),
-                locales: "en_US".into(),
-            },
-        )));
-        assert_eq!(whole(&encode(&start)).kind(Version::V0_9_1), Kind::Start);
-        let start_ok = method(AMQPClass::Connection(connection::AMQPMethod::StartOk(
-            connection::StartOk {
-                client_properties: FieldTable::default(),
-                mechanism: "PLAIN".into(),
-                response: "\0admin\0admin".into(),
-                locale: "en_US".into(),
-            },
-        )));
-        assert_eq!(whole(&encode(&start_ok)).kind(Version::V0_9_1), Kind::StartOk);
-        let deliver = AMQPFrame::Method(
-            3,
-            AMQPClass::Basic(basic::AMQPMethod::Deliver(basic::Deliver {
-                consumer_tag: "c".into(),
-                delivery_tag: 1,
-                redelivered: false,
-                exchange: "amq.topic".into(),
-                routing_key: "throttleData".into(),
-            })),
-        );
-        assert_eq!(whole(&encode(&deliver)).kind(Version::V0_9_1), Kind::Deliver);
-        let flow = AMQPFrame::Method(
-            3,
-            AMQPClass::Channel(channel::AMQPMethod::Flow(channel::Flow { active: false })),
-        );
-        assert_eq!(whole(&encode(&flow)).kind(Version::V0_9_1), Kind::Other);
     }
 
     #[test]

@@ -185,14 +185,6 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_chose_zero_gets_no_heartbeat_and_is_never_dead() {
-        let t = Instant::now();
-        let timers = started(t, 0);
-        assert_eq!(timers.next_at(), None);
-        assert_eq!(timers.due(t + S * 100_000), Due::Nothing);
-    }
-
-    #[test]
     fn a_pause_that_began_before_the_timers_counts_from_their_start() {
         let t = Instant::now();
         let mut timers = Timers::default();
