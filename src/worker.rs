@@ -15,7 +15,7 @@ use crate::config::{self, Ack, Config};
 use crate::control::Command;
 use crate::egress::{Context, Group, ObserverSource};
 use crate::ingress::token::Tokens;
-use crate::ingress::{Gate, Hashing, Settings, listen};
+use crate::ingress::{Hashing, Ingress, Settings, listen};
 use crate::lifecycle::{End, Lifecycle, Phase, Vital};
 use crate::net::{Acceptor, Dialer, Listener};
 use crate::relay::{Fanout, Limits, Reason};
@@ -51,7 +51,7 @@ pub struct Parts {
 /// A running worker.
 pub struct Worker {
     fanout: Fanout,
-    gate: Rc<Gate>,
+    gate: Rc<Ingress>,
     context: Context,
     groups: RefCell<Vec<Rc<Group>>>,
     /// Groups gone from the configuration that still deliver what they hold.
@@ -67,7 +67,7 @@ impl Worker {
     pub fn start(parts: Parts) -> Rc<Self> {
         let config = parts.config;
         let fanout = Fanout::new(config.link.batch_max_bytes, parts.unix_ms);
-        let gate = Gate::new(
+        let gate = Ingress::new(
             Settings::share(&config),
             fanout.clone(),
             parts.tokens,

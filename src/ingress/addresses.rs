@@ -1,10 +1,9 @@
-//! PURE: who is connected, by address, and what each connection has done in this stage: nothing, been sent away,
-//! published.
+//! PURE: open connections by address, and what each has done in this stage: nothing, been sent away, published.
 //!
 //! A stage is a part of a drain, or the time between two drains. A connection has a number: the stage in which it
 //! opened or published last, and what it has done there. Each publish compares it with one number of the worker's;
-//! only those come here that are sent away, and the first of a stage that is served. So an event costs nothing, and a
-//! look costs as much as there are addresses.
+//! only publishes that are sent away, and the first one of a stage that is served, are recorded here. So events cost
+//! nothing.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -44,7 +43,7 @@ struct Address {
 }
 
 impl Addresses {
-    /// The next stage begins; connections are noted anew.
+    /// Begins the next stage.
     pub(super) fn begin(&mut self, sends_away: bool, none_is_new: bool) {
         self.stage = self.stage.saturating_add(STAGE);
         (self.sends_away, self.none_is_new) = (sends_away, none_is_new);
@@ -53,7 +52,7 @@ impl Addresses {
         }
     }
 
-    /// Connections with a lower number are to be told of when they publish.
+    /// Connections with a lower number are to be recorded when they publish.
     pub(super) fn noted_from(&self) -> u32 {
         self.stage.saturating_add(PUBLISHING)
     }
@@ -185,7 +184,7 @@ mod tests {
         assert_eq!(at(&all, HERE), [1, away, 1, 0]);
         let mut back = Connection::open(&mut all, HERE);
         assert_eq!(at(&all, HERE), [2, away, 1, 1], "it has published nothing yet");
-        assert!(!back.publishes(&mut all), "whoever comes later is served");
+        assert!(!back.publishes(&mut all), "new connections are served");
         assert_eq!(at(&all, HERE), [2, away, 2, 0]);
         assert_eq!(at(&all, THERE), [1, 0, 0, 1]);
 

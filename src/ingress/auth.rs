@@ -1,4 +1,4 @@
-//! Who may log in: passwords in clear or as argon2 hashes, compared in constant time.
+//! Passwords, in clear or as argon2 hashes, compared in constant time.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 
 use crate::config::{Password, Secret, User};
 
-/// A login that has been held against the passwords in clear. It is decided when there is nothing to hash.
+/// A login that was compared with the passwords in clear. It is decided if there is nothing to hash.
 #[derive(Debug)]
-pub struct Attempt {
-    /// Place of the user whose password in clear this is.
+pub(super) struct Attempt {
+    /// Index of the user whose password in clear this is.
     clear: Option<usize>,
     hashes: Vec<Hash>,
     password: Secret,
@@ -22,15 +22,15 @@ pub struct Attempt {
 #[derive(Debug, Clone)]
 struct Hash {
     phc: String,
-    /// Place of the user who has logged in if it matches; `None`: it only takes time.
+    /// Index of the user who is logged in if it matches; `None`: it only takes time.
     user: Option<usize>,
 }
 
 impl Attempt {
-    /// Looks a user up. Where anybody has a hash, every login costs the same hashes, whatever its name and password:
+    /// Looks a user up. Where any user has a hash, every login costs the same hashes, whatever its name and password:
     /// one for each set of cost parameters in use (more where a user has several passwords of one).
     #[must_use]
-    pub fn new(users: &[User], name: &str, password: String) -> Self {
+    pub(super) fn new(users: &[User], name: &str, password: String) -> Self {
         let mut clear = None;
         for (i, user) in users.iter().enumerate() {
             let named = equal(user.name.as_bytes(), name.as_bytes());
@@ -47,12 +47,11 @@ impl Attempt {
         }
     }
 
-    /// Whether the password is right, if that can be said without computing a hash: the user's place, or `None` for a
-    /// wrong one.
+    /// The user's index, or `None` for a wrong password, if that is known without computing a hash.
     ///
     /// # Errors
-    /// There are hashes to compute; gives the attempt back.
-    pub fn decided(self) -> Result<Option<usize>, Self> {
+    /// There are hashes to compute; returns the attempt.
+    pub(super) fn decided(self) -> Result<Option<usize>, Self> {
         if self.hashes.is_empty() {
             Ok(self.clear)
         } else {
@@ -62,14 +61,14 @@ impl Attempt {
 
     /// What [`user`](Attempt::user) needs, in blocks of 1 KiB.
     #[must_use]
-    pub fn blocks(&self) -> usize {
+    pub(super) fn blocks(&self) -> usize {
         let blocks = self.hashes.iter().filter_map(|hash| params(&hash.phc));
         blocks.map(|params| params.block_count()).max().unwrap_or(0)
     }
 
-    /// Computes all the hashes, which is slow on purpose: the place of the user who has logged in.
+    /// Computes all the hashes, which is slow on purpose. Returns the index of the user who is logged in.
     #[must_use]
-    pub fn user(&self, memory: &mut [Block]) -> Option<usize> {
+    pub(super) fn user(&self, memory: &mut [Block]) -> Option<usize> {
         let mut user = self.clear;
         for hash in &self.hashes {
             if matches(&hash.phc, self.password.expose(), memory) {
@@ -80,7 +79,7 @@ impl Attempt {
     }
 }
 
-/// The user's own hashes, and others in the place of those that somebody else has more of.
+/// The user's own hashes, filled up with others so that every login computes as many.
 fn hashes(users: &[User], name: &str) -> Vec<Hash> {
     let mut by_cost: BTreeMap<&str, BTreeMap<&str, Vec<Hash>>> = BTreeMap::new();
     for (i, user) in users.iter().enumerate() {
@@ -102,7 +101,7 @@ fn hashes(users: &[User], name: &str) -> Vec<Hash> {
     let mut all = Vec::new();
     for mut by_name in by_cost.into_values() {
         let mut own = by_name.remove(name).unwrap_or_default();
-        // Whoever has the most of this cost: nobody's login takes more or fewer.
+        // As many as the user who has the most of this cost.
         let most = by_name.into_values().max_by_key(Vec::len).unwrap_or_default();
         own.extend(most.into_iter().skip(own.len()));
         all.append(&mut own);
@@ -114,13 +113,13 @@ fn params(phc: &str) -> Option<Params> {
     Params::try_from(&PasswordHash::new(phc).ok()?).ok()
 }
 
-/// Holds a password against an argon2 hash.
+/// Compares a password with an argon2 hash.
 fn matches(phc: &str, password: &str, memory: &mut [Block]) -> bool {
     computed(phc, password, memory)
         .is_some_and(|(ours, known)| constant_time::verify_slices_are_equal(&ours, &known).is_ok())
 }
 
-/// The hash of `password`, and the one it is to be.
+/// The hash of `password`, and the known one.
 fn computed(phc: &str, password: &str, memory: &mut [Block]) -> Option<(Vec<u8>, Vec<u8>)> {
     let hash = PasswordHash::new(phc).ok()?;
     let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
@@ -138,7 +137,7 @@ fn computed(phc: &str, password: &str, memory: &mut [Block]) -> Option<(Vec<u8>,
     Some((ours, known.as_bytes().to_vec()))
 }
 
-/// What stands for a user's password, or for the hash of it, in a session: another password, another session.
+/// A digest of a user's password or hash, part of every session's signature: a new password ends old sessions.
 pub(super) fn credential(user: &User) -> Digest {
     let mut context = Context::new(&SHA256);
     let (kind, text) = match &user.password {
@@ -237,7 +236,7 @@ mod tests {
             }
         }
         let in_clear = Attempt::new(&users[..1], "nobody", "x".to_owned());
-        assert_eq!(in_clear.decided().unwrap(), None, "nobody has a hash");
+        assert_eq!(in_clear.decided().unwrap(), None, "no user has a hash");
     }
 
     #[test]

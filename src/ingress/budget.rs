@@ -1,9 +1,9 @@
 //! The memory of partial frames: one budget for all sessions of a worker.
 //!
 //! A frame claims its announced size before its session keeps more than [`FREE_BYTES`] of it, and holds the
-//! claim until it has been handled. Memory itself grows only with the bytes that arrive. Whoever finds no room
-//! waits in line and is not read from; every holder can finish without a further claim, so nobody waits for
-//! somebody who waits. Small frames and large ones have budgets of their own and never wait for each other.
+//! claim until it has been handled. Memory itself grows only with the bytes that arrive. A session without a claim
+//! waits in a queue and is not read from; every holder can finish without a further claim, so there is no deadlock.
+//! Small frames and large ones have budgets of their own and never wait for each other.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ pub(super) const FREE_BYTES: usize = 4096;
 /// Frames up to this size are small.
 const SMALL_BYTES: usize = 1 << 20;
 
-/// Room for a frame, given back when it is dropped.
+/// Memory for a frame, released when it is dropped.
 pub(super) type Claim = OwnedSemaphorePermit;
 
-/// A place in the line for room.
+/// A place in the queue for memory.
 pub(super) type Wait = Pin<Box<dyn Future<Output = Result<Claim, AcquireError>>>>;
 
 pub(super) struct Budget {
@@ -30,7 +30,7 @@ pub(super) struct Budget {
 
 struct Part {
     max: usize,
-    /// One permit a byte. It is fair: nobody overtakes who waits, and while somebody waits none is left.
+    /// One permit per byte. It is fair: claims are served in order, and none is granted while another waits.
     free: Arc<Semaphore>,
 }
 
@@ -44,11 +44,11 @@ impl Budget {
         }
     }
 
-    /// Room for a frame of `bytes` bytes, of which `kept` are there, or a place in the line. One that is larger
-    /// than its part of the budget gets room when it is alone there.
+    /// Memory for a frame of `bytes` bytes, of which `kept` are there, or a place in the queue. A frame that is larger
+    /// than its part of the budget gets memory when it is alone there.
     pub(super) fn claim(&self, bytes: usize, kept: usize) -> Result<Claim, Wait> {
         if bytes <= SMALL_BYTES {
-            // Reads are short while somebody waits here, so little is kept by those in the line.
+            // Reads are short while frames wait here, so those that wait keep little.
             return self.small.claim(bytes).or_else(|_| self.small.wait(bytes, None));
         }
         self.large.claim(bytes).or_else(|_| {
@@ -57,7 +57,7 @@ impl Budget {
         })
     }
 
-    /// Whether what one read leaves over might find no room.
+    /// Whether the rest of one read might exceed what is free.
     pub(super) fn is_tight(&self, read_bytes: usize) -> bool {
         self.small.free.available_permits() < read_bytes
     }
@@ -89,11 +89,11 @@ impl Part {
         Arc::clone(&self.free).try_acquire_many_owned(self.permits(bytes))
     }
 
-    /// Takes a place in the line; `kept` is given back at its end.
+    /// Takes a place in the queue; `kept` is released at its end.
     fn wait(&self, bytes: usize, kept: Option<Claim>) -> Result<Claim, Wait> {
-        let room = Arc::clone(&self.free).acquire_many_owned(self.permits(bytes));
+        let memory = Arc::clone(&self.free).acquire_many_owned(self.permits(bytes));
         let mut wait: Wait = Box::pin(async move {
-            let claim = room.await;
+            let claim = memory.await;
             drop(kept);
             claim
         });
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_room_waits_in_line_and_nobody_overtakes() {
+    fn claims_that_do_not_fit_wait_and_are_served_in_order() {
         let budget = Budget::new(4 * MIB);
         let mut held: Vec<_> = (0..3).map(|_| budget.claim(MIB, 0).ok().unwrap()).collect();
         assert_eq!(budget.held_bytes(), 3 * MIB);
@@ -129,7 +129,7 @@ mod tests {
         held.pop();
         assert!(
             budget.claim(1, 0).is_err(),
-            "there is room, but somebody waits for it"
+            "free, but another claim waits for it"
         );
         let claim = ready(&mut one).unwrap();
         assert!(ready(&mut two).is_none());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_the_line_gives_back_what_was_set_aside() {
+    fn a_claim_that_is_given_up_releases_what_was_reserved() {
         let budget = Budget::new(4 * MIB);
         let held = budget.claim(2 * MIB - MIB / 2, 0);
         assert!(held.is_ok(), "alone");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_large_frame_has_brought_counts_while_it_waits() {
+    fn bytes_a_large_frame_has_sent_count_while_it_waits() {
         let budget = Budget::new(16 * MIB);
         let large = budget.claim(4 * MIB, 0).ok().unwrap();
         let mut wait = budget.claim(2 * MIB, 1000).err().unwrap();

@@ -1,9 +1,9 @@
 //! Argon2 hashes of logins: one at a time for the whole process, on a thread of their own, in one buffer.
 //!
-//! A hash needs megabytes and milliseconds, and anybody who reaches a listener can ask for one. Logins wait in a
-//! bounded queue in which addresses take turns, so that a flood from some of them keeps no other waiting. Addresses
-//! from which somebody has logged in before take turns with all others together, so that many strangers do
-//! not keep a known gateway waiting either.
+//! A hash needs megabytes and milliseconds, and any client that reaches a listener can request one. Logins wait in a
+//! bounded queue in which addresses take turns, so that a flood from some of them does not delay the others. Addresses
+//! with a successful login take turns with all others together, so that a flood from many unknown addresses does
+//! not delay a known gateway either.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -27,10 +27,10 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 /// Without work for so long the thread ends, and its buffer goes.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Addresses remembered for a good login; beyond that the one whose last is longest ago is forgotten.
+/// Addresses remembered for a successful login; beyond that the least recent is forgotten.
 const KNOWN_MAX: usize = 1024;
 
-/// The way to the hashing thread; all workers have the same.
+/// A handle on the hashing thread; all workers share it.
 #[derive(Debug, Clone, Default)]
 pub struct Hashing {
     shared: Arc<Shared>,
@@ -49,7 +49,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: Waiting<Job>,
-    /// `None` before the first login and when it has ended for want of work.
+    /// `None` before the first login, and after it has ended without work.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,7 +61,7 @@ struct Job {
 }
 
 impl Hashing {
-    /// The place of the user who has logged in, `None` for a wrong password. `from` is who takes turns with others.
+    /// The index of the user who is logged in, `None` for a wrong password. Addresses (`from`) take turns.
     pub(super) async fn settle(&self, from: IpAddr, attempt: Attempt) -> Result<Option<usize>, Busy> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
@@ -72,7 +72,7 @@ impl Hashing {
         self.enqueue(job)?;
         match timeout(WAIT_MAX, answered).await {
             Ok(Ok(user)) => Ok(user),
-            // Turned away, or the wait was too long. The thread skips a login that nobody waits for.
+            // Turned away, or it has waited too long. The thread skips a login whose receiver is gone.
             _ => Err(Busy),
         }
     }
@@ -87,7 +87,7 @@ impl Hashing {
                 .spawn(move || run(&shared));
             state.thread = Some(spawned.map_err(|_| Busy)?);
         }
-        // Dropped, it hears that it was turned away.
+        // A job that is dropped is answered with `Busy`.
         drop(state.waiting.push(job.from, job));
         self.shared.work.notify_one();
         Ok(())
@@ -108,14 +108,14 @@ fn run(shared: &Shared) {
         }
         let user = attempt.user(&mut memory);
         if user.is_some() {
-            shared.state().waiting.knows(from);
+            shared.state().waiting.remember(from);
         }
-        // Whoever waited may have gone meanwhile.
+        // The connection may be gone.
         let _ = answer.send(user);
     }
 }
 
-/// Exactly as large as is needed, which is the same for all logins under one configuration.
+/// Makes `memory` exactly as large as needed, which is the same for all logins of one configuration.
 fn fit(memory: &mut Vec<Block>, blocks: usize) -> bool {
     if memory.len() != blocks {
         *memory = Vec::new();
@@ -132,7 +132,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next login that somebody waits for; `None` after [`IDLE`] without one.
+    /// The next login whose connection is still there; `None` after [`IDLE`] without one.
     fn next(&self) -> Option<Job> {
         let mut state = self.state();
         loop {
@@ -145,7 +145,7 @@ impl Shared {
             let (woken, time) = waited.unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if time.timed_out() && state.waiting.is_empty() {
-                // Under the same lock as the look: the next login starts another thread.
+                // Under the lock under which it was found empty: the next login starts another thread.
                 state.thread = None;
                 return None;
             }
@@ -153,13 +153,13 @@ impl Shared {
     }
 }
 
-/// Who waits, and whose turn it is. Pure.
+/// PURE: the logins that wait, and whose turn it is.
 #[derive(Debug)]
 struct Waiting<J> {
     known: Turns<J>,
     others: Turns<J>,
     others_next: bool,
-    /// Addresses with a good login, the last one last.
+    /// Addresses with a successful login, the most recent last.
     addresses: VecDeque<IpAddr>,
 }
 
@@ -175,7 +175,7 @@ impl<J> Default for Waiting<J> {
 }
 
 impl<J> Waiting<J> {
-    /// What finds no place, or loses its own to this one.
+    /// Returns the login that is turned away, if the queue is full.
     fn push(&mut self, from: IpAddr, job: J) -> Option<J> {
         match self.addresses.contains(&from) {
             true => self.known.push(from, job),
@@ -192,7 +192,7 @@ impl<J> Waiting<J> {
         first.pop().or_else(|| second.pop())
     }
 
-    fn knows(&mut self, address: IpAddr) {
+    fn remember(&mut self, address: IpAddr) {
         self.addresses.retain(|known| *known != address);
         self.addresses.push_back(address);
         if self.addresses.len() > KNOWN_MAX {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_take_turns_and_a_flood_from_one_keeps_no_other_waiting() {
+    fn addresses_take_turns_so_a_flood_from_one_does_not_delay_the_others() {
         let mut waiting = Waiting::default();
         for n in 0..100 {
             assert_eq!(waiting.push(address(1), (1, n)), None);
@@ -282,9 +282,9 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_from_a_thousand_addresses_keeps_a_known_one_waiting_for_one_of_them() {
+    fn a_flood_from_a_thousand_addresses_delays_a_known_one_by_one_hash() {
         let mut waiting = Waiting::default();
-        waiting.knows(address(1));
+        waiting.remember(address(1));
         for from in 2..1000 {
             assert_eq!(waiting.push(address(from), (from, 0)), None);
         }
@@ -313,11 +313,11 @@ mod tests {
             Some((1, flood)),
             "it does not"
         );
-        waiting.knows(address(3));
+        waiting.remember(address(3));
         assert_eq!(
             waiting.push(address(3), (3, 0)),
             None,
-            "known ones have room of their own"
+            "known addresses have a queue of their own"
         );
         assert_eq!(drained(waiting).len(), WAITING_MAX + 1);
     }
@@ -326,8 +326,8 @@ mod tests {
     fn remembered_addresses_are_bounded_and_the_latest_stay() {
         let mut waiting = Waiting::<()>::default();
         for n in 0..10_000 {
-            waiting.knows(address(n));
-            waiting.knows(address(0));
+            waiting.remember(address(n));
+            waiting.remember(address(0));
         }
         assert_eq!(waiting.addresses.len(), KNOWN_MAX);
         assert!(waiting.addresses.contains(&address(0)) && waiting.addresses.contains(&address(9_999)));
@@ -339,7 +339,7 @@ mod tests {
             pushes in prop::collection::vec((0_u32..6, any::<bool>()), 0..3000)
         ) {
             let mut waiting = Waiting::default();
-            waiting.knows(address(5));
+            waiting.remember(address(5));
             let (mut served, mut pushed) = (Vec::new(), 0_u32);
             let mut turned_away = 0;
             for (from, serve) in pushes {

@@ -1,5 +1,5 @@
-//! The answers of one connection, in the order of its frames: bytes on their way out, and with
-//! `ack = "delivered"` frames whose answer is still open.
+//! The replies of one connection, in the order of its frames: bytes to be written, and with `ack = "delivered"`
+//! publishes whose receipt is not resolved yet.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,14 +14,14 @@ use crate::net::Stream;
 use crate::relay::{Receipt, Verdict};
 use crate::wire::reply::{OK, Reply, SESSION_TIMEOUT};
 
-/// Open answers after which a connection is not read from: a gateway that pipelines without end.
+/// Unresolved replies after which a connection is not read from: a gateway that pipelines without end.
 const WAITING_MAX: usize = 1024;
 
-/// Unsent bytes of answers after which no further frame is looked at: an error is longer than the frame it
+/// Unsent bytes of replies after which no further frame is handled: an error is longer than the frame it
 /// answers, so a gateway that never reads could make weir hold many times what it sends.
 const UNSENT_MAX_BYTES: usize = 16 * 1024;
 
-/// A buffer that has grown beyond this is given back when it is empty.
+/// A buffer that has grown beyond this is freed when it is empty.
 const KEPT_MAX_BYTES: usize = 4 * 1024;
 
 #[derive(Default)]
@@ -29,15 +29,13 @@ pub(super) struct Replies {
     bytes: Vec<u8>,
     sent: usize,
     unflushed: bool,
-    /// Some login was answered with a session.
+    /// A login was accepted.
     logged_in: bool,
-    /// The connection's (see [`super::addresses`]). Here it takes no room.
-    pub(super) number: u32,
     waiting: VecDeque<Waiting>,
 }
 
 enum Waiting {
-    Known(Vec<u8>),
+    Ready(Vec<u8>),
     Publish {
         receipt: Rc<Receipt>,
         events: u64,
@@ -45,24 +43,33 @@ enum Waiting {
     },
 }
 
-impl Replies {
-    pub(super) fn new(number: u32) -> Self {
-        Self {
-            number,
-            ..Self::default()
-        }
-    }
+/// Publishes whose receipts have resolved.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) publishes_ok: u64,
+    /// Events of those.
+    pub(super) events_ok: u64,
+    /// Answered with the retry reply.
+    pub(super) publishes_refused: u64,
+}
 
-    /// A publish or logout was taken.
+impl Settled {
+    pub(super) fn is_empty(&self) -> bool {
+        self.publishes_ok + self.publishes_refused == 0
+    }
+}
+
+impl Replies {
+    /// A publish or logout was accepted.
     pub(super) fn ok(&mut self) {
         if self.waiting.is_empty() {
             self.bytes.push(OK);
         } else {
-            self.waiting.push_back(Waiting::Known(vec![OK]));
+            self.waiting.push_back(Waiting::Ready(vec![OK]));
         }
     }
 
-    /// Any other answer.
+    /// Any other reply.
     pub(super) fn send(&mut self, reply: &Reply<'_>) {
         self.logged_in |= matches!(reply, Reply::LoginOk { .. });
         if self.waiting.is_empty() {
@@ -70,7 +77,7 @@ impl Replies {
         } else {
             let mut bytes = Vec::new();
             reply.encode(&mut bytes);
-            self.waiting.push_back(Waiting::Known(bytes));
+            self.waiting.push_back(Waiting::Ready(bytes));
         }
     }
 
@@ -79,28 +86,28 @@ impl Replies {
         self.waiting.push_back(Waiting::Publish { receipt, events, due });
     }
 
-    /// Turns resolved receipts into answers, in order. Returns publishes and events answered ok, and
-    /// publishes answered with the gentle no.
-    pub(super) fn settle(&mut self, waker: &Waker, now: Instant) -> (u64, u64, u64) {
-        let mut counts = (0, 0, 0);
+    /// Turns resolved receipts into replies, in order.
+    pub(super) fn settle(&mut self, waker: &Waker, now: Instant) -> Settled {
+        let mut settled = Settled::default();
         while let Some(front) = self.waiting.front_mut() {
             match front {
-                Waiting::Known(bytes) => self.bytes.append(bytes),
+                Waiting::Ready(bytes) => self.bytes.append(bytes),
                 Waiting::Publish { receipt, events, due } => match receipt.poll(waker) {
                     Some(Verdict::Settled) => {
                         self.bytes.push(OK);
-                        counts = (counts.0 + 1, counts.1 + *events, counts.2);
+                        settled.publishes_ok += 1;
+                        settled.events_ok += *events;
                     }
                     None if *due > now => break,
                     Some(Verdict::GivenUp) | None => {
-                        gentle_no().encode(&mut self.bytes);
-                        counts.2 += 1;
+                        retry_reply().encode(&mut self.bytes);
+                        settled.publishes_refused += 1;
                     }
                 },
             }
             self.waiting.pop_front();
         }
-        counts
+        settled
     }
 
     /// Writes what is ready. `Pending` only while the peer takes nothing more.
@@ -137,23 +144,23 @@ impl Replies {
         self.waiting.len() >= WAITING_MAX
     }
 
-    /// Whether what is answered must leave before more is asked.
+    /// Whether replies must leave before more frames are handled.
     pub(super) fn are_many(&self) -> bool {
         self.bytes.len() >= UNSENT_MAX_BYTES || self.waiting_are_many()
     }
 
-    /// When the oldest open answer must be given.
+    /// When the oldest unresolved reply must be sent.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.waiting.front()? {
-            Waiting::Known(_) => None,
+            Waiting::Ready(_) => None,
             Waiting::Publish { due, .. } => Some(*due),
         }
     }
 }
 
-/// "Not taken, send again": the agent logs in again at once and sends the batch once more, and logs no
+/// "Not accepted, send again": the agent logs in again at once and sends the batch once more, and logs no
 /// error (docs/PROTOCOL.md).
-pub(super) fn gentle_no() -> Reply<'static> {
+pub(super) fn retry_reply() -> Reply<'static> {
     Reply::Error {
         class: SESSION_TIMEOUT,
         message: "the events were not taken, send them again".into(),

@@ -1,420 +1,476 @@
-//! One gateway connection from its first byte to its last: read → act → reply, in order.
-//!
-//! A connection is never ended with FIN while its gateway may still publish on it: it is answered, or
-//! reset (docs/PROTOCOL.md). It keeps memory only for a partial frame with a valid session, out of a budget that all
-//! sessions share; whole frames are handled in a buffer that they share.
+//! What a connection's frames do, without I/O: login, logout and publish, and their replies in order.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::Waker;
+use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::act::{Known, Skip, Stop};
-use super::budget::{Claim, FREE_BYTES, Wait};
-use super::gate::Gate;
-use super::listener::warn;
-use super::replies::Replies;
-use crate::net::Stream;
-use crate::relay::Place;
-use crate::wire::request::HEADER_BYTES;
+use super::Ingress;
+use super::budget::FREE_BYTES;
+use super::listener::address;
+use super::login::log_in;
+use super::replies::{Replies, retry_reply};
+use crate::config::Ack;
+use crate::relay::{Full, Place, Receipt};
+use crate::wire::reply::{AUTHENTICATION, Reply, SESSION_TIMEOUT, TRANSPORT, UNDEFINED_EVENT_TYPE};
+use crate::wire::request::{HEADER_BYTES, LOGIN, PUBLISH};
+use crate::wire::{Decoded, Events, FrameError, Front, Malformed, Request, front};
 
-/// A partial frame's buffer grows by at most this much ahead of the bytes that have arrived.
-const GROW_MAX_BYTES: usize = 256 * 1024;
-
-/// Room behind the end of the frame that is awaited: a read that does not fill its buffer needs no second
-/// one to learn that nothing is left.
-const SLACK_BYTES: usize = 4096;
-
-/// Reads of one connection before the others have a turn: a gateway that sends without a pause must not keep
-/// them waiting.
-const READS_AT_ONCE: u32 = 4;
+/// No session id that weir issues is longer.
+const SESSION_MAX_BYTES: usize = 128;
 
 pub(super) struct Session {
-    pub(super) gate: Rc<Gate>,
-    pub(super) peer: SocketAddr,
-    pub(super) known: Option<Known>,
+    pub(super) ingress: Rc<Ingress>,
     pub(super) replies: Replies,
-    stream: Option<Stream>,
-    partial: BytesMut,
-    /// Bytes that the frame at the front of `partial` needs in all.
-    pub(super) needed: usize,
-    /// There may be whole frames in `partial`.
-    pub(super) resume: bool,
-    /// Since when the frame at the front has found no room.
-    pub(super) blocked_since: Option<Instant>,
-    /// The place of the frame at the front among those that wait for room.
-    pub(super) place: Option<Place>,
-    /// The frame at the front has waited long enough: answer it with the gentle no.
-    pub(super) refuse_front: bool,
-    /// The incomplete frame at the front has shown a valid session.
-    pub(super) judged: bool,
+    pub(super) front: FrontFrame,
+    peer: SocketAddr,
+    is_tls: bool,
+    verified: Option<Verified>,
+    /// What this connection has done in this stage of a drain (see [`super::addresses`]).
+    number: u32,
     /// The bytes that come next belong to a frame that is not kept.
-    pub(super) skip: Option<Box<Skip>>,
-    /// What [`Session::partial`] may hold.
-    pub(super) memory: Memory,
-    /// The last byte, or the end of weir's last wait: from then on the peer is silent.
-    silent_since: Instant,
-    /// Since when there has been neither a login nor a valid session.
-    unproven_since: Option<Instant>,
-    alarm: Option<Pin<Box<Sleep>>>,
+    skip: Option<Box<Skip>>,
 }
 
-/// The right to keep a partial frame.
-pub(super) enum Memory {
-    /// [`FREE_BYTES`] at most.
-    Free,
-    Claimed(Claim),
-    /// None yet: nothing is read meanwhile.
-    Wanted(Wait),
+/// The frame at the front of the bytes that are not handled yet.
+pub(super) struct FrontFrame {
+    /// Bytes that it needs in all.
+    pub(super) needed: usize,
+    /// It is incomplete, and has shown a valid session.
+    pub(super) verified: bool,
+    /// It is to have this much memory; see [`Session::examine_front`].
+    pub(super) claim: Option<usize>,
+    /// Since when it waits for capacity or memory.
+    pub(super) blocked_since: Option<Instant>,
+    /// Its place among those that wait for capacity.
+    pub(super) place: Option<Place>,
+    /// It has waited long enough: answer it with the retry reply.
+    refuse: bool,
 }
 
-/// Until when the next byte must have come, and the first login or valid session.
-type Deadlines = (Option<Instant>, Option<Instant>);
+/// The session id this connection has used last, verified.
+struct Verified {
+    token: Box<[u8]>,
+    valid_until: Instant,
+    /// [`super::token::Tokens::revocations`] when it was checked.
+    revocations: u64,
+}
 
-/// Why the turn ended.
-enum Turn {
-    Stop(Stop),
-    /// The peer has closed, or reset.
-    Gone,
-    /// Silent for too long.
-    Idle,
-    /// Neither a login nor a valid session for too long.
-    Unproven,
-    /// There may be more to read, but it is the others' turn.
-    Enough,
+/// Why a session does not go on with the next frame.
+pub(super) enum Stop {
+    /// Some group has no capacity for the frame at the front.
+    Full(Full),
+    /// A login: it may take time.
+    Login { user: String, password: String },
+    /// The replies must leave first.
+    Flush,
+    /// Framing is lost.
+    Lost(FrameError),
+}
+
+/// A frame whose bytes are dropped as they arrive; it gets its reply when all of them have come.
+struct Skip {
+    /// Bytes that are still to come.
+    left: usize,
+    reason: SkipReason,
+}
+
+enum SkipReason {
+    /// The session is unknown or expired: its id, printable.
+    Expired(String),
+    Malformed(u8, Malformed),
+    /// A logout with an id that is too long.
+    Logout,
+    /// There was no memory for it in time.
+    Refused,
+}
+
+impl FrontFrame {
+    const NEW: Self = Self {
+        needed: HEADER_BYTES,
+        verified: false,
+        claim: None,
+        blocked_since: None,
+        place: None,
+        refuse: false,
+    };
 }
 
 impl Session {
-    pub(super) fn new(gate: Rc<Gate>, stream: Stream, peer: SocketAddr) -> Self {
-        let now = Instant::now();
-        let number = gate.number_of_new();
+    pub(super) fn new(ingress: Rc<Ingress>, peer: SocketAddr, is_tls: bool) -> Self {
+        let number = ingress.addresses.borrow().number();
         Self {
-            gate,
+            ingress,
+            replies: Replies::default(),
+            front: FrontFrame::NEW,
             peer,
-            known: None,
-            replies: Replies::new(number),
-            stream: Some(stream),
-            partial: BytesMut::new(),
-            needed: HEADER_BYTES,
-            resume: false,
-            blocked_since: None,
-            place: None,
-            refuse_front: false,
-            judged: false,
+            is_tls,
+            verified: None,
+            number,
             skip: None,
-            memory: Memory::Free,
-            silent_since: now,
-            unproven_since: Some(now),
-            alarm: None,
         }
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        self.stream.as_ref().is_some_and(Stream::is_tls)
-    }
-
-    pub(super) async fn serve(&mut self) {
-        loop {
-            match poll_fn(|cx| self.turn(cx)).await {
-                // Apart: they are rare and large, and an idle connection keeps room for what is not.
-                Turn::Stop(Stop::Full(full)) => Box::pin(self.wait_for_room(full)).await,
-                Turn::Stop(Stop::Login { user, password }) => Box::pin(self.login(user, password)).await,
-                Turn::Stop(Stop::Lost(error)) => {
-                    self.gate.stats().reset_bad_input_total += 1;
-                    warn(
-                        &self.gate,
-                        Some(self.peer),
-                        &format!("bad input, connection reset: {error}"),
-                    );
-                    return;
-                }
-                Turn::Gone => {
-                    let mut stats = self.gate.stats();
-                    if self.is_between_frames() {
-                        stats.closed_by_peer_total += 1;
-                    } else {
-                        stats.closed_mid_frame_total += 1;
+    /// Handles whole frames from the front of `bytes`: how many bytes are done with, and why it stopped
+    /// if it was not for want of bytes.
+    pub(super) fn consume(&mut self, bytes: &[u8], now: Instant) -> (usize, Option<Stop>) {
+        let settings = self.ingress.settings();
+        let (mut used, mut frames, mut publishes, mut events) = (0, 0, 0, 0);
+        let stop = loop {
+            if self.replies.are_many() {
+                break Some(Stop::Flush);
+            }
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (request, length) = match settings.decoder.decode(rest) {
+                Ok(Decoded::Frame { request, length }) => (request, length),
+                Ok(Decoded::Incomplete { needed }) => {
+                    if self.examine_front(rest, needed, now) {
+                        used = bytes.len();
                     }
-                    return;
+                    break None;
                 }
-                Turn::Idle => {
-                    self.gate.stats().reset_idle_total += 1;
-                    return;
-                }
-                Turn::Unproven => {
-                    self.gate.stats().reset_no_session_total += 1;
-                    return;
-                }
-                Turn::Enough => {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-            }
-            self.resume = true;
-            // It was weir that let the peer wait.
-            self.silent_since = Instant::now();
-        }
-    }
-
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let mut reads = 0;
-        loop {
-            let now = Instant::now();
-            let refused = self.replies.settle(cx.waker(), now);
-            if refused != (0, 0, 0) {
-                self.silent_since = now;
-                let mut stats = self.gate.stats();
-                stats.publishes_ok_total += refused.0;
-                stats.events_ok_total += refused.1;
-                stats.publishes_refused_total += refused.2;
-            }
-            let Some(stream) = &mut self.stream else {
-                return Poll::Ready(Turn::Gone);
-            };
-            match self.replies.poll_flush(stream, cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
-                // A gateway that does not read its replies is not read from.
-                Poll::Pending => return self.rest(cx, now),
-            }
-            if self.replies.waiting_are_many() {
-                return self.rest(cx, now);
-            }
-            if let Memory::Wanted(_) = self.memory
-                && !self.poll_memory(cx, now)
-            {
-                return self.rest(cx, now);
-            }
-            if reads == READS_AT_ONCE {
-                let overdue = Self::overdue(now, self.deadlines());
-                return Poll::Ready(overdue.unwrap_or(Turn::Enough));
-            }
-            reads += 1;
-            let stop = if std::mem::take(&mut self.resume) {
-                let held = std::mem::take(&mut self.partial);
-                self.consume_partial(held, now)
-            } else if self.gate.is_closing() {
-                // The end of the process is near, and resets this connection.
-                return self.rest(cx, now);
-            } else {
-                match self.poll_read(cx, now) {
-                    Poll::Pending => {
-                        // WSO2's agent leaves Nagle's algorithm on: the last part of its frame comes when what it
-                        // sent before is acknowledged. Never while weir itself has no room.
-                        let is_mid_frame = !self.is_between_frames();
-                        if let Some(stream) = &mut self.stream {
-                            stream.wait_for_rest(is_mid_frame);
-                        }
-                        return self.rest(cx, now);
+                Err(error) => {
+                    if matches!(error, FrameError::UnknownType(_)) {
+                        self.ingress.stats().unknown_type_total += 1;
                     }
-                    Poll::Ready(Ok(stop)) => stop,
-                    Poll::Ready(Err(())) => return Poll::Ready(Turn::Gone),
+                    break Some(Stop::Lost(error));
                 }
             };
-            if let Some(stop) = stop {
-                // What was answered before must not wait with what comes now.
-                if let Some(stream) = &mut self.stream
-                    && let Poll::Ready(Err(_)) = self.replies.poll_flush(stream, cx)
-                {
-                    return Poll::Ready(Turn::Gone);
+            let mut stop = None;
+            match request {
+                Ok(Request::Publish {
+                    session,
+                    events: sent,
+                }) => match self.publish(session, sent, now) {
+                    Ok(0) => {}
+                    Ok(accepted) => {
+                        publishes += 1;
+                        events += accepted as u64;
+                    }
+                    Err(full) => break Some(Stop::Full(full)),
+                },
+                Ok(Request::Login { user, password }) => {
+                    stop = Some(Stop::Login {
+                        user: user.to_owned(),
+                        password: password.to_owned(),
+                    });
                 }
-                return Poll::Ready(Turn::Stop(stop));
+                Ok(Request::Logout { session }) => self.logout(session),
+                Err((kind, malformed)) => match front(rest, SESSION_MAX_BYTES) {
+                    // As for a valid one, the session comes first.
+                    Front::Publish(session) if kind == PUBLISH && !self.verify(session, now) => {
+                        self.expired(printable(session));
+                    }
+                    _ => self.malformed(kind, malformed),
+                },
             }
-        }
-    }
-
-    /// Reads once and handles what is whole. `Err` at the end of the stream.
-    fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Option<Stop>, ()>> {
-        if !self.partial.is_empty() {
-            let Some(stream) = &mut self.stream else {
-                return Poll::Ready(Err(()));
-            };
-            let mut held = std::mem::take(&mut self.partial);
-            let missing = self.needed.saturating_sub(held.len());
-            held.reserve(missing.min(held.len().max(GROW_MAX_BYTES)) + SLACK_BYTES);
-            // An allocation may be larger than what was asked for.
-            let mut room = (&mut held).limit(missing + SLACK_BYTES);
-            let read = tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut room);
-            let Poll::Ready(read) = read else {
-                self.partial = held;
-                return Poll::Pending;
-            };
-            if !matches!(read, Ok(n) if n > 0) {
-                self.partial = held;
-                return Poll::Ready(Err(()));
+            self.front = FrontFrame::NEW;
+            used += length;
+            frames += 1;
+            if stop.is_some() {
+                break stop;
             }
-            self.received(read.unwrap_or_default(), now);
-            return Poll::Ready(Ok(self.consume_partial(held, now)));
-        }
-        let gate = Rc::clone(&self.gate);
-        let mut scratch = gate.scratch.borrow_mut();
-        // What is left of a read must be kept: little of a peer that has shown no session, and little while
-        // there is no room for more. What is skipped is not kept.
-        let most = match self.known.is_some() && !gate.budget().is_tight(scratch.len()) {
-            true => scratch.len(),
-            false => scratch.len().min(self.skips() + FREE_BYTES),
         };
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Err(()));
-        };
-        let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
-        if ready!(Pin::new(stream).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
-            return Poll::Ready(Err(()));
-        }
-        let bytes = buffer.filled();
-        self.received(bytes.len(), now);
-        let bytes = bytes.get(self.skip(bytes.len())..).unwrap_or_default();
-        let (used, stop) = self.consume(bytes, now);
-        let rest = bytes.get(used..).unwrap_or_default();
-        if !rest.is_empty() {
-            self.partial.extend_from_slice(rest);
-            self.keep();
-        }
-        Poll::Ready(Ok(stop))
+        let mut stats = self.ingress.stats();
+        stats.frames_total += frames;
+        stats.publishes_ok_total += publishes;
+        stats.events_ok_total += events;
+        (used, stop)
     }
 
-    fn received(&mut self, bytes: usize, now: Instant) {
-        self.gate.stats().received_bytes_total += bytes as u64;
-        self.silent_since = now;
-    }
-
-    fn consume_partial(&mut self, mut held: BytesMut, now: Instant) -> Option<Stop> {
-        let (used, stop) = self.consume(&held, now);
-        let allocated = held.capacity();
-        held.advance(used);
-        if held.is_empty() {
-            self.memory = Memory::Free;
-            return stop;
+    /// Examines an incomplete frame before memory is kept for it. True when nothing of it needs to be kept. Sets the
+    /// front frame's claim where it needs more memory than every connection may use.
+    fn examine_front(&mut self, bytes: &[u8], needed: usize, now: Instant) -> bool {
+        self.front.needed = needed;
+        if self.front.verified || bytes.is_empty() {
+            return false;
         }
-        // A little of the next frame must not pin what the last one needed.
-        if used > 0 && held.len() < allocated / 4 {
-            held = BytesMut::from(&held[..]);
-        }
-        self.partial = held;
-        self.keep();
-        stop
-    }
-
-    /// What was read and cannot be handled now takes part in the budget, too.
-    fn keep(&mut self) {
-        let bytes = self.partial.len();
-        match &self.memory {
-            Memory::Wanted(_) => {}
-            Memory::Claimed(claim) if self.judged || claim.num_permits() >= bytes => {}
-            _ if bytes > FREE_BYTES => {
-                let claim = self.gate.budget().claim(bytes, 0);
-                self.memory = claim.map_or(Memory::Free, Memory::Claimed);
+        let reason = match front(bytes, SESSION_MAX_BYTES) {
+            Front::Publish(session) if self.verify(session, now) => {
+                self.front.verified = true;
+                self.front.claim = (needed > FREE_BYTES).then_some(needed);
+                return false;
             }
-            _ => self.memory = Memory::Free,
-        }
-    }
-
-    /// Whether reading may go on: there is room for the frame at the front, or it was refused.
-    fn poll_memory(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Memory::Wanted(wait) = &mut self.memory else {
-            return true;
-        };
-        match wait.as_mut().poll(cx) {
-            Poll::Ready(Ok(claim)) => self.memory = Memory::Claimed(claim),
-            _ if self.refused_at().is_some_and(|at| at > now) => return false,
-            _ => {
-                let kept = std::mem::take(&mut self.partial);
-                self.refuse_partial(kept.len());
+            Front::Publish(session) => SkipReason::Expired(printable(session)),
+            Front::Malformed(kind, malformed) => SkipReason::Malformed(kind, malformed),
+            Front::Logout(session) if session.len() > SESSION_MAX_BYTES => SkipReason::Logout,
+            Front::Open | Front::Logout(_) => {
+                // A front of this length can be examined, and a valid login or logout is shorter.
+                self.front.needed = needed.min(FREE_BYTES);
+                return false;
             }
-        }
-        self.silent_since = now;
+        };
+        self.skip_rest(needed.saturating_sub(bytes.len()), reason);
         true
     }
 
-    /// When the frame at the front has waited long enough for memory.
-    fn refused_at(&self) -> Option<Instant> {
-        match self.memory {
-            Memory::Wanted(_) => self
-                .blocked_since
-                .map(|at| at + self.gate.settings().reply_timeout),
-            _ => None,
-        }
+    /// The frame at the front, of which `kept` bytes were read, has waited for memory for too long: the rest is read
+    /// without being kept, and answered with the retry reply.
+    pub(super) fn refuse_partial(&mut self, kept: usize) {
+        let left = self.front.needed.saturating_sub(kept);
+        self.front = FrontFrame::NEW;
+        self.skip_rest(left, SkipReason::Refused);
     }
 
-    /// Whether no part of a frame has come of which more is to come.
-    fn is_between_frames(&self) -> bool {
-        self.partial.is_empty() && self.skip.is_none()
+    fn skip_rest(&mut self, left: usize, reason: SkipReason) {
+        self.skip = Some(Box::new(Skip { left, reason }));
     }
 
-    /// Whether the peer has kept weir waiting for too long.
-    fn overdue(now: Instant, (silent_until, unproven_until): Deadlines) -> Option<Turn> {
-        if unproven_until.is_some_and(|at| at <= now) {
-            Some(Turn::Unproven)
-        } else if silent_until.is_some_and(|at| at <= now) {
-            Some(Turn::Idle)
-        } else {
-            None
-        }
+    pub(super) fn is_skipping(&self) -> bool {
+        self.skip.is_some()
     }
 
-    /// None while it is weir that lets the peer wait.
-    fn deadlines(&mut self) -> Deadlines {
-        if self.known.is_some() || self.replies.has_logged_in() {
-            self.unproven_since = None;
-        }
-        let waits = self.replies.is_waiting() || matches!(self.memory, Memory::Wanted(_));
-        if waits || self.gate.is_closing() {
-            return (None, None);
-        }
-        let settings = self.gate.settings();
-        let silence = if self.is_between_frames() || self.resume {
-            settings.idle_timeout
-        } else {
-            Some(settings.frame_timeout)
-        };
-        let unproven_until = self.unproven_since.zip(settings.first_frame_timeout);
-        (
-            silence.map(|d| self.silent_since + d),
-            unproven_until.map(|(since, d)| since + d),
-        )
+    /// How many bytes more belong to the frame that is skipped.
+    pub(super) fn skips(&self) -> usize {
+        self.skip.as_ref().map_or(0, |skip| skip.left)
     }
 
-    /// Nothing to do but wait: for a byte, a reply, or the end of patience.
-    fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Turn> {
-        // Those behind its frame must not wait for a gateway that does not read its replies.
-        self.place = None;
-        let (silent_until, unproven_until) = self.deadlines();
-        if let Some(turn) = Self::overdue(now, (silent_until, unproven_until)) {
-            return Poll::Ready(turn);
+    /// Skips the next bytes as far as they belong to such a frame, and replies to it at its end. Returns how many did.
+    pub(super) fn skip(&mut self, bytes: usize) -> usize {
+        let Some(skip) = &mut self.skip else { return 0 };
+        let skipped = bytes.min(skip.left);
+        skip.left -= skipped;
+        if skip.left > 0 {
+            return skipped;
         }
-        let due = [
-            silent_until,
-            unproven_until,
-            self.refused_at(),
-            self.replies.due(),
-        ];
-        let Some(due) = due.into_iter().flatten().min() else {
-            return Poll::Pending;
-        };
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        // An alarm that rings too early costs one look, so it is only ever moved to an earlier time.
-        if alarm.is_elapsed() || alarm.deadline() > due {
-            alarm.as_mut().reset(due);
+        let reason = self.skip.take().map(|skip| skip.reason);
+        self.ingress.stats().frames_total += 1;
+        match reason {
+            Some(SkipReason::Expired(id)) => self.expired(id),
+            Some(SkipReason::Malformed(kind, malformed)) => self.malformed(kind, malformed),
+            Some(SkipReason::Logout) => self.logged_out(),
+            Some(SkipReason::Refused) => {
+                self.ingress.stats().partial_refused_total += 1;
+                self.refused();
+            }
+            None => {}
         }
-        match alarm.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
+        skipped
+    }
+
+    /// Moves resolved receipts to the replies; whether there were any.
+    pub(super) fn settle_replies(&mut self, waker: &Waker, now: Instant) -> bool {
+        let settled = self.replies.settle(waker, now);
+        if settled.is_empty() {
+            return false;
+        }
+        let mut stats = self.ingress.stats();
+        stats.publishes_ok_total += settled.publishes_ok;
+        stats.events_ok_total += settled.events_ok;
+        stats.publishes_refused_total += settled.publishes_refused;
+        true
+    }
+
+    fn expired(&mut self, id: String) {
+        self.ingress.stats().session_errors_total += 1;
+        self.replies.send(&Reply::Error {
+            class: SESSION_TIMEOUT,
+            message: format!("{id} expired"),
+        });
+    }
+
+    fn refused(&mut self) {
+        self.ingress.stats().publishes_refused_total += 1;
+        self.replies.send(&retry_reply());
+    }
+
+    /// Sends a publish away where this stage of a drain does so; only for connections without a served publish in this
+    /// stage. A few times at most: an agent that stays, or comes back, is served.
+    fn is_sent_away(&mut self) -> bool {
+        let address = address(self.peer);
+        let (number, away) = self
+            .ingress
+            .addresses
+            .borrow_mut()
+            .publishes(address, self.number);
+        self.number = number;
+        if away {
+            self.ingress.stats().publishes_sent_away_total += 1;
+            self.replies.send(&Reply::Error {
+                class: TRANSPORT,
+                message: "weir is about to end, send the events elsewhere".into(),
+            });
+        }
+        away
+    }
+
+    /// See [`super::addresses`].
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Events that were accepted and answered ok (0: answered otherwise, or to be answered later).
+    fn publish(&mut self, session: &[u8], events: Events<'_>, now: Instant) -> Result<usize, Full> {
+        if !self.verify(session, now) {
+            self.expired(printable(session));
+            return Ok(0);
+        }
+        if self.number < self.ingress.noted_from.get() && self.is_sent_away() {
+            return Ok(0);
+        }
+        if events.count() == 0 {
+            self.replies.ok();
+            return Ok(0);
+        }
+        let settings = self.ingress.settings();
+        let receipt = (settings.ack == Ack::Delivered).then(Receipt::new);
+        let place = &mut self.front.place;
+        let admitted = self.ingress.fanout.admit(events, now, receipt.as_ref(), place);
+        if let Err(full) = admitted {
+            if !self.front.refuse {
+                return Err(full);
+            }
+            self.refused();
+            return Ok(0);
+        }
+        self.ingress.taps.pass(events, now);
+        match receipt {
+            None => {
+                self.replies.ok();
+                Ok(events.count())
+            }
+            Some(receipt) => {
+                receipt.admitted();
+                self.replies
+                    .wait(receipt, events.count() as u64, now + settings.reply_timeout);
+                Ok(0)
             }
         }
     }
+
+    pub(super) fn is_verified(&self) -> bool {
+        self.verified.is_some()
+    }
+
+    /// Whether a session id is valid. Checked once, then compared: a signature costs more than a frame.
+    fn verify(&mut self, session: &[u8], now: Instant) -> bool {
+        let revocations = self.ingress.tokens.revocations();
+        if let Some(verified) = &self.verified
+            && *verified.token == *session
+            && verified.revocations == revocations
+        {
+            return now < verified.valid_until;
+        }
+        let settings = self.ingress.settings();
+        let now_ms = self.ingress.unix_ms();
+        let Some(valid) = self.ingress.tokens.check(session, &settings.users, now_ms) else {
+            return false;
+        };
+        let left_ms = u64::try_from(valid.expires_ms.saturating_sub(now_ms)).unwrap_or(0);
+        let left = Duration::from_millis(left_ms).min(settings.session_ttl);
+        self.verified = Some(Verified {
+            token: session.into(),
+            valid_until: now + left,
+            revocations,
+        });
+        true
+    }
+
+    /// A logout of an unknown session is answered ok, as a Traffic Manager does.
+    fn logout(&mut self, session: &[u8]) {
+        let (settings, now_ms) = (self.ingress.settings(), self.ingress.unix_ms());
+        if let Some(valid) = self.ingress.tokens.check(session, &settings.users, now_ms)
+            && let Some(user) = self.ingress.tokens.revoke(session, valid.user, now_ms)
+        {
+            self.warn(&format!(
+                "too many logouts to remember: older sessions of user {user:?} have to log in again"
+            ));
+        }
+        self.logged_out();
+    }
+
+    fn logged_out(&mut self) {
+        self.ingress.stats().logouts_total += 1;
+        self.replies.ok();
+    }
+
+    /// The frame's borders are valid: it gets a reply. The agent drops a batch that is answered with
+    /// `UndefinedEventTypeException`; with any other class it would send the same bytes for ever.
+    fn malformed(&mut self, kind: u8, malformed: Malformed) {
+        self.ingress.stats().malformed_total += 1;
+        self.warn(&format!("malformed frame: {malformed}"));
+        let class = if kind == LOGIN {
+            AUTHENTICATION
+        } else {
+            UNDEFINED_EVENT_TYPE
+        };
+        self.replies.send(&Reply::Error {
+            class,
+            message: malformed.to_string(),
+        });
+    }
+
+    /// Decides a login and replies.
+    pub(super) async fn login(&mut self, user: String, password: String) {
+        match log_in(&self.ingress, self.peer, self.is_tls, &user, password).await {
+            Ok(session) => self.replies.send(&Reply::LoginOk {
+                session: session.as_bytes(),
+            }),
+            Err(message) => self.replies.send(&Reply::Error {
+                class: AUTHENTICATION,
+                message: message.into(),
+            }),
+        }
+    }
+
+    /// Waits until the frame at the front may be tried again, or must be refused, or a reply to an
+    /// earlier one is due.
+    pub(super) async fn wait_for_capacity(&mut self, full: Full) {
+        let ingress = Rc::clone(&self.ingress);
+        let began = Instant::now();
+        let give_up = *self.front.blocked_since.get_or_insert(began) + ingress.settings().reply_timeout;
+        ingress.stats().blocked_now += 1;
+        let until = [full.retry_at, self.replies.due()]
+            .into_iter()
+            .flatten()
+            .fold(give_up, Instant::min);
+        let called = async {
+            match &self.front.place {
+                Some(place) => place.called().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Capacity first: when both have come, the frame is better accepted than refused.
+            biased;
+            () = called => {}
+            () = sleep_until(until) => {}
+        }
+        let now = Instant::now();
+        let mut stats = ingress.stats();
+        stats.blocked_now -= 1;
+        let waited = now.duration_since(began).as_nanos();
+        stats.blocked_nanos_total += u64::try_from(waited).unwrap_or(u64::MAX);
+        self.front.refuse = now >= give_up;
+    }
+
+    /// Logs a line about this peer, if it is time for one.
+    pub(super) fn warn(&self, what: &str) {
+        self.ingress.warn(Some(self.peer), what);
+    }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            stream.abort();
-        }
+/// A session id as it is shown to its gateway. ASCII only: the agent counts characters and reads bytes.
+fn printable(session: &[u8]) -> String {
+    session.escape_ascii().take(64).map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Password, Secret, User};
+    use crate::ingress::token::Tokens;
+
+    #[test]
+    fn a_session_id_that_weir_issues_is_never_too_long() {
+        let user = User {
+            name: "admin".into(),
+            password: Password::Clear(Secret::new("admin")),
+        };
+        let tokens = Tokens::new(None).unwrap();
+        let id = tokens.issue(&user, i64::MAX, i64::MAX).unwrap();
+        assert!(id.len() <= SESSION_MAX_BYTES);
     }
 }

@@ -1,4 +1,4 @@
-//! Failed logins are slowed per peer. Pure: time is an argument.
+//! PURE: failed logins slow down further ones from the same address. Time is an argument.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures of one address that cost nothing: typing errors, a password being rotated.
+/// Failures of one address without a delay: typing errors, a password being rotated.
 const FREE: u32 = 3;
-/// The delay after the first failure that costs; it doubles with each further one.
+/// The first delay; it doubles with each further failure.
 const FIRST: Duration = Duration::from_millis(250);
 /// No login waits longer: the agent gives up at 30 s.
 const LONGEST: Duration = Duration::from_secs(8);
-/// An address without failures for this long is forgiven.
+/// An address without failures for this long has no delay any more.
 const MEMORY: Duration = Duration::from_secs(60);
-/// Addresses remembered; beyond that the one whose failure is longest ago is forgotten.
+/// Addresses remembered; beyond that the one with the oldest failure is forgotten.
 const PEERS_MAX: usize = 4096;
 
-/// What counts as one address: an IPv6 host has as many as it likes, all in one /64.
+/// What counts as one address: an IPv6 host can use any address of its /64.
 pub(super) fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
@@ -32,8 +32,8 @@ pub(super) struct Slowdown {
 }
 
 impl Slowdown {
-    /// How long a login from `peer` waits before it is looked at. Good ones wait too: an answer that
-    /// comes at once must tell nothing.
+    /// How long a login from `peer` waits before it is decided. Valid ones wait too: a fast reply must not give
+    /// anything away.
     pub(super) fn delay(&self, peer: IpAddr, now: Instant) -> Duration {
         match self.peers.get(&peer) {
             Some((failures, last)) if *failures > FREE && now.duration_since(*last) < MEMORY => {
@@ -72,7 +72,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[test]
-    fn failures_of_one_address_slow_that_address_only_and_are_forgiven() {
+    fn failures_slow_down_their_own_address_only_and_expire() {
         let mut slow = Slowdown::default();
         let (bad, good) = (
             IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn the_number_of_addresses_is_bounded() {
         let mut slow = Slowdown::default();
         let now = Instant::now();
         for i in 0..10_000_u32 {

@@ -1,5 +1,5 @@
-//! Session ids that prove themselves: signed, so that they survive a restart and any weir with the same
-//! secret and users accepts them, with no store to share. Pure but for the random nonce.
+//! Signed session ids: they survive a restart, and any weir with the same secret and users accepts them, without a
+//! shared store. Pure but for the random nonce.
 //!
 //! A token is `weir-` and 80 hex digits: expiry and issue (8 bytes each, ms since the epoch), nonce (8), and the
 //! first 16 bytes of HMAC-SHA256 over these, a digest of the user's password and the user's name. So a session ends
@@ -15,7 +15,7 @@ use super::auth::credential;
 use crate::config::User;
 use crate::net::hex;
 
-/// Tells a weir's session from a Traffic Manager's.
+/// Distinguishes a weir's session from a Traffic Manager's.
 pub const PREFIX: &str = "weir-";
 
 const TIME_BYTES: usize = 8;
@@ -23,7 +23,7 @@ const NONCE_BYTES: usize = 8;
 const MAC_BYTES: usize = 16;
 const TOKEN_BYTES: usize = 2 * TIME_BYTES + NONCE_BYTES + MAC_BYTES;
 
-/// What is signed stands behind this, so that no other use of the secret can be mistaken for a session.
+/// Prefix of what is signed, so that no other use of the secret can be mistaken for a session.
 const PURPOSE: &[u8] = b"weir session 2";
 
 /// Logged-out sessions remembered until they would have expired anyway.
@@ -38,11 +38,11 @@ pub struct Tokens {
     revocations: AtomicU64,
 }
 
-/// What of a user's sessions is over before its time.
+/// A user's sessions that have ended before they expire.
 #[derive(Debug, Default)]
 struct Revoked {
     sessions: HashMap<[u8; NONCE_BYTES], Times>,
-    /// Those issued up to then are over; 0 = none.
+    /// Sessions issued up to then have ended; 0 = none.
     up_to_ms: i64,
 }
 
@@ -63,7 +63,7 @@ pub struct Valid<'a> {
 
 impl Tokens {
     /// With the configured secret, or with a random one: then sessions end with the process, and gateways
-    /// log in again by themselves.
+    /// log in again.
     ///
     /// # Errors
     /// The system has no randomness.
@@ -76,7 +76,7 @@ impl Tokens {
         })
     }
 
-    /// Takes another secret: every session of the old one is over, and gateways log in again.
+    /// Replaces the secret: every session of the old one ends, and gateways log in again.
     ///
     /// # Errors
     /// The system has no randomness.
@@ -94,7 +94,7 @@ impl Tokens {
     pub fn issue(&self, user: &User, now_ms: i64, expires_ms: i64) -> Result<String, String> {
         let mut nonce = [0_u8; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|_| "the system gives no random numbers".to_owned())?;
-        // Where the clock has gone back: what is issued now is not one of those that are over.
+        // After the clock was set back: what is issued now must not count as ended.
         let over = self.revoked().get(&user.name).map_or(0, |r| r.up_to_ms);
         let times = Times {
             expires_ms,
@@ -147,18 +147,18 @@ impl Tokens {
             .or_default()
             .sessions
             .insert(nonce, times);
-        let forgotten = make_room(&mut revoked, now_ms);
+        let forgotten = limit(&mut revoked, now_ms);
         self.revocations.fetch_add(1, Ordering::Release);
         forgotten
     }
 
-    /// The users have changed: every session is looked at again with its next frame, and those of users who
-    /// are gone, or of passwords that are gone, are over.
+    /// The users have changed: every session is checked again with its next frame, and those of removed users
+    /// and passwords end.
     pub fn recheck(&self) {
         self.revocations.fetch_add(1, Ordering::Release);
     }
 
-    /// Changes whenever some session was revoked: what was checked before must be checked again.
+    /// Changes whenever a session was revoked: what was checked before must be checked again.
     #[must_use]
     pub fn revocations(&self) -> u64 {
         self.revocations.load(Ordering::Acquire)
@@ -186,7 +186,7 @@ impl Tokens {
     }
 }
 
-fn make_room(revoked: &mut HashMap<String, Revoked>, now_ms: i64) -> Option<String> {
+fn limit(revoked: &mut HashMap<String, Revoked>, now_ms: i64) -> Option<String> {
     let all = |revoked: &HashMap<String, Revoked>| revoked.values().map(|r| r.sessions.len()).sum::<usize>();
     if all(revoked) <= REVOKED_MAX {
         return None;
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logout_ends_one_session_and_asks_for_a_new_look_at_the_others() {
+    fn a_logout_ends_one_session_and_has_the_others_checked_again() {
         let tokens = Tokens::new(None).unwrap();
         let (one, two) = (issue(&tokens, 0, 1000), issue(&tokens, 0, 1000));
         let before = tokens.revocations();
@@ -367,19 +367,19 @@ mod tests {
     }
 
     #[test]
-    fn sessions_that_have_expired_make_room_for_logouts() {
+    fn expired_sessions_are_forgotten_first() {
         let tokens = Tokens::new(None).unwrap();
         let other = tokens.issue(&users()[0], 0, i64::MAX).unwrap();
         for now_ms in 0..2 * REVOKED_MAX as i64 {
             let token = issue(&tokens, now_ms, now_ms + 1000);
             assert_eq!(tokens.revoke(token.as_bytes(), "admin", now_ms), None);
         }
-        assert!(check(&tokens, &other, 0).is_some(), "nobody has to log in again");
+        assert!(check(&tokens, &other, 0).is_some(), "no other session ends");
     }
 
     proptest! {
         #[test]
-        fn any_change_of_a_token_is_noticed(at in 0_usize..85, to in any::<u8>()) {
+        fn any_change_of_a_token_invalidates_it(at in 0_usize..85, to in any::<u8>()) {
             let tokens = Tokens::new(Some("secret")).unwrap();
             let mut token = issue(&tokens, 0, i64::MAX).into_bytes();
             prop_assume!(token[at] != to);
@@ -388,7 +388,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), prefixed: bool) {
+        fn no_other_bytes_are_a_valid_token(bytes in prop::collection::vec(any::<u8>(), 0..100), prefixed: bool) {
             let tokens = Tokens::new(Some("secret")).unwrap();
             let bytes = if prefixed { [PREFIX.as_bytes(), &bytes].concat() } else { bytes };
             prop_assert!(tokens.check(&bytes, &users(), 0).is_none());
