@@ -36,7 +36,7 @@ struct Found {
 /// Who asked a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    BySession,
+    ByGateway,
     ByProbe,
 }
 
@@ -64,7 +64,7 @@ impl Brokers {
         let before = found.get(&url.to_string()).and_then(|last| last.proven);
         let before = before.filter(|_| answer.is_ok());
         let proven = match (asked, answer) {
-            (Asked::BySession, _) => before,
+            (Asked::ByGateway, _) => before,
             (Asked::ByProbe, Ok(Answer::Start)) => Some((before.map_or(now, |(since, _)| since), now)),
             (Asked::ByProbe, _) => None,
         };
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_broker_that_failed_lately_is_tried_last_for_a_while() {
         let (brokers, now) = (Brokers::default(), Instant::now());
-        brokers.record(&urls(1)[0], Err("mute"), Asked::BySession, now);
+        brokers.record(&urls(1)[0], Err("mute"), Asked::ByGateway, now);
         assert_eq!(ports(&brokers.order(&urls(3), Policy::Failover, now)), [2, 3, 1]);
         assert_eq!(
             ports(&brokers.order(&urls(3), Policy::Failover, now + DEMOTED)),
@@ -151,8 +151,8 @@ mod tests {
         let (brokers, t) = (Brokers::default(), Instant::now());
         let (url, after) = (&urls(1)[0], FRESH * 5);
         let proven = |now| brokers.proven_until(&url.to_string(), after, now);
-        brokers.record(url, Ok(Answer::Start), Asked::BySession, t);
-        assert_eq!(proven(t + after), None, "a session's attempt is not a probe");
+        brokers.record(url, Ok(Answer::Start), Asked::ByGateway, t);
+        assert_eq!(proven(t + after), None, "a gateway's attempt is not a probe");
         brokers.record(url, Ok(Answer::Start), Asked::ByProbe, t);
         brokers.record(url, Ok(Answer::Start), Asked::ByProbe, t + FRESH * 3);
         assert_eq!(proven(t + FRESH * 4), None, "not for long enough");
@@ -161,7 +161,7 @@ mod tests {
             Some(t + FRESH * 4),
             "one second from the last answer"
         );
-        brokers.record(url, Ok(Answer::Start), Asked::BySession, t + FRESH * 5);
+        brokers.record(url, Ok(Answer::Start), Asked::ByGateway, t + FRESH * 5);
         assert_eq!(proven(t + FRESH * 5), Some(t + FRESH * 4));
         for broken in [Err("mute"), Ok(Answer::OtherVersion)] {
             brokers.record(url, broken, Asked::ByProbe, t + FRESH * 6);

@@ -1,4 +1,4 @@
-//! Asking a broker for its Start: for a session, for a probe, and for `weir check --connect`.
+//! Asking a broker for its Start: for a connection, for a probe, and for `weir check --connect`.
 //!
 //! A broker has answered when its Start is there. One that accepts connections and sends nothing (a Traffic Manager
 //! that is starting, or hangs) counts as failed, like one that refuses.
@@ -166,7 +166,7 @@ pub struct Start {
     pub mechanisms: String,
 }
 
-/// Sends the protocol header of AMQP 0-9-1 as a session would, waits for the answer, and closes. No credentials are
+/// Sends the protocol header of AMQP 0-9-1 as a connection would, waits for the answer, and closes. No credentials are
 /// sent. Also returns the time from header to answer.
 ///
 /// # Errors

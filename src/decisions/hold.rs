@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::brokers::Asked;
+use super::connection::{FLUSH_TIMEOUT, HANDSHAKE_TIMEOUT, Unopened};
+use super::connections::Registration;
 use super::frame::{HEADER_0_9_1, HEADER_BYTES, Protocol};
 use super::greeting::{Answered, connect};
 use super::probe::Waiting;
-use super::session::{FLUSH_TIMEOUT, HANDSHAKE_TIMEOUT, Unopened};
-use super::sessions::Registration;
 use super::shared::Shared;
 use super::status::State;
 use crate::config::Url;
@@ -120,7 +120,7 @@ async fn choose(
                 Some(_) => timeout_at(until, connecting).await.ok()?,
             };
             let answer = result.as_ref().map(|answered| answered.answer);
-            shared.record(&url, answer, Asked::BySession);
+            shared.record(&url, answer, Asked::ByGateway);
             match result {
                 Ok(answered) => {
                     // Placed before the configuration is read, which a reload changes before it reads the

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::session;
+use super::connection;
 use super::shared::Shared;
 use crate::config::Decisions;
 use crate::lifecycle::{Phase, Vital};
@@ -135,7 +135,7 @@ async fn run(shared: Arc<Shared>, bound: SocketAddr, first: Listener, acceptor: 
 /// Accepts a gateway while there are fewer than the limit: at the limit gateways wait in the kernel's accept queue, which
 /// to them is a hold. Cancel safe: a gateway is accepted and registered in one step.
 async fn accept_one(shared: &Arc<Shared>, listener: &mut Listener, acceptor: Option<&Acceptor>) {
-    let (mut count, mut config) = (shared.sessions.watch_count(), shared.config.subscribe());
+    let (mut count, mut config) = (shared.connections.watch_count(), shared.config.subscribe());
     let accepted = loop {
         // Before the limit is checked: a change that comes later wakes this task.
         count.borrow_and_update();
@@ -146,7 +146,7 @@ async fn accept_one(shared: &Arc<Shared>, listener: &mut Listener, acceptor: Opt
         listener.set_options(options);
         let accept = poll_fn(|cx| {
             shared
-                .sessions
+                .connections
                 .admit(max, Instant::now(), || listener.poll_accept(cx))
         });
         let more: Result<(), watch::error::RecvError> = tokio::select! {
@@ -162,7 +162,7 @@ async fn accept_one(shared: &Arc<Shared>, listener: &mut Listener, acceptor: Opt
     match accepted {
         Ok(((raw, peer), admitted)) => {
             shared.warn_of_loopback_once(peer);
-            tokio::spawn(session::serve(
+            tokio::spawn(connection::serve(
                 Arc::clone(shared),
                 raw,
                 peer,

@@ -3,23 +3,25 @@
 //! A transparent 1:1 relay: one broker connection for each gateway connection.
 //!
 //! ```text
-//! gateway ─▶ listener ─▶ session ─▶ hold ─▶ relay ─▶ report, close
-//!            (ports,     (one per   (finds a   (frames, until
-//!             limit)      gateway)   broker)    either side ends)
-//!                                      ▲
-//!  probe ── asks brokers ─▶ greeting ─▶ brokers ◀─ failback ── asks sessions to leave
+//! gateway ─▶ listener ─▶ connection ───▶ hold ─────────▶ relay ──────────▶ close
+//!            ports,      one task per    finds a         frames, until
+//!            limit       gateway         broker          either side ends
+//!                                          ▲
+//! probe ─▶ greeting ─────▶ brokers ────────┘             failback ─▶ connections
+//!          asks for Start  what is known of them         asks some to leave
 //!
-//!            ┌── inbox ─▶ frame::scan ─▶ outbox ──┐   one `direction` each way; in Tune and Tune-Ok
-//!  gateway ──┤                                    ├── broker   the heartbeat is rewritten
-//!            └── outbox ◀─ frame::scan ◀─ inbox ──┘   `heartbeat`: the timers of each side
+//! relay: gateway ── inbox ─▶ frame::scan ─▶ outbox ─▶ broker    a `direction` each way, `heartbeat` timers of
+//!        gateway ◀─ outbox ◀─ frame::scan ◀─ inbox ── broker    each side; Tune and Tune-Ok are rewritten
 //! ```
 //!
-//! `sessions` is the registry: who is connected, who was asked to leave, and the counters that [`Status`] and the
-//! metrics are read from. `shared` is what every session uses: configuration, dialer, phase.
+//! `connections` is the registry: open connections, which were asked to leave, and the counters that [`Status`] and the
+//! metrics are read from. `shared` is what every connection uses: configuration, dialer, phase.
 //!
 //! Uses `net`, `config`, `lifecycle`, and the form of a metric. [`start`] spawns onto the runtime it is called in.
 
 mod brokers;
+mod connection;
+mod connections;
 pub mod direction;
 mod failback;
 pub mod frame;
@@ -30,8 +32,6 @@ mod listener;
 mod metrics;
 mod probe;
 mod relay;
-mod session;
-mod sessions;
 mod shared;
 mod status;
 
@@ -49,14 +49,14 @@ pub use status::{
     Status, Traffic,
 };
 
+use self::connections::{LeaveRequest, Reason};
 use self::listener::Port;
-use self::sessions::{LeaveRequest, Reason};
 use self::shared::{Shared, stopped};
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Lifecycle;
 use crate::net::{Acceptor, ClientTls, Ports};
 
-/// A session whose broker was removed from the configuration leaves at a quiet moment, or after this long.
+/// A connection whose broker was removed from the configuration leaves at a quiet moment, or after this long.
 const REMOVED_LEAVE_WITHIN: Duration = Duration::from_secs(30);
 
 /// How the return leg reaches the network.
@@ -135,7 +135,7 @@ impl DecisionsHandle {
     /// The status now; from any thread.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.inner.shared.sessions.status(Instant::now())
+        self.inner.shared.connections.status(Instant::now())
     }
 
     /// Applies another configuration. Connections stay; they keep the heartbeats they agreed on, and leave when their
@@ -151,7 +151,7 @@ impl DecisionsHandle {
             self.inner.open_ports(&config)?;
         }
         let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
-        shared.sessions.name_brokers(names.iter().cloned());
+        shared.connections.name_brokers(names.iter().cloned());
         shared.brokers.keep(&names);
         shared.config.send_replace(Arc::new(config));
         let now = Instant::now();
@@ -160,11 +160,11 @@ impl DecisionsHandle {
             asked_at: now,
             at_latest: now + REMOVED_LEAVE_WITHIN,
         };
-        for (id, broker) in shared.sessions.placements() {
+        for (id, broker) in shared.connections.placements() {
             if names.contains(&broker) {
-                shared.sessions.keep(id);
+                shared.connections.keep(id);
             } else {
-                shared.sessions.ask_to_leave(id, request.clone());
+                shared.connections.ask_to_leave(id, request.clone());
             }
         }
         Ok(())
@@ -175,7 +175,11 @@ impl DecisionsHandle {
         let shared = &self.inner.shared;
         stopped(&mut shared.phase.clone()).await;
         // Fails only without a sender, which lives as long as this handle.
-        let _ = shared.sessions.watch_count().wait_for(|count| *count == 0).await;
+        let _ = shared
+            .connections
+            .watch_count()
+            .wait_for(|count| *count == 0)
+            .await;
     }
 }
 

@@ -14,17 +14,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::brokers::Asked;
+use super::connection::flush_and_close;
 use super::failback::{self, Failback};
 use super::frame::HEADER_0_9_1;
 use super::greeting::{Answer, BrokerError, connect};
-use super::session::flush_and_close;
 use super::shared::Shared;
 use crate::config::Url;
 use crate::net::Dialer;
 
 /// While a gateway waits for a broker, or is refused.
 const AWAITED: Duration = Duration::from_millis(250);
-/// While a session is to go back to it: twice within the time that an answer counts as proof.
+/// While a connection is to go back to it: twice within the time that an answer counts as proof.
 const WANTED_BACK: Duration = Duration::from_millis(500);
 /// While it does not answer.
 const DOWN: Duration = Duration::from_secs(1);
@@ -77,9 +77,9 @@ impl Drop for Waiting<'_> {
 struct Need {
     /// A gateway waits for any broker, or is refused until there is one.
     awaited: bool,
-    /// A session was asked to go back to this one.
+    /// A connection was asked to go back to this one.
     wanted_back: bool,
-    /// Sessions on a later one are to go back once this one has answered for so long.
+    /// Connections on a later one are to go back once this one has answered for so long.
     preferred: Option<Duration>,
     /// Gateways are connected to it, and their connections show whether it works.
     used: bool,
@@ -99,7 +99,7 @@ fn interval(need: Need, last: Option<Result<Answer, &str>>, idle: Option<Duratio
     intervals.into_iter().flatten().min()
 }
 
-/// Probes brokers, and moves sessions back to preferred ones, until weir stops.
+/// Probes brokers, and moves connections back to preferred ones, until weir stops.
 pub(super) async fn run(shared: Arc<Shared>) {
     let (mut waiting, mut config) = (shared.probes.waiting.subscribe(), shared.config.subscribe());
     let mut probes = JoinSet::new();
@@ -120,7 +120,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             if under_way.contains(&name) {
                 continue;
             }
-            // Counted from the last probe, never from a session's attempt: those may come in a stream.
+            // Counted from the last probe, never from a gateway's attempt: those may come in a stream.
             let due = ended_at.get(&name).map_or(now, |at| *at + interval);
             if due > now {
                 wake = wake.min(due);
@@ -157,7 +157,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 fn needs(shared: &Shared) -> Vec<(Url, Need)> {
     let config = shared.config();
     let awaited = *shared.probes.waiting.borrow() > 0 || *shared.refusing.borrow();
-    let placements = shared.sessions.placements();
+    let placements = shared.connections.placements();
     let names: Vec<String> = config.brokers.iter().map(Url::to_string).collect();
     let last_used = names
         .iter()
@@ -166,7 +166,7 @@ fn needs(shared: &Shared) -> Vec<(Url, Need)> {
         let name = url.to_string();
         let need = Need {
             awaited,
-            wanted_back: shared.sessions.is_wanted_back(&name),
+            wanted_back: shared.connections.is_wanted_back(&name),
             preferred: failback::after(&config).filter(|_| last_used.is_some_and(|last| at < last)),
             used: placements.iter().any(|(_, on)| *on == name),
         };

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::connections::{LeaveRequest, Reason, Registration};
 use super::direction::{BadStream, Direction};
 use super::heartbeat::{Due, Timers};
-use super::sessions::{LeaveRequest, Reason, Registration};
 use super::status::{Side, Sides, State};
 
 /// A moment is quiet when no frame has passed in either direction for this long.
@@ -309,20 +309,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Relay<'a, S> {
         times.into_iter().flatten().min().unwrap_or_else(|| now + NEVER)
     }
 
-    /// When the session leaves as it was asked to, if nothing moves until then.
+    /// When the connection leaves as it was asked to, if nothing moves until then.
     fn leaves_at(&self, leave: Option<&LeaveRequest>, now: Instant) -> Option<Instant> {
         let LeaveRequest {
             reason, at_latest, ..
         } = leave?;
         let at = self.quiet_at().map_or(*at_latest, |quiet| quiet.min(*at_latest));
         match reason {
-            // A request that has expired has no effect until it is renewed, which wakes this session.
+            // A request that has expired has no effect until it is renewed, which wakes this connection.
             Reason::Failback { proven_until, .. } => (at.max(now) < *proven_until).then_some(at),
             Reason::Removed => Some(at),
         }
     }
 
-    /// When the moment becomes quiet, if no frame comes until then; never before the session is open, because a
+    /// When the moment becomes quiet, if no frame comes until then; never before the connection is open, because a
     /// client whose first handshake is cut off does not recover by itself.
     fn quiet_at(&self) -> Option<Instant> {
         let still = self.opened() && self.towards.client.is_empty() && self.towards.broker.is_empty();

@@ -1,4 +1,4 @@
-//! What all sessions share: the configuration in force, the dialer, what is known of brokers, and the phase.
+//! What all connections share: the configuration in force, the dialer, what is known of brokers, and the phase.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::brokers::{Asked, Brokers};
+use super::connections::Connections;
 use super::frame::HEADER_BYTES;
 use super::greeting::{Answer, BrokerError};
 use super::listener::socket_options;
 use super::probe::Probes;
-use super::sessions::Sessions;
 use crate::config::{Decisions, Url};
 use crate::lifecycle::Phase;
 use crate::net::{ClientTls, Dialer, Ports};
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) ports: Ports,
     pub(super) brokers: Brokers,
     pub(super) probes: Probes,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) connections: Arc<Connections>,
     pub(super) phase: watch::Receiver<Phase>,
     /// Whether gateways are refused: see [`Shared::hold_expired`].
     pub(super) refusing: watch::Sender<bool>,
@@ -46,7 +46,7 @@ impl Shared {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         Self {
-            sessions: Sessions::new(config.brokers.iter().map(Url::to_string)),
+            connections: Connections::new(config.brokers.iter().map(Url::to_string)),
             config: watch::Sender::new(Arc::new(config)),
             tls,
             ports,
@@ -85,12 +85,12 @@ impl Shared {
             Err(error) => Some(error.to_string()),
         };
         let up = reason.is_none();
-        let changed = self.sessions.note(|status| {
+        let changed = self.connections.note(|status| {
             let Some(broker) = status.broker_mut(&url.to_string()) else {
                 return false;
             };
             match result {
-                Ok(_) => broker.connects_total += u64::from(asked == Asked::BySession),
+                Ok(_) => broker.connects_total += u64::from(asked == Asked::ByGateway),
                 Err(error) => broker.failed(error.class),
             }
             broker.reason.clone_from(&reason);
@@ -119,7 +119,7 @@ impl Shared {
         let failover = config.hold.max(CLIENT_PATIENCE) * FAILOVER_TRIES;
         let mut brokers = config.brokers.iter().map(Url::to_string);
         let some_answers = brokers.any(|name| matches!(self.brokers.last(&name), Some(Ok(_))));
-        if !some_answers && !self.sessions.relayed_within(failover, now) {
+        if !some_answers && !self.connections.relayed_within(failover, now) {
             self.refuse(true);
         }
     }
@@ -131,7 +131,7 @@ impl Shared {
         if !changed {
             return;
         }
-        self.sessions.note(|status| status.refusing = refusing);
+        self.connections.note(|status| status.refusing = refusing);
         if refusing {
             tracing::warn!(
                 "no broker answered a held gateway, and none was open lately: ports closed until one answers"
@@ -164,7 +164,7 @@ impl Shared {
     }
 }
 
-/// Ends when sessions must: at a drain's deadline, or at once when weir stops.
+/// Ends when connections must: at a drain's deadline, or at once when weir stops.
 pub(super) async fn stopped(phase: &mut watch::Receiver<Phase>) {
     loop {
         let now = *phase.borrow_and_update();

@@ -70,7 +70,7 @@ impl<T> IndexMut<Side> for Sides<T> {
     }
 }
 
-/// What a session is doing, in the order of [`STATES`].
+/// What a connection is doing, in the order of [`STATES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// TLS handshake and protocol header of the gateway, and the first round over the brokers.
@@ -116,7 +116,7 @@ pub const BROKER_FAILURES: [&str; 8] = [
     "dns", "refused", "timeout", "tls", "other", "mute", "closed", "protocol",
 ];
 
-/// Why a session is to end so that its gateway reconnects.
+/// Why a connection is to end so that its gateway reconnects.
 pub const LEAVE_REASONS: [&str; 2] = ["failback", "removed"];
 
 /// The state of the return leg at one moment.
@@ -142,9 +142,9 @@ pub struct Status {
     pub held_ms_max: Option<u64>,
     /// Whether the ports are closed because a gateway was held in vain; they open when a broker answers.
     pub refusing: bool,
-    /// Sessions asked to leave so that their gateway goes back to a preferred broker.
+    /// Connections asked to leave so that their gateway goes back to a preferred broker.
     pub failbacks_total: u64,
-    /// Sessions that were asked to end and have not yet, by reason and brokers.
+    /// Connections that were asked to end and have not yet, by reason and brokers.
     pub leaving: Vec<Leaving>,
     /// See [`HANDSHAKE_FAILURES`].
     #[serde(serialize_with = "by_handshake_failure")]
@@ -155,7 +155,7 @@ pub struct Status {
     pub brokers: Vec<BrokerStatus>,
 }
 
-/// Sessions that are to end so that their gateways reconnect.
+/// Connections that are to end so that their gateways reconnect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Leaving {
     /// One of [`LEAVE_REASONS`].
@@ -247,7 +247,7 @@ impl Status {
         }
     }
 
-    /// Adds a session to the gauges.
+    /// Adds a connection to the gauges.
     pub(super) fn count(&mut self, state: State) {
         if let Some(n) = self.client.connections.get_mut(state as usize) {
             *n += 1;
@@ -268,14 +268,14 @@ impl Status {
         self.brokers.iter_mut().find(|b| b.name == name)
     }
 
-    /// Sessions that are to end for this reason, see [`LEAVE_REASONS`].
+    /// Connections that are to end for this reason, see [`LEAVE_REASONS`].
     #[must_use]
     pub fn leaving_for(&self, reason: &str) -> u64 {
         let for_it = self.leaving.iter().filter(|l| l.reason == reason);
         for_it.map(|l| l.sessions).sum()
     }
 
-    /// Adds a session that is to end.
+    /// Adds a connection that is to end.
     pub(super) fn count_leaving(&mut self, one: Leaving) {
         let same = |l: &&mut Leaving| (l.reason, &l.from, &l.to) == (one.reason, &one.from, &one.to);
         match self.leaving.iter_mut().find(same) {

@@ -1,4 +1,4 @@
-//! One gateway connection from its first byte to its last: reads, hands whole frames to its [`Session`], writes replies.
+//! One gateway connection from its first byte to its last: reads, hands whole frames to its [`Handler`], writes replies.
 //!
 //! A connection is never ended with FIN while its gateway may still publish on it: it gets a reply, or a
 //! reset (docs/PROTOCOL.md). It keeps memory only for a partial frame with a valid session, out of a budget that all
@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Ingress;
 use super::budget::{Claim, FREE_BYTES, Wait};
-use super::session::{Session, Stop};
+use super::handler::{Handler, Stop};
 use crate::net::Stream;
 
 /// A partial frame's buffer grows by at most this much ahead of the bytes that have arrived.
@@ -31,7 +31,7 @@ const SLACK_BYTES: usize = 4096;
 const READS_PER_TURN: u32 = 4;
 
 pub(super) struct Connection {
-    pub(super) session: Session,
+    pub(super) handler: Handler,
     stream: Stream,
     /// Bytes that were read and are not handled yet, from the beginning of a frame.
     partial: BytesMut,
@@ -77,7 +77,7 @@ impl Connection {
     pub(super) fn new(ingress: Rc<Ingress>, stream: Stream, peer: SocketAddr) -> Self {
         let now = Instant::now();
         Self {
-            session: Session::new(ingress, peer, stream.is_tls()),
+            handler: Handler::new(ingress, peer, stream.is_tls()),
             stream,
             partial: BytesMut::new(),
             resume: false,
@@ -93,14 +93,14 @@ impl Connection {
         loop {
             match poll_fn(|cx| self.turn(cx)).await {
                 // Boxed: rare and large, and every idle connection would reserve space for them.
-                Turn::Stop(Stop::Full(full)) => Box::pin(self.session.wait_for_capacity(full)).await,
+                Turn::Stop(Stop::Full(full)) => Box::pin(self.handler.wait_for_capacity(full)).await,
                 Turn::Stop(Stop::Login { user, password }) => {
-                    Box::pin(self.session.login(user, password)).await;
+                    Box::pin(self.handler.login(user, password)).await;
                 }
                 Turn::Stop(Stop::Flush) => {}
                 Turn::Stop(Stop::Lost(error)) => {
                     self.ingress().stats().reset_bad_input_total += 1;
-                    self.session
+                    self.handler
                         .warn(&format!("bad input, connection reset: {error}"));
                     return;
                 }
@@ -133,23 +133,23 @@ impl Connection {
     }
 
     fn ingress(&self) -> &Ingress {
-        &self.session.ingress
+        &self.handler.ingress
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let mut reads = 0;
         loop {
             let now = Instant::now();
-            if self.session.settle_replies(cx.waker(), now) {
+            if self.handler.settle_replies(cx.waker(), now) {
                 self.silent_since = now;
             }
-            match self.session.replies.poll_flush(&mut self.stream, cx) {
+            match self.handler.replies.poll_flush(&mut self.stream, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
                 // A gateway that does not read its replies is not read from.
                 Poll::Pending => return self.rest(cx, now),
             }
-            if self.session.replies.waiting_are_many() {
+            if self.handler.replies.waiting_are_many() {
                 return self.rest(cx, now);
             }
             if let Memory::Wanted(_) = self.memory
@@ -186,7 +186,7 @@ impl Connection {
                 Some(Stop::Flush) => self.resume = true,
                 Some(stop) => {
                     // Earlier replies must not wait with what comes now.
-                    if let Poll::Ready(Err(_)) = self.session.replies.poll_flush(&mut self.stream, cx) {
+                    if let Poll::Ready(Err(_)) = self.handler.replies.poll_flush(&mut self.stream, cx) {
                         return Poll::Ready(Turn::Gone);
                     }
                     return Poll::Ready(Turn::Stop(stop));
@@ -199,7 +199,7 @@ impl Connection {
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Option<Stop>, ()>> {
         if !self.partial.is_empty() {
             let mut held = std::mem::take(&mut self.partial);
-            let missing = self.session.front.needed.saturating_sub(held.len());
+            let missing = self.handler.front.needed.saturating_sub(held.len());
             held.reserve(missing.min(held.len().max(GROW_MAX_BYTES)) + SLACK_BYTES);
             // An allocation may be larger than what was asked for.
             let mut space = (&mut held).limit(missing + SLACK_BYTES);
@@ -211,13 +211,13 @@ impl Connection {
             self.received(bytes, now);
             return Poll::Ready(Ok(self.consume_partial(held, now)));
         }
-        let ingress = Rc::clone(&self.session.ingress);
+        let ingress = Rc::clone(&self.handler.ingress);
         let mut scratch = ingress.scratch.borrow_mut();
         // What is left of a read must be kept: little of a peer that has shown no session, and little while
         // the budget is tight. What is skipped is not kept.
-        let most = match self.session.is_verified() && !ingress.budget.borrow().is_tight(scratch.len()) {
+        let most = match self.handler.is_verified() && !ingress.budget.borrow().is_tight(scratch.len()) {
             true => scratch.len(),
-            false => scratch.len().min(self.session.skips() + FREE_BYTES),
+            false => scratch.len().min(self.handler.skips() + FREE_BYTES),
         };
         let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
         if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).is_err()
@@ -227,8 +227,8 @@ impl Connection {
         }
         let bytes = buffer.filled();
         self.received(bytes.len(), now);
-        let bytes = bytes.get(self.session.skip(bytes.len())..).unwrap_or_default();
-        let (used, stop) = self.session.consume(bytes, now);
+        let bytes = bytes.get(self.handler.skip(bytes.len())..).unwrap_or_default();
+        let (used, stop) = self.handler.consume(bytes, now);
         let rest = bytes.get(used..).unwrap_or_default();
         if !rest.is_empty() {
             self.partial.extend_from_slice(rest);
@@ -243,7 +243,7 @@ impl Connection {
     }
 
     fn consume_partial(&mut self, mut held: BytesMut, now: Instant) -> Option<Stop> {
-        let (used, stop) = self.session.consume(&held, now);
+        let (used, stop) = self.handler.consume(&held, now);
         let allocated = held.capacity();
         held.advance(used);
         if held.is_empty() {
@@ -263,14 +263,14 @@ impl Connection {
     /// read and cannot be handled now.
     fn keep(&mut self, now: Instant) {
         let bytes = self.partial.len();
-        if let Some(needed) = self.session.front.claim.take() {
+        if let Some(needed) = self.handler.front.claim.take() {
             // What was kept so far may be the front of this frame, and is part of its claim.
             self.memory = Memory::Free;
             let claim = self.ingress().budget.borrow().claim(needed, bytes);
             self.memory = match claim {
                 Ok(claim) => Memory::Claimed(claim),
                 Err(wait) => {
-                    self.session.front.blocked_since.get_or_insert(now);
+                    self.handler.front.blocked_since.get_or_insert(now);
                     Memory::Wanted(wait)
                 }
             };
@@ -278,7 +278,7 @@ impl Connection {
         }
         match &self.memory {
             Memory::Wanted(_) => {}
-            Memory::Claimed(claim) if self.session.front.verified || claim.num_permits() >= bytes => {}
+            Memory::Claimed(claim) if self.handler.front.verified || claim.num_permits() >= bytes => {}
             _ if bytes > FREE_BYTES => {
                 let claim = self.ingress().budget.borrow().claim(bytes, 0);
                 self.memory = claim.map_or(Memory::Free, Memory::Claimed);
@@ -298,7 +298,7 @@ impl Connection {
             _ => {
                 let kept = std::mem::take(&mut self.partial);
                 self.memory = Memory::Free;
-                self.session.refuse_partial(kept.len());
+                self.handler.refuse_partial(kept.len());
             }
         }
         self.silent_since = now;
@@ -309,7 +309,7 @@ impl Connection {
     fn refused_at(&self) -> Option<Instant> {
         match self.memory {
             Memory::Wanted(_) => {
-                let since = self.session.front.blocked_since?;
+                let since = self.handler.front.blocked_since?;
                 Some(since + self.ingress().settings().reply_timeout)
             }
             _ => None,
@@ -318,15 +318,15 @@ impl Connection {
 
     /// Whether no part of a frame has come of which more is to come.
     fn is_between_frames(&self) -> bool {
-        self.partial.is_empty() && !self.session.is_skipping()
+        self.partial.is_empty() && !self.handler.is_skipping()
     }
 
     /// None while weir makes the peer wait.
     fn deadlines(&mut self) -> Deadlines {
-        if self.session.is_verified() || self.session.replies.has_logged_in() {
+        if self.handler.is_verified() || self.handler.replies.has_logged_in() {
             self.unverified_since = None;
         }
-        let waits = self.session.replies.is_waiting() || matches!(self.memory, Memory::Wanted(_));
+        let waits = self.handler.replies.is_waiting() || matches!(self.memory, Memory::Wanted(_));
         if waits || self.ingress().closing.get() {
             return Deadlines {
                 silent: None,
@@ -349,7 +349,7 @@ impl Connection {
     /// Waits for a byte, a reply, or a deadline.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Turn> {
         // Those behind its frame must not wait for a gateway that does not read its replies.
-        self.session.front.place = None;
+        self.handler.front.place = None;
         let deadlines = self.deadlines();
         if let Some(turn) = deadlines.overdue(now) {
             return Poll::Ready(turn);
@@ -358,7 +358,7 @@ impl Connection {
             deadlines.silent,
             deadlines.unverified,
             self.refused_at(),
-            self.session.replies.due(),
+            self.handler.replies.due(),
         ];
         let Some(due) = due.into_iter().flatten().min() else {
             return Poll::Pending;

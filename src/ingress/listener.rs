@@ -120,7 +120,7 @@ struct Open {
     ingress: Rc<Ingress>,
     peer: SocketAddr,
     tls: bool,
-    /// [`super::session::Session::number`], at its end.
+    /// [`super::handler::Handler::number`], at its end.
     number: Cell<u32>,
 }
 
@@ -154,7 +154,7 @@ impl Open {
         };
         let mut connection = Connection::new(Rc::clone(&self.ingress), stream, self.peer);
         connection.serve().await;
-        self.number.set(connection.session.number());
+        self.number.set(connection.handler.number());
     }
 
     fn count(&self, change: impl FnOnce(&mut u64)) {

@@ -1,8 +1,8 @@
 //! Gateways → events.
 //!
 //! ```text
-//! listener ─▶ Connection ─▶ Session ──▶ relay::admit
-//!             (reads and    (frames to   taps
+//! listener ─▶ Connection ─▶ Handler ──▶ relay::admit
+//!             (reads and    (frames to    taps
 //!              writes)      replies) ─▶ login ─▶ slowdown, auth, hashing, token
 //! ```
 //!
@@ -14,11 +14,11 @@ mod addresses;
 mod auth;
 mod budget;
 mod connection;
+mod handler;
 mod hashing;
 mod listener;
 mod login;
 mod replies;
-mod session;
 mod settings;
 mod slowdown;
 pub mod token;

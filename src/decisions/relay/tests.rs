@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::decisions::connections::Connections;
 use crate::decisions::frame::{HEARTBEAT, Protocol, Version};
-use crate::decisions::sessions::Sessions;
 use crate::decisions::status::Status;
 
 const S: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ fn directions(protocol: Protocol) -> Sides<Direction> {
 struct Scene {
     gateway: DuplexStream,
     broker: DuplexStream,
-    sessions: Arc<Sessions>,
+    connections: Arc<Connections>,
     end: JoinHandle<End>,
 }
 
@@ -68,8 +68,8 @@ impl Scene {
             client: BufWriter::new(client),
             broker: BufWriter::new(upstream),
         };
-        let sessions = Sessions::new(std::iter::empty());
-        let (registration, mut requests) = sessions.register_now();
+        let connections = Connections::new(std::iter::empty());
+        let (registration, mut requests) = connections.register_now();
         registration.placed("b".into());
         let terms = terms(protocol != Protocol::Opaque);
         let end = tokio::spawn(async move {
@@ -79,7 +79,7 @@ impl Scene {
         Self {
             gateway,
             broker,
-            sessions,
+            connections,
             end,
         }
     }
@@ -107,7 +107,7 @@ impl Scene {
     }
 
     fn status(&self) -> Status {
-        self.sessions.status(Instant::now())
+        self.connections.status(Instant::now())
     }
 }
 
@@ -266,8 +266,8 @@ async fn a_reader_that_stalls_pauses_the_broker_bounds_memory_and_stops_the_brok
 async fn bytes_that_waited_while_the_process_was_suspended_count_before_the_dead_timer() {
     let (mut gateway, client) = duplex(1024);
     let (mut broker, upstream) = duplex(1024);
-    let sessions = Sessions::new(std::iter::empty());
-    let (registration, mut requests) = sessions.register_now();
+    let connections = Connections::new(std::iter::empty());
+    let (registration, mut requests) = connections.register_now();
     let streams = Sides {
         client,
         broker: upstream,
@@ -324,8 +324,8 @@ fn removed(at_latest: Instant) -> LeaveRequest {
 
 impl Scene {
     fn ask_to_leave(&self, request: LeaveRequest) -> bool {
-        let (id, _) = self.sessions.placements().remove(0);
-        self.sessions.ask_to_leave(id, request)
+        let (id, _) = self.connections.placements().remove(0);
+        self.connections.ask_to_leave(id, request)
     }
 
     /// Decisions twice a second, until the relay ends or for `time`; the end.
@@ -347,7 +347,7 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_asked_to_leave_waits_for_a_quiet_moment() {
+async fn a_connection_asked_to_leave_waits_for_a_quiet_moment() {
     let mut scene = Scene::open(0).await;
     let at_latest = Instant::now() + S * 60;
     scene.ask_to_leave(failback(at_latest, at_latest + S));
@@ -357,7 +357,7 @@ async fn a_session_asked_to_leave_waits_for_a_quiet_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_never_quiet_leaves_at_the_latest_time() {
+async fn a_connection_that_is_never_quiet_leaves_at_the_latest_time() {
     let began = Instant::now();
     let mut scene = Scene::open(0).await;
     scene.ask_to_leave(failback(began + S * 10, began + S * 3600));
@@ -367,7 +367,7 @@ async fn a_session_that_is_never_quiet_leaves_at_the_latest_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_does_not_leave_for_a_broker_that_has_not_answered_lately() {
+async fn a_connection_does_not_leave_for_a_broker_that_has_not_answered_lately() {
     let began = Instant::now();
     let mut scene = Scene::open(0).await;
     scene.ask_to_leave(failback(began + S * 10, began + QUIET / 2));
@@ -376,7 +376,7 @@ async fn a_session_does_not_leave_for_a_broker_that_has_not_answered_lately() {
     assert!(!scene.end.is_finished());
     // It answers again: the request holds, and its time has come.
     let renewed = scene
-        .sessions
+        .connections
         .review_failbacks(|to| (to == "a").then(|| Instant::now() + S));
     assert_eq!(renewed, 0, "none was withdrawn");
     assert!(matches!(scene.end.await.unwrap(), End::Left { .. }));
@@ -392,7 +392,7 @@ async fn a_request_to_leave_a_removed_broker_replaces_a_request_to_go_back() {
     assert!(scene.ask_to_leave(removed(began + S * 30)));
     assert!(!scene.ask_to_leave(failback(began, later)), "the weaker reason");
     assert_eq!(
-        scene.sessions.review_failbacks(|_| None),
+        scene.connections.review_failbacks(|_| None),
         0,
         "not to be withdrawn"
     );

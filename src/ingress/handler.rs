@@ -1,4 +1,4 @@
-//! What a connection's frames do, without I/O: login, logout and publish, and their replies in order.
+//! Handles the frames of a connection, without I/O: login, logout and publish, and their replies in order.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::wire::{Decoded, Events, FrameError, Front, Malformed, Request, front}
 /// No session id that weir issues is longer.
 const SESSION_MAX_BYTES: usize = 128;
 
-pub(super) struct Session {
+pub(super) struct Handler {
     pub(super) ingress: Rc<Ingress>,
     pub(super) replies: Replies,
     pub(super) front: FrontFrame,
@@ -40,7 +40,7 @@ pub(super) struct FrontFrame {
     pub(super) needed: usize,
     /// It is incomplete, and has shown a valid session.
     pub(super) verified: bool,
-    /// It is to have this much memory; see [`Session::examine_front`].
+    /// It is to have this much memory; see [`Handler::examine_front`].
     pub(super) claim: Option<usize>,
     /// Since when it waits for capacity or memory.
     pub(super) blocked_since: Option<Instant>,
@@ -58,7 +58,7 @@ struct Verified {
     revocations: u64,
 }
 
-/// Why a session does not go on with the next frame.
+/// Why the handler stopped before the end of the bytes.
 pub(super) enum Stop {
     /// Some group has no capacity for the frame at the front.
     Full(Full),
@@ -98,7 +98,7 @@ impl FrontFrame {
     };
 }
 
-impl Session {
+impl Handler {
     pub(super) fn new(ingress: Rc<Ingress>, peer: SocketAddr, is_tls: bool) -> Self {
         let number = ingress.addresses.borrow().number();
         Self {

@@ -1,7 +1,7 @@
-//! The sessions there are, what each was asked to do, and the counters: what sessions, listeners and readers of
-//! [`Status`] share. The lock is taken a few times per turn of a session; the data rate is low.
+//! The connections there are, what each was asked to do, and the counters: what connections, listeners and readers of
+//! [`Status`] share. The lock is taken a few times per turn of a connection; the data rate is low.
 //!
-//! Gauges are not counted up and down: they are the sum over the sessions that live. A session lives as long as its
+//! Gauges are not counted up and down: they are the sum over the connections that live. A connection lives as long as its
 //! [`Registration`].
 
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::status::{BrokerStatus, LEAVE_REASONS, Leaving, Side, Sides, State, Status};
 
-/// Every session, and the counters.
+/// Every connection, and the counters.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(super) struct Connections {
     inner: Mutex<Inner>,
     count: watch::Sender<usize>,
 }
@@ -25,14 +25,14 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct Inner {
     counters: Status,
-    sessions: BTreeMap<u64, Session>,
+    connections: BTreeMap<u64, Connection>,
     next_id: u64,
-    /// When a session last stopped relaying.
+    /// When a connection last stopped relaying.
     relayed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Session {
+struct Connection {
     state: State,
     since: Instant,
     broker: Option<String>,
@@ -41,17 +41,17 @@ struct Session {
     leave: watch::Sender<Option<LeaveRequest>>,
 }
 
-/// A session's entry, removed when this is dropped.
+/// A connection's entry, removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Registration {
-    sessions: Arc<Sessions>,
+    connections: Arc<Connections>,
     id: u64,
 }
 
-/// What a session that was admitted gets: its entry, and the requests to leave.
+/// What a connection that was admitted gets: its entry, and the requests to leave.
 pub(super) type Admitted = (Registration, watch::Receiver<Option<LeaveRequest>>);
 
-/// A request that a session end so that its gateway reconnects: at the next quiet moment, at `at_latest` without one.
+/// A request that a connection end so that its gateway reconnects: at the next quiet moment, at `at_latest` without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LeaveRequest {
     pub(super) reason: Reason,
@@ -71,14 +71,14 @@ pub(super) enum Reason {
     Removed,
 }
 
-impl Sessions {
+impl Connections {
     pub(super) fn new(brokers: impl Iterator<Item = String>) -> Arc<Self> {
-        let sessions = Self {
+        let connections = Self {
             inner: Mutex::default(),
             count: watch::Sender::new(0),
         };
-        sessions.name_brokers(brokers);
-        Arc::new(sessions)
+        connections.name_brokers(brokers);
+        Arc::new(connections)
     }
 
     #[cfg(test)]
@@ -86,7 +86,7 @@ impl Sessions {
         self.register(&mut self.lock(), Instant::now())
     }
 
-    /// Registers a session for what `accept` returns, while there are fewer than `max`. Both happen under one lock:
+    /// Registers a connection for what `accept` returns, while there are fewer than `max`. Both happen under one lock:
     /// two ports that each wait for a gateway cannot exceed the limit together.
     pub(super) fn admit<T>(
         self: &Arc<Self>,
@@ -95,7 +95,7 @@ impl Sessions {
         accept: impl FnOnce() -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<(T, Admitted)>> {
         let mut inner = self.lock();
-        if inner.sessions.len() >= max {
+        if inner.connections.len() >= max {
             return Poll::Pending;
         }
         accept().map_ok(|accepted| (accepted, self.register(&mut inner, now)))
@@ -106,7 +106,7 @@ impl Sessions {
         let id = inner.next_id;
         inner.next_id += 1;
         inner.counters.accepted_total += 1;
-        let session = Session {
+        let connection = Connection {
             state: State::Opening,
             since: now,
             broker: None,
@@ -114,13 +114,13 @@ impl Sessions {
             paused_since: Sides::default(),
             leave,
         };
-        inner.sessions.insert(id, session);
-        self.count.send_replace(inner.sessions.len());
-        let sessions = Arc::clone(self);
-        (Registration { sessions, id }, requests)
+        inner.connections.insert(id, connection);
+        self.count.send_replace(inner.connections.len());
+        let connections = Arc::clone(self);
+        (Registration { connections, id }, requests)
     }
 
-    /// The number of sessions, and every change of it.
+    /// The number of connections, and every change of it.
     pub(super) fn watch_count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
@@ -143,7 +143,7 @@ impl Sessions {
         }));
     }
 
-    /// Sessions with a broker: their number and its name.
+    /// Connections with a broker: their number and its name.
     pub(super) fn placements(&self) -> Vec<(u64, String)> {
         self.placed_where(|_| true)
     }
@@ -155,35 +155,35 @@ impl Sessions {
 
     fn placed_where(&self, wanted: impl Fn(State) -> bool) -> Vec<(u64, String)> {
         let inner = self.lock();
-        let sessions = inner.sessions.iter().filter(|(_, s)| wanted(s.state));
-        sessions
+        let connections = inner.connections.iter().filter(|(_, s)| wanted(s.state));
+        connections
             .filter_map(|(id, s)| Some((*id, s.broker.clone()?)))
             .collect()
     }
 
-    /// Whether a session relays, or did less than `time` ago.
+    /// Whether a connection relays, or did less than `time` ago.
     pub(super) fn relayed_within(&self, time: Duration, now: Instant) -> bool {
         let inner = self.lock();
         inner.relayed_at.is_some_and(|at| now < at + time)
-            || inner.sessions.values().any(|s| s.state.relays())
+            || inner.connections.values().any(|s| s.state.relays())
     }
 
-    /// Asks a session to leave; whether the request replaced none or a weaker one.
+    /// Asks a connection to leave; whether the request replaced none or a weaker one.
     pub(super) fn ask_to_leave(&self, id: u64, request: LeaveRequest) -> bool {
         let mut inner = self.lock();
-        inner.sessions.get_mut(&id).is_some_and(|session| {
-            let outranks = request.outranks(session.leave.borrow().as_ref());
+        inner.connections.get_mut(&id).is_some_and(|connection| {
+            let outranks = request.outranks(connection.leave.borrow().as_ref());
             if outranks {
-                session.leave.send_replace(Some(request));
+                connection.leave.send_replace(Some(request));
             }
             outranks
         })
     }
 
-    /// Withdraws the request that a session leave because its broker was removed.
+    /// Withdraws the request that a connection leave because its broker was removed.
     pub(super) fn keep(&self, id: u64) {
-        if let Some(session) = self.lock().sessions.get_mut(&id) {
-            session.leave.send_if_modified(|leave| {
+        if let Some(connection) = self.lock().connections.get_mut(&id) {
+            connection.leave.send_if_modified(|leave| {
                 let removed = leave.as_ref().is_some_and(|l| l.reason == Reason::Removed);
                 if removed {
                     *leave = None;
@@ -197,8 +197,8 @@ impl Sessions {
     /// Returns how many were withdrawn.
     pub(super) fn review_failbacks(&self, proven: impl Fn(&str) -> Option<Instant>) -> usize {
         let mut withdrawn = 0;
-        for session in self.lock().sessions.values_mut() {
-            session.leave.send_if_modified(|leave| {
+        for connection in self.lock().connections.values_mut() {
+            connection.leave.send_if_modified(|leave| {
                 let Some(Reason::Failback { to, proven_until }) = leave.as_mut().map(|l| &mut l.reason)
                 else {
                     return false;
@@ -216,10 +216,10 @@ impl Sessions {
         withdrawn
     }
 
-    /// Whether a session was asked to go back to this broker.
+    /// Whether a connection was asked to go back to this broker.
     pub(super) fn is_wanted_back(&self, broker: &str) -> bool {
-        self.lock().sessions.values().any(|session| {
-            let leave = session.leave.borrow();
+        self.lock().connections.values().any(|connection| {
+            let leave = connection.leave.borrow();
             leave.as_ref().and_then(LeaveRequest::to) == Some(broker)
         })
     }
@@ -231,8 +231,8 @@ impl Sessions {
         for broker in &mut status.brokers {
             broker.since_ms = broker.since.map(|at| millis(now.saturating_duration_since(at)));
         }
-        for session in inner.sessions.values() {
-            session.add_to(&mut status, now);
+        for connection in inner.connections.values() {
+            connection.add_to(&mut status, now);
         }
         status
     }
@@ -268,8 +268,8 @@ impl LeaveRequest {
     }
 }
 
-impl Session {
-    /// Adds this session to a status.
+impl Connection {
+    /// Adds this connection to a status.
     fn add_to(&self, status: &mut Status, now: Instant) {
         let millis_since = |at| millis(now.saturating_duration_since(at));
         status.count(self.state);
@@ -317,66 +317,66 @@ impl Session {
 }
 
 impl Registration {
-    /// The session is in this state now.
+    /// The connection is in this state now.
     pub(super) fn enter(&self, state: State, now: Instant) {
-        let inner = &mut *self.sessions.lock();
-        let Some(session) = inner.sessions.get_mut(&self.id) else {
+        let inner = &mut *self.connections.lock();
+        let Some(connection) = inner.connections.get_mut(&self.id) else {
             return;
         };
-        session.add_times(&mut inner.counters, now);
-        if session.state.relays() {
+        connection.add_times(&mut inner.counters, now);
+        if connection.state.relays() {
             inner.relayed_at = Some(now);
         }
-        session.state = state;
-        session.since = now;
+        connection.state = state;
+        connection.since = now;
         for side in Side::BOTH {
-            session.paused_since[side] = session.paused_since[side].map(|_| now);
+            connection.paused_since[side] = connection.paused_since[side].map(|_| now);
         }
         if state == State::Open {
-            session.read_at = Sides::both(now);
+            connection.read_at = Sides::both(now);
         }
     }
 
-    /// The session has this broker now.
+    /// The connection has this broker now.
     pub(super) fn placed(&self, broker: String) {
-        if let Some(session) = self.sessions.lock().sessions.get_mut(&self.id) {
-            session.broker = Some(broker);
+        if let Some(connection) = self.connections.lock().connections.get_mut(&self.id) {
+            connection.broker = Some(broker);
         }
     }
 
     /// Which sides were read, and which are not read because the other takes nothing.
     pub(super) fn moved(&self, read: Sides<bool>, paused: Sides<bool>, now: Instant) {
-        let inner = &mut *self.sessions.lock();
-        let Some(session) = inner.sessions.get_mut(&self.id) else {
+        let inner = &mut *self.connections.lock();
+        let Some(connection) = inner.connections.get_mut(&self.id) else {
             return;
         };
-        let changed = |side| session.paused_since[side].is_some() != paused[side];
+        let changed = |side| connection.paused_since[side].is_some() != paused[side];
         if Side::BOTH.into_iter().any(changed) {
-            session.add_times(&mut inner.counters, now);
+            connection.add_times(&mut inner.counters, now);
             for side in Side::BOTH {
-                session.paused_since[side] = paused[side].then_some(now);
+                connection.paused_since[side] = paused[side].then_some(now);
             }
         }
         for side in Side::BOTH {
             if read[side] {
-                session.read_at[side] = now;
+                connection.read_at[side] = now;
             }
         }
     }
 
     /// Changes counters.
     pub(super) fn note<T>(&self, change: impl FnOnce(&mut Status) -> T) -> T {
-        self.sessions.note(change)
+        self.connections.note(change)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let inner = &mut *self.sessions.lock();
-        if let Some(session) = inner.sessions.remove(&self.id) {
-            session.add_times(&mut inner.counters, Instant::now());
+        let inner = &mut *self.connections.lock();
+        if let Some(connection) = inner.connections.remove(&self.id) {
+            connection.add_times(&mut inner.counters, Instant::now());
         }
-        self.sessions.count.send_replace(inner.sessions.len());
+        self.connections.count.send_replace(inner.connections.len());
     }
 }
 
@@ -403,14 +403,14 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn gauges_are_the_sessions_that_live_and_counters_outlive_them() {
-        let sessions = Sessions::new(["tcp://a:1".to_owned(), "tcp://b:1".to_owned()].into_iter());
+    async fn gauges_are_the_connections_that_live_and_counters_outlive_them() {
+        let connections = Connections::new(["tcp://a:1".to_owned(), "tcp://b:1".to_owned()].into_iter());
         let t = Instant::now();
-        let (one, _requests) = sessions.register_now();
-        let (two, _requests) = sessions.register_now();
-        assert_eq!(*sessions.watch_count().borrow(), 2);
+        let (one, _requests) = connections.register_now();
+        let (two, _requests) = connections.register_now();
+        assert_eq!(*connections.watch_count().borrow(), 2);
         one.enter(State::Held, t);
-        let status = sessions.status(t + S * 3);
+        let status = connections.status(t + S * 3);
         assert_eq!(status.client.connections, [1, 1, 0, 0, 0, 0]);
         assert_eq!(status.broker.connections, [0, 1, 0, 0, 0, 0]);
         assert_eq!(status.hold_nanos_total, 3_000_000_000, "a hold under way counts");
@@ -418,7 +418,7 @@ mod tests {
         one.enter(State::Open, t + S * 4);
         one.placed("tcp://b:1".into());
         one.moved(NEITHER, BROKER, t + S * 5);
-        let status = sessions.status(t + S * 7);
+        let status = connections.status(t + S * 7);
         assert_eq!(
             (status.hold_nanos_total, status.held_ms_max),
             (4_000_000_000, None)
@@ -426,27 +426,27 @@ mod tests {
         assert_eq!(status.broker.paused_nanos_total, 2_000_000_000);
         assert_eq!(status.brokers[1].connections, 1);
         one.moved(CLIENT, BROKER, t + S * 6);
-        let status = sessions.status(t + S * 7);
+        let status = connections.status(t + S * 7);
         assert_eq!(status.client.silent_ms_max, 1000);
         assert_eq!(status.broker.silent_ms_max, 3000);
         one.moved(NEITHER, NEITHER, t + S * 8);
         drop((one, two));
-        let status = sessions.status(t + S * 9);
+        let status = connections.status(t + S * 9);
         assert_eq!(status.client.connections, [0; 6]);
         assert_eq!(status.accepted_total, 2);
         assert_eq!(status.broker.paused_nanos_total, 3_000_000_000);
-        assert_eq!(*sessions.watch_count().borrow(), 0);
+        assert_eq!(*connections.watch_count().borrow(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_is_asked_to_leave_once_for_each_reason_and_the_status_shows_it() {
-        let sessions = Sessions::new(std::iter::empty());
+    async fn a_connection_is_asked_to_leave_once_for_each_reason_and_the_status_shows_it() {
+        let connections = Connections::new(std::iter::empty());
         let t = Instant::now();
-        let (registration, requests) = sessions.register_now();
+        let (registration, requests) = connections.register_now();
         registration.placed("tcp://b:1".into());
-        assert_eq!(sessions.relaying(), [], "not open yet");
+        assert_eq!(connections.relaying(), [], "not open yet");
         registration.enter(State::Open, t);
-        let (id, name) = sessions.relaying().remove(0);
+        let (id, name) = connections.relaying().remove(0);
         assert_eq!(name, "tcp://b:1");
         let back = LeaveRequest {
             reason: Reason::Failback {
@@ -462,46 +462,49 @@ mod tests {
             at_latest: asked_at + S * 30,
         };
         let shown = |now: Instant| {
-            let status = sessions.status(now);
+            let status = connections.status(now);
             let shown = status.leaving.first().cloned().unwrap_or_default();
             assert_eq!(status.leaving_for(shown.reason), shown.sessions);
             (shown.reason, shown.to, shown.sessions, shown.waiting_ms_max)
         };
-        assert!(sessions.ask_to_leave(id, back.clone()));
-        assert!(!sessions.ask_to_leave(id, back.clone()));
-        assert!(sessions.is_wanted_back("tcp://a:1") && !sessions.is_wanted_back("tcp://b:1"));
+        assert!(connections.ask_to_leave(id, back.clone()));
+        assert!(!connections.ask_to_leave(id, back.clone()));
+        assert!(connections.is_wanted_back("tcp://a:1") && !connections.is_wanted_back("tcp://b:1"));
         assert_eq!(*requests.borrow(), Some(back.clone()));
         assert_eq!(shown(t + S * 3), ("failback", Some("tcp://a:1".into()), 1, 3000));
         // Withdrawn, and asked again.
-        assert_eq!(sessions.review_failbacks(|_| None), 1);
+        assert_eq!(connections.review_failbacks(|_| None), 1);
         assert_eq!((requests.borrow().clone(), shown(t).2), (None, 0));
-        assert!(sessions.ask_to_leave(id, back));
+        assert!(connections.ask_to_leave(id, back));
         // The stronger reason.
-        assert!(sessions.ask_to_leave(id, removed(t + S * 3)));
-        assert!(!sessions.ask_to_leave(id, removed(t + S * 9)), "its time stays");
+        assert!(connections.ask_to_leave(id, removed(t + S * 3)));
+        assert!(
+            !connections.ask_to_leave(id, removed(t + S * 9)),
+            "its time stays"
+        );
         assert_eq!(*requests.borrow(), Some(removed(t + S * 3)));
         assert_eq!(shown(t + S * 5), ("removed", None, 1, 2000));
-        sessions.keep(id);
+        connections.keep(id);
         assert_eq!(
             (requests.borrow().clone(), shown(t).2),
             (None, 0),
             "its broker is back"
         );
         drop(registration);
-        assert!(!sessions.ask_to_leave(id, removed(t)), "gone");
+        assert!(!connections.ask_to_leave(id, removed(t)), "gone");
     }
 
     #[test]
     fn a_new_configuration_keeps_the_counters_of_brokers_that_stay() {
-        let sessions = Sessions::new(["a".to_owned(), "b".to_owned()].into_iter());
-        sessions.note(|s| s.broker_mut("b").unwrap().connects_total = 7);
-        sessions.name_brokers(["c".to_owned(), "b".to_owned()].into_iter());
-        let brokers = sessions.status(Instant::now()).brokers;
+        let connections = Connections::new(["a".to_owned(), "b".to_owned()].into_iter());
+        connections.note(|s| s.broker_mut("b").unwrap().connects_total = 7);
+        connections.name_brokers(["c".to_owned(), "b".to_owned()].into_iter());
+        let brokers = connections.status(Instant::now()).brokers;
         let seen: Vec<_> = brokers
             .iter()
             .map(|b| (b.name.as_str(), b.connects_total))
             .collect();
         assert_eq!(seen, [("c", 0), ("b", 7)]);
-        assert!(sessions.note(|s| s.broker_mut("a").is_none()), "removed");
+        assert!(connections.note(|s| s.broker_mut("a").is_none()), "removed");
     }
 }

@@ -9,12 +9,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::connections::{Admitted, LeaveRequest, Registration};
 use super::direction::Direction;
 use super::frame::Protocol;
 use super::greeting::Answer;
 use super::hold::find_broker;
 use super::relay::{End, Relay, Terms};
-use super::sessions::{Admitted, LeaveRequest, Registration};
 use super::shared::{Shared, stopped};
 use super::status::{Side, Sides, State};
 use crate::config::{Heartbeat, Url};
