@@ -270,7 +270,7 @@ impl Status {
 
     /// Connections that are to end for this reason, see [`LEAVE_REASONS`].
     #[must_use]
-    pub fn leaving_for(&self, reason: &str) -> u64 {
+    pub(super) fn leaving_for(&self, reason: &str) -> u64 {
         let for_it = self.leaving.iter().filter(|l| l.reason == reason);
         for_it.map(|l| l.sessions).sum()
     }

@@ -139,7 +139,7 @@ impl Tokens {
     /// Too many to remember: the older half of the user who has the most is forgotten, and with it every session of
     /// this user that is no younger has ended. Gives that user: its gateways log in again, and lose nothing.
     #[must_use]
-    pub fn revoke(&self, token: &[u8], user: &str, now_ms: i64) -> Option<String> {
+    pub(super) fn revoke(&self, token: &[u8], user: &str, now_ms: i64) -> Option<String> {
         let (times, nonce, _) = parts(token)?;
         let mut revoked = self.revoked();
         revoked
@@ -160,7 +160,7 @@ impl Tokens {
 
     /// Changes whenever a session was revoked: what was checked before must be checked again.
     #[must_use]
-    pub fn revocations(&self) -> u64 {
+    pub(super) fn revocations(&self) -> u64 {
         self.revocations.load(Ordering::Acquire)
     }
 

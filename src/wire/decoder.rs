@@ -15,7 +15,7 @@ pub struct Decoder {
 }
 
 /// Longest body of a login or logout.
-pub const CONTROL_FRAME_MAX_BYTES: usize = 64 * 1024;
+const CONTROL_FRAME_MAX_BYTES: usize = 64 * 1024;
 
 /// What the front of a buffer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

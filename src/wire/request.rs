@@ -84,7 +84,7 @@ impl fmt::Display for Malformed {
 }
 
 /// Longest user or password that is accepted.
-pub const CREDENTIAL_MAX_BYTES: usize = 1024;
+const CREDENTIAL_MAX_BYTES: usize = 1024;
 
 /// Two lengths and what they measure: the body of a login.
 pub(super) fn login(body: &[u8]) -> Result<Request<'_>, Malformed> {

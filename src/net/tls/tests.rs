@@ -43,7 +43,7 @@ fn a_server_with_the_old_key_of_wso2_is_refused_in_every_mode_with_the_reason() 
 }
 
 #[test]
-fn any_bytes_as_a_certificate_are_refused_and_survived() {
+fn any_bytes_as_a_certificate_are_refused() {
     let good = rsa_1024();
     let verifier = Verifier::new(
         Verify::Chain,

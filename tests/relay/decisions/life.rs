@@ -64,7 +64,7 @@ async fn when_the_hold_ends_the_gateway_is_closed() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_goes_away_while_held_is_let_go() {
+async fn a_held_gateway_that_closes_is_released() {
     let (_reserved, addr) = reserved();
     let weir = Weir::new(config(&[addr]));
     let mut gateway = Wire::connect(weir.addr()).await;
@@ -127,7 +127,7 @@ async fn round_robin_gives_each_gateway_the_next_broker() {
 }
 
 #[tokio::test]
-async fn sessions_go_back_to_the_preferred_broker_at_a_quiet_moment() {
+async fn connections_move_back_to_the_preferred_broker_at_a_quiet_moment() {
     let (_reserved, addr) = reserved();
     let second = StubBroker::new().await;
     let mut config = config(&[addr, second.addr()]);
@@ -200,7 +200,7 @@ async fn a_stop_ends_held_and_open_connections_at_once() {
 }
 
 #[tokio::test]
-async fn a_reload_moves_sessions_off_removed_brokers_and_leaves_the_others() {
+async fn a_reload_moves_connections_off_removed_brokers_and_leaves_the_others() {
     let (a, b) = (StubBroker::new().await, StubBroker::new().await);
     let mut config = config(&[a.addr(), b.addr()]);
     config.policy = Policy::Loadbalance;
@@ -247,7 +247,7 @@ async fn a_reload_moves_the_port_and_one_that_cannot_be_opened_changes_nothing()
 }
 
 #[tokio::test]
-async fn a_check_names_what_a_broker_answers_without_logging_in() {
+async fn a_check_reports_a_brokers_answer_without_logging_in() {
     let dialer = Dialer::new(ClientTls::trusting_nobody().unwrap(), SocketOptions::default());
     let stub = StubBroker::new().await;
     let target = url(stub.addr());

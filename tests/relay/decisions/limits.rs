@@ -76,7 +76,7 @@ impl Write for Log {
 
 /// One thread and its own subscriber, so that no other test's lines are looked at.
 #[test]
-fn not_even_the_finest_log_holds_the_password_and_a_broken_frame_is_logged_with_its_offset() {
+fn no_log_level_shows_the_password_and_a_broken_frame_is_logged_with_its_offset() {
     let log = Log::default();
     let sink = log.clone();
     let subscriber = tracing_subscriber::fmt()

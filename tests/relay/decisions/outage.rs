@@ -29,7 +29,7 @@ async fn busy_until_closed(gateway: &mut Wire, broker: &mut Wire, at_most: Durat
 }
 
 #[tokio::test]
-async fn a_session_goes_back_within_ten_seconds_although_decisions_never_pause() {
+async fn a_connection_moves_back_within_ten_seconds_although_decisions_never_pause() {
     let (_reserved, addr) = reserved();
     let second = StubBroker::new().await;
     let mut config = config(&[addr, second.addr()]);
@@ -49,7 +49,7 @@ async fn a_session_goes_back_within_ten_seconds_although_decisions_never_pause()
 }
 
 #[tokio::test]
-async fn a_wish_to_go_back_is_withdrawn_when_the_preferred_broker_falls_silent() {
+async fn a_request_to_go_back_is_withdrawn_when_the_preferred_broker_stops_answering() {
     let (_reserved, addr) = reserved();
     let second = StubBroker::new().await;
     let mut config = config(&[addr, second.addr()]);
@@ -110,7 +110,7 @@ async fn five_tries(weir: std::net::SocketAddr) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn after_a_hold_in_vain_a_gateway_that_was_never_open_is_refused_until_a_broker_answers() {
+async fn after_a_hold_without_a_broker_a_gateway_that_was_never_open_is_refused_until_a_broker_answers() {
     let (_reserved, addr) = reserved();
     let mut config = config(&[addr]);
     config.hold = Duration::from_secs(1);
@@ -187,7 +187,7 @@ async fn a_hundred_and_fifty_held_gateways_share_one_probe() {
 }
 
 #[tokio::test]
-async fn brokers_are_looked_at_before_any_gateway_connects() {
+async fn brokers_are_probed_before_any_gateway_connects() {
     let (_reserved, down) = reserved();
     let stub = StubBroker::new().await;
     let weir = Weir::watching(config(&[stub.addr(), down]));
@@ -212,7 +212,7 @@ async fn brokers_are_looked_at_before_any_gateway_connects() {
 }
 
 #[tokio::test]
-async fn a_try_that_ends_after_its_broker_was_removed_does_not_bring_its_counters_back() {
+async fn an_attempt_that_ends_after_its_broker_was_removed_does_not_restore_its_counters() {
     let (mute, stub) = (StubBroker::new().await, StubBroker::new().await);
     let weir = Weir::new(config(&[mute.addr()]));
     let mut gateway = Wire::connect(weir.addr()).await;

@@ -182,7 +182,7 @@ async fn a_proper_close_passes_to_its_last_byte() {
 }
 
 #[tokio::test]
-async fn the_brokers_last_word_arrives_although_it_closed_under_a_gateway_that_was_sending() {
+async fn a_brokers_close_arrives_although_the_gateway_was_still_sending() {
     let stub = StubBroker::new().await;
     let weir = Weir::new(config(&[stub.addr()]));
     let (mut gateway, mut broker) = pair(&weir, &stub, 0).await;
@@ -197,7 +197,7 @@ async fn the_brokers_last_word_arrives_although_it_closed_under_a_gateway_that_w
 }
 
 #[tokio::test]
-async fn a_broker_that_refuses_the_version_is_heard_by_the_gateway() {
+async fn the_header_of_a_broker_that_refuses_the_version_reaches_the_gateway() {
     let stub = StubBroker::new().await;
     let weir = Weir::new(config(&[stub.addr()]));
     let mut gateway = Wire::connect(weir.addr()).await;

@@ -153,7 +153,7 @@ async fn a_broker_whose_certificate_is_not_trusted_gets_no_password() {
 }
 
 #[tokio::test]
-async fn plain_bytes_on_the_tls_port_and_tls_on_the_plain_port_disturb_nobody() {
+async fn plain_bytes_on_the_tls_port_and_tls_on_the_plain_port_affect_no_other_connection() {
     let (server, client) = server_and_client();
     let stub = StubBroker::new().await;
     let mut config = config(&[stub.addr()]);

@@ -66,7 +66,7 @@ async fn while_a_gateway_is_held_its_brokers_are_asked_four_times_a_second() {
 }
 
 #[tokio::test]
-async fn nobody_goes_back_to_a_preferred_broker_that_wants_another_version() {
+async fn no_connection_moves_back_to_a_broker_that_wants_another_version() {
     let (_reserved, first) = reserved();
     let second = StubBroker::new().await;
     let mut config = config(&[first, second.addr()]);

@@ -73,7 +73,7 @@ fn the_truststore_of_wso2_loads_whole() {
 }
 
 #[test]
-fn the_old_keystore_of_wso2_is_refused_with_the_reason_and_the_way_out() {
+fn the_old_keystore_of_wso2_is_refused_with_the_reason_and_the_remedy() {
     let e = load(Some(keystore("wso2carbon.jks"))).unwrap_err();
     for word in [
         "wso2carbon.jks",
@@ -87,7 +87,7 @@ fn the_old_keystore_of_wso2_is_refused_with_the_reason_and_the_way_out() {
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_trusted_by_whoever_takes_the_pem_from_the_notice() {
+async fn a_self_signed_certificate_is_trusted_with_the_pem_of_the_notice() {
     let server = load(None).unwrap();
     let notice = server.notice().unwrap();
     assert!(notice.contains("keytool -importcert"), "{notice}");
@@ -134,7 +134,7 @@ fn a_key_of_another_certificate_and_an_expired_certificate_are_refused() {
 }
 
 #[test]
-fn wrong_passwords_aliases_and_files_are_called_that() {
+fn wrong_passwords_aliases_and_files_are_reported_as_such() {
     let with = |file: &str, password: &str, alias: Option<&str>, key_password: Option<&str>| {
         load(Some(KeyFile::Keystore {
             file: vector(file),
@@ -167,7 +167,7 @@ fn wrong_passwords_aliases_and_files_are_called_that() {
 }
 
 #[test]
-fn a_certificate_that_is_no_x509_is_refused() {
+fn a_certificate_that_is_not_x509_is_refused() {
     let files = Files::new();
     let made = self_signed(leaf(&["a"]));
     let nonsense = KeyFile::Pem {

@@ -77,7 +77,7 @@ async fn a_megabyte_in_vectored_writes_arrives_whole() {
 }
 
 #[tokio::test]
-async fn an_abort_is_a_reset_a_close_is_a_clean_end_and_a_drop_is_an_end_without_goodbye() {
+async fn an_abort_is_a_reset_a_close_is_a_clean_end_and_a_drop_is_an_end_without_close_notify() {
     let (mut client, server) = pair(false).await;
     server.abort();
     assert_eq!(
@@ -104,7 +104,7 @@ async fn an_abort_is_a_reset_a_close_is_a_clean_end_and_a_drop_is_an_end_without
 }
 
 #[tokio::test]
-async fn a_gateway_that_does_not_trust_weir_is_told_apart() {
+async fn a_gateway_that_does_not_trust_weir_is_reported_as_such() {
     let made = self_signed(leaf(&["localhost"]));
     let acceptor = Acceptor::new(&server_tls(&made), false);
     let (_, server) = meet(&acceptor, ClientTls::trusting_nobody().unwrap()).await;
@@ -114,7 +114,7 @@ async fn a_gateway_that_does_not_trust_weir_is_told_apart() {
 }
 
 #[tokio::test]
-async fn nobody_trusted_is_an_error_that_names_the_pin() {
+async fn without_trusted_certificates_the_error_names_the_pin() {
     let made = self_signed(leaf(&["localhost"]));
     let acceptor = Acceptor::new(&server_tls(&made), false);
     let (client, _) = meet(&acceptor, ClientTls::trusting_nobody().unwrap()).await;

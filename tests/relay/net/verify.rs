@@ -87,7 +87,7 @@ async fn a_wrong_name_is_refused_by_full_alone() {
 }
 
 #[tokio::test]
-async fn a_cn_is_no_name() {
+async fn a_cn_does_not_count_as_a_name() {
     let ca = self_signed(ca_params());
     let cn_only = signed_by(&ca, leaf(&[]));
     refused(&cn_only, &[&ca], Verify::Full, "it names no host").await;
@@ -95,7 +95,7 @@ async fn a_cn_is_no_name() {
 }
 
 #[tokio::test]
-async fn an_unknown_ca_is_refused_and_the_message_holds_the_pin_that_mends_it() {
+async fn an_unknown_ca_is_refused_and_the_message_has_the_pin_that_accepts_it() {
     let (ca, other_ca) = (self_signed(ca_params()), self_signed(ca_params()));
     let stranger = signed_by(&other_ca, leaf(&["localhost"]));
     let line = format!(
