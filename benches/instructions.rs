@@ -15,7 +15,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 use weir::config::Shed;
 use weir::egress::{Outbox, Pipeline, SLICES_MAX, next_frame};
-use weir::relay::{AgeLimits, Fanout, GroupQueue, Limits, Parcel, Receipt};
+use weir::relay::{AgeLimits, GroupQueue, Limits, Relay};
 use weir::wire::reply::Reply;
 use weir::wire::{Decoded, Decoder, Request};
 use weir_lab::{Events, Sizes, gateway};
@@ -185,11 +185,11 @@ fn run(case: &Case, rounds: u64) {
         frame_max_bytes: 1 << 24,
         event_max_bytes: 1 << 20,
     };
-    let fanout = Fanout::new(BATCH_MAX_BYTES, || 0);
+    let relay = Relay::new(BATCH_MAX_BYTES, || 0);
     let queues: Vec<_> = (0..case.groups)
-        .map(|i| fanout.queue(&format!("g{i}"), limits.clone()))
+        .map(|i| relay.queue(&format!("g{i}"), limits.clone()))
         .collect();
-    fanout.set_groups(queues.clone());
+    relay.set_groups(&queues);
     let frame = gateway::frame(SESSION, &Events::new(Sizes::Typical, 0), 0, 0, case.events);
     let read: Vec<u8> = (0..case.frames).flat_map(|_| frame.iter().copied()).collect();
     let mut links: Vec<Link> = queues.into_iter().map(Link::new).collect();
@@ -201,11 +201,8 @@ fn run(case: &Case, rounds: u64) {
                 let Ok(Request::Publish { events, .. }) = request else {
                     panic!("a publish")
                 };
-                let receipt = case.delivered.then(Receipt::new);
-                fanout
-                    .admit(events, now, receipt.as_ref(), &mut None)
-                    .expect("there is room");
-                receipts.extend(receipt.inspect(|r| r.admitted()));
+                let receipt = relay.admit(events, now, case.delivered, &mut None);
+                receipts.extend(receipt.expect("the frame fits"));
                 rest = &rest[length..];
             }
         }
@@ -251,7 +248,8 @@ impl Link {
             let Ok(Some((Reply::Ok, 1))) = Reply::decode(&[0]) else {
                 panic!("an ok")
             };
-            self.pipeline.answered(|parcel: Parcel, _| parcel.delivered());
+            let frame = self.pipeline.pop().expect("a frame in flight");
+            frame.delivery.expect("events").delivered();
         }
     }
 }

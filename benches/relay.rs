@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use weir::app::Weir;
 use weir::config::{Config, Log, LogFormat, Scheme, Shed, Source, Url, parse};
 use weir::net::{ClientTls, Dialer, SocketOptions};
-use weir::relay::{AgeLimits, Fanout, Limits};
+use weir::relay::{AgeLimits, Limits, Relay};
 use weir::tap::{Feed, Taps};
 use weir::telemetry;
 use weir::wire::reply::Reply;
@@ -31,7 +31,7 @@ fn frame(events: u64) -> Vec<u8> {
     gateway::frame(SESSION, &Events::new(Sizes::Typical, 0), 0, 0, events)
 }
 
-fn batch(frame: &[u8]) -> wire::Events<'_> {
+fn events_of(frame: &[u8]) -> wire::Events<'_> {
     match DECODER.decode(frame) {
         Ok(Decoded::Frame {
             request: Ok(Request::Publish { events, .. }),
@@ -60,11 +60,11 @@ fn wire(c: &mut Criterion) {
 fn look(c: &mut Criterion) {
     for events in [1, 200] {
         let frame = frame(events);
-        let batch = batch(&frame);
+        let events = events_of(&frame);
         let mut group = c.benchmark_group("look");
         group.throughput(Throughput::Elements(events));
         group.bench_function(format!("at a frame of {events}"), |b| {
-            b.iter(|| black_box(black_box(batch).split(1 << 20)));
+            b.iter(|| black_box(black_box(events).split(1 << 20)));
         });
         group.finish();
     }
@@ -80,27 +80,26 @@ fn queue(c: &mut Criterion) {
             shed: Shed::Oldest,
             age: AgeLimits::default(),
         };
-        let fanout = Fanout::new(128 * 1024, || 0);
+        let relay = Relay::new(128 * 1024, || 0);
         let queues: Vec<_> = (0..groups)
-            .map(|i| fanout.queue(&format!("g{i}"), limits.clone()))
+            .map(|i| relay.queue(&format!("g{i}"), limits.clone()))
             .collect();
-        fanout.set_groups(queues.clone());
+        relay.set_groups(&queues);
         let frame = frame(events);
-        let batch = batch(&frame);
+        let events = events_of(&frame);
         let mut group = c.benchmark_group("relay");
         // A turn of the loop: 64 frames come in, every group takes what has gathered.
         group.throughput(Throughput::Elements(64 * events));
         group.bench_function(format!("64 frames of {events} to {groups} groups"), |b| {
             b.iter(|| {
                 for _ in 0..64 {
-                    fanout
-                        .admit(black_box(batch), now, None, &mut None)
-                        .expect("there is room");
+                    let admitted = relay.admit(black_box(events), now, false, &mut None);
+                    admitted.expect("the frame fits");
                 }
                 for queue in &queues {
-                    while let Some(parcel) = queue.take(now) {
-                        black_box(parcel.bytes());
-                        parcel.delivered();
+                    while let Some(delivery) = queue.take(128 * 1024, now) {
+                        black_box(delivery.batches());
+                        delivery.delivered();
                     }
                 }
             });
@@ -113,11 +112,11 @@ fn queue(c: &mut Criterion) {
 fn tap(c: &mut Criterion) {
     let now = tokio::time::Instant::now();
     let frame = frame(1);
-    let batch = batch(&frame);
+    let events = events_of(&frame);
     let mut group = c.benchmark_group("tap");
     group.throughput(Throughput::Elements(1));
     let taps = Taps::default();
-    group.bench_function("none is open", |b| b.iter(|| taps.pass(black_box(batch), now)));
+    group.bench_function("none is open", |b| b.iter(|| taps.pass(black_box(events), now)));
     // Time stands still, so the first has shown all that it may in this second, and the second shows every event.
     for (name, per_second) in [
         ("open, its second used up", 1),
@@ -128,7 +127,7 @@ fn tap(c: &mut Criterion) {
         taps.open(Feed::new(None, 1, per_second, Arc::default(), out));
         group.bench_function(name, |b| {
             b.iter(|| {
-                taps.pass(black_box(batch), now);
+                taps.pass(black_box(events), now);
                 black_box(shown.try_recv().ok())
             });
         });

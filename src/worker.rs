@@ -18,7 +18,7 @@ use crate::ingress::token::Tokens;
 use crate::ingress::{Hashing, Ingress, Settings, listen};
 use crate::lifecycle::{End, Lifecycle, Phase, Vital};
 use crate::net::{Acceptor, Dialer, Listener};
-use crate::relay::{Fanout, Limits, Reason};
+use crate::relay::{Limits, Reason, Relay};
 use crate::status::{self, Snapshot};
 
 /// How often a removed group is looked at until it is empty.
@@ -50,8 +50,8 @@ pub struct Parts {
 
 /// A running worker.
 pub struct Worker {
-    fanout: Fanout,
-    gate: Rc<Ingress>,
+    relay: Relay,
+    ingress: Rc<Ingress>,
     context: Context,
     groups: RefCell<Vec<Rc<Group>>>,
     /// Groups gone from the configuration that still deliver what they hold.
@@ -66,15 +66,15 @@ impl Worker {
     #[must_use]
     pub fn start(parts: Parts) -> Rc<Self> {
         let config = parts.config;
-        let fanout = Fanout::new(config.link.batch_max_bytes, parts.unix_ms);
-        let gate = Ingress::new(
+        let relay = Relay::new(config.link.batch_max_bytes, parts.unix_ms);
+        let ingress = Ingress::new(
             Settings::share(&config),
-            fanout.clone(),
+            relay.clone(),
             parts.tokens,
             parts.hashing,
             parts.unix_ms,
         );
-        let own = Rc::clone(&gate);
+        let own = Rc::clone(&ingress);
         let context = Context {
             dialer: parts.dialer,
             eager: Rc::new(Cell::new(false)),
@@ -85,8 +85,8 @@ impl Worker {
         };
         let lifecycle = context.lifecycle.clone();
         let worker = Rc::new(Self {
-            fanout,
-            gate: Rc::clone(&gate),
+            relay,
+            ingress: Rc::clone(&ingress),
             context,
             groups: RefCell::default(),
             removed: RefCell::default(),
@@ -96,11 +96,11 @@ impl Worker {
         worker.apply(config);
         if let Some(listener) = parts.tcp {
             let vital = lifecycle.vital("the plain listener");
-            tokio::task::spawn_local(hold(vital, listen(Rc::clone(&gate), listener, None)));
+            tokio::task::spawn_local(hold(vital, listen(Rc::clone(&ingress), listener, None)));
         }
         if let Some((listener, acceptor)) = parts.tls {
             let vital = lifecycle.vital("the TLS listener");
-            tokio::task::spawn_local(hold(vital, listen(gate, listener, Some(acceptor))));
+            tokio::task::spawn_local(hold(vital, listen(ingress, listener, Some(acceptor))));
         }
         worker
     }
@@ -126,25 +126,25 @@ impl Worker {
                 changed = phase.changed() => {
                     let now = *phase.borrow_and_update();
                     if changed.is_err() || now == Phase::Stopped {
-                        self.gate.resets_all();
+                        self.ingress.resets_all();
                         return;
                     }
                     let Phase::Draining { away_at: at, end, .. } = now else {
                         (away_at, told) = (None, None);
-                        self.gate.keep();
+                        self.ingress.keep();
                         continue;
                     };
                     if told.is_none() {
                         away_at = Some(at);
-                        self.gate.keep();
+                        self.ingress.keep();
                     }
                     if end == End::Succeeded && told < Some(end) {
-                        self.gate.end_listeners();
+                        self.ingress.end_listeners();
                         // Those, too, that came back after they were sent away.
                         away_at = Some(at);
                     }
                     if end == End::Closing {
-                        self.gate.close();
+                        self.ingress.close();
                     }
                     told = Some(end);
                 }
@@ -152,8 +152,8 @@ impl Worker {
                     away_at = None;
                     match told {
                         _ if !self.drain_sends_away.get() => {}
-                        Some(End::Succeeded) => self.gate.send_all_away(),
-                        _ => self.gate.send_away(),
+                        Some(End::Succeeded) => self.ingress.send_all_away(),
+                        _ => self.ingress.send_away(),
                     }
                 }
                 command = commands.recv() => match command {
@@ -169,7 +169,7 @@ impl Worker {
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
         let mut all = Snapshot {
-            ingress: self.gate.status(),
+            ingress: self.ingress.status(),
             ..Snapshot::default()
         };
         for group in self.groups.borrow().iter().chain(self.removed.borrow().iter()) {
@@ -199,7 +199,7 @@ impl Worker {
                 let _ = answer.send(self.snapshot());
             }
             Command::Status(answer) => {
-                let gateways = self.gate.gateways();
+                let gateways = self.ingress.gateways();
                 let _ = answer.send(Snapshot {
                     gateways,
                     ..self.snapshot()
@@ -210,7 +210,7 @@ impl Worker {
                 let _ = answer.send(());
             }
             Command::Tap(feed, open) => {
-                self.gate.tap(feed);
+                self.ingress.tap(feed);
                 let _ = open.send(());
             }
             Command::Enable {
@@ -228,9 +228,9 @@ impl Worker {
 
     /// Brings groups, limits and users to what `config` says; what has not changed is not touched.
     fn apply(self: &Rc<Self>, config: Arc<Config>) {
-        self.gate.set_settings(Settings::share(&config));
+        self.ingress.set_settings(Settings::share(&config));
         self.drain_sends_away.set(config.drain_sends_away);
-        self.fanout.set_batch_max_bytes(config.link.batch_max_bytes);
+        self.relay.set_batch_max_bytes(config.link.batch_max_bytes);
         self.context.eager.set(config.ack == Ack::Delivered);
         let settings = Rc::new(config.link.clone());
         let mut before = self.groups.take();
@@ -247,8 +247,8 @@ impl Worker {
                 None => after.push(self.new_group(wanted, limits, &settings)),
             }
         }
-        self.fanout
-            .set_groups(after.iter().map(|g| Rc::clone(g.queue())).collect());
+        let queues: Vec<_> = after.iter().map(|g| Rc::clone(g.queue())).collect();
+        self.relay.set_groups(&queues);
         self.groups.replace(after);
         for group in before {
             self.remove(group, config.drain_timeout);
@@ -256,7 +256,7 @@ impl Worker {
     }
 
     fn new_group(&self, group: &config::Group, limits: Limits, settings: &Rc<config::Link>) -> Rc<Group> {
-        let queue = self.fanout.queue(&group.name, limits);
+        let queue = self.relay.queue(&group.name, limits);
         Rc::new(Group::start(
             group,
             Rc::clone(settings),

@@ -1,4 +1,4 @@
-//! The next upstream frame: what the queue gives, merged up to the size of a batch. Pure.
+//! The next frame to a Traffic Manager: its bytes go to the [`Outbox`], what it carries to the [`Pipeline`].
 
 use std::rc::Rc;
 
@@ -6,12 +6,10 @@ use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use super::pipeline::{Frame, Pipeline};
-use crate::relay::{GroupQueue, Parcel};
+use crate::relay::GroupQueue;
 use crate::wire::request::encode_publish_header;
 
-/// Takes the oldest batch, and as many behind it as may share a frame with it and
-/// `batch_max_bytes` holds, into one frame: its bytes go to
-/// `outbox`, its parcels to `pipeline`. Returns its events; 0 = there was nothing to take.
+/// Takes what is queued, up to `batch_max_bytes`, as one frame. Returns its events; 0 = nothing was queued.
 pub fn next_frame(
     queue: &Rc<GroupQueue>,
     session: &[u8],
@@ -20,38 +18,27 @@ pub fn next_frame(
     outbox: &mut Outbox,
     pipeline: &mut Pipeline,
 ) -> usize {
-    let Some(first) = queue.take(now) else {
+    let Some(delivery) = queue.take(batch_max_bytes, now) else {
         return 0;
     };
-    let (mut events, mut bytes) = (first.events(), first.bytes().len());
-    let mut parcels = pipeline.list();
-    parcels.push(first);
-    let beside = |parcels: &[Parcel], bytes: usize| {
-        let room = batch_max_bytes.saturating_sub(bytes);
-        queue.take_beside(parcels.first()?, room, now)
-    };
-    while let Some(more) = beside(&parcels, bytes) {
-        events += more.events();
-        bytes += more.bytes().len();
-        parcels.push(more);
-    }
+    let events = delivery.events();
+    let bytes = delivery.batches().iter().map(|b| b.bytes().len()).sum();
     outbox.header(|out| encode_publish_header(out, session, events, bytes));
-    for parcel in &parcels {
-        outbox.batch(parcel.bytes());
+    for batch in delivery.batches() {
+        outbox.batch(batch.bytes());
     }
     pipeline.push(Frame {
-        parcels,
+        delivery: Some(delivery),
         sent_at: now,
     });
     events
 }
 
-/// An empty publish: the proof of life of a silent link.
+/// An empty publish, which shows that a silent link is alive.
 pub(super) fn heartbeat(session: &[u8], now: Instant, outbox: &mut Outbox, pipeline: &mut Pipeline) {
     outbox.header(|out| encode_publish_header(out, session, 0, 0));
-    let parcels = pipeline.list();
     pipeline.push(Frame {
-        parcels,
+        delivery: None,
         sent_at: now,
     });
 }

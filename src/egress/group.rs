@@ -55,7 +55,7 @@ pub(super) struct Shared {
     settings: RefCell<Rc<config::Link>>,
     credentials: RefCell<(String, Secret)>,
     links: RefCell<Vec<Rc<Link>>>,
-    next_link: Cell<usize>,
+    next_link: Cell<u64>,
     /// A link changed its state, or the set of links changed.
     changed: Rc<Notify>,
     closed: Cell<bool>,

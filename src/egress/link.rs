@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff::{Backoff, HEALTHY_AFTER};
 use super::group::Shared;
 use super::login::login;
-use super::pump::{End, Pump};
+use super::pump::Pump;
 use super::session::Session;
 use super::state::{Failure, Link};
 
@@ -34,8 +34,8 @@ pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
                     backoff.reset();
                 }
                 match end {
-                    End::Released => continue,
-                    End::Failed(failure) => failure,
+                    Ok(()) => continue,
+                    Err(failure) => failure,
                 }
             }
             Some(Err(failure)) => failure,

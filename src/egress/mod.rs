@@ -5,7 +5,7 @@
 //! what is unanswered, back off ([`backoff`]). The pump renews its session on the side ([`session`]), merges parcels into frames ([`frame`], [`outbox`]) and
 //! matches replies ([`answers`]) by order ([`pipeline`]); [`returns`] says whom a frame waits for where gateways wait for its delivery.
 
-mod answers;
+mod answered;
 mod backoff;
 mod frame;
 mod group;
@@ -15,7 +15,6 @@ mod outbox;
 mod pipeline;
 mod policy;
 mod pump;
-mod returns;
 mod session;
 mod state;
 
@@ -24,5 +23,5 @@ pub use frame::next_frame;
 pub use group::{Context, Group, ObserverSource, OwnSession};
 pub use login::{leads_back, login, login_over};
 pub use outbox::{Outbox, SLICES_MAX};
-pub use pipeline::Pipeline;
+pub use pipeline::{Frame, Pipeline};
 pub use state::Failure;

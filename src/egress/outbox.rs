@@ -44,12 +44,12 @@ impl Outbox {
     }
 
     /// Appends a batch.
-    pub(super) fn batch(&mut self, bytes: Bytes) {
+    pub(super) fn batch(&mut self, bytes: &Bytes) {
         if bytes.len() <= COPY_MAX_BYTES {
-            self.header(|inline| inline.extend_from_slice(&bytes));
+            self.header(|inline| inline.extend_from_slice(bytes));
         } else {
             self.left += bytes.len();
-            self.segments.push_back(Segment::Shared(bytes));
+            self.segments.push_back(Segment::Shared(bytes.clone()));
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
             for (i, size) in sizes.iter().enumerate() {
                 let bytes = Bytes::from(vec![i as u8; *size]);
                 expected.extend_from_slice(&bytes);
-                outbox.batch(bytes);
+                outbox.batch(&bytes);
             }
             let mut seen = Vec::new();
             let mut steps = steps.iter().cycle();

@@ -1,71 +1,101 @@
-//! One connection at work: takes batches while its window has room, writes them as few full frames, reads
-//! replies, proves that it lives.
+//! One connection at work: takes batches while its window is open, writes them in few full frames, reads replies, renews
+//! its session, and notices when its peer is mute.
 //!
-//! A hand-written poll, because all its halves share one state. In one turn: read what is there, load and
-//! write as much as window and socket take, then wait for whatever can happen next. Replies of a link that
-//! is busy anyway are read with its next write or on a slow tick, not woken for one by one.
+//! A hand-written poll, because all of this shares one state. One turn reads what has arrived, loads and writes as much
+//! as window and socket take, then waits for whatever can happen next. Replies of a busy link are read along with its
+//! next write or after a short delay, so that the link is not woken for each of them.
 
 use std::future::{Future, poll_fn};
-use std::io::IoSlice;
-use std::pin::Pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::answered::JustAnswered;
 use super::frame::{heartbeat, next_frame};
 use super::group::Shared;
+use super::link::log_in;
 use super::outbox::{Outbox, SLICES_MAX};
 use super::pipeline::{Frame, Pipeline};
-use super::returns::Returns;
-use super::session::{Renewal, Session};
+use super::session::Session;
 use super::state::{Failure, Link};
 use crate::config;
 use crate::net::Stream;
-use crate::relay::{Offer, Parcel};
+use crate::relay::Offer;
+use crate::wire::reply::{Reply, SESSION_TIMEOUT, short_class};
 
-/// How late a reply may be noticed on a link that has room in its window.
+/// How late a reply may be noticed on a link whose window is open.
 const LAZY_READ: Duration = Duration::from_millis(5);
 
-/// Between noticing that a reply is late and judging the peer for it: the runtime looks at the socket.
+/// Between noticing that a reply is late and giving the peer up: the runtime looks at the socket once more.
 pub(super) const LAST_LOOK: Duration = Duration::from_millis(10);
 
-/// A new connection sends a heartbeat after this much silence at the latest: where a weir is the receiver, it
-/// resets one that shows no session within `listen.first_frame_timeout`.
+/// A new connection sends a heartbeat after this much silence at the latest: if the receiver is a weir, it resets a
+/// connection that shows no session within `listen.first_frame_timeout`.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(20);
 
-/// How a connection ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// Switched off; nothing was in flight.
-    Released,
-    /// Anything else.
-    Failed(Failure),
-}
+/// Replies are one byte each; more than a window of them never waits.
+const READ_BYTES: usize = 256;
 
 pub(super) struct Pump {
-    pub(super) link: Rc<Link>,
+    link: Rc<Link>,
     group: Rc<Shared>,
     settings: Rc<config::Link>,
-    pub(super) stream: Stream,
-    pub(super) session: Session,
-    pub(super) renewal: Renewal,
+    stream: Stream,
+    session: Session,
+    renewal: Renewal,
     outbox: Outbox,
-    pub(super) pipeline: Pipeline,
-    /// An incomplete reply; empty nearly always.
-    pub(super) inbox: Vec<u8>,
+    pipeline: Pipeline,
+    /// An incomplete reply; nearly always empty.
+    inbox: Vec<u8>,
     unflushed: bool,
-    /// Has taken something since it stood in the line for it: others come first.
+    /// Has taken something since it last entered the wait queue: other links come first.
     served: bool,
-    returns: Returns,
-    pub(super) last_read: Instant,
+    answered: JustAnswered,
+    last_read: Instant,
     last_write: Instant,
     began: Instant,
-    /// A reply is late: the peer is judged at this time.
-    pub(super) last_look: Option<Instant>,
+    /// A reply is late: the peer is given up at this time.
+    last_look: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+}
+
+/// A login that runs beside the connection.
+#[derive(Default)]
+enum Renewal {
+    #[default]
+    Idle,
+    LoggingIn(Pin<Box<dyn Future<Output = Result<Session, Failure>>>>),
+    /// Takes effect when no frame is in flight. With two sessions at a time, frames of the old one would be refused while
+    /// younger ones were taken, and the order of events would be lost.
+    Ready(Session),
+}
+
+/// Why the connection ends.
+enum Stop {
+    /// Switched off; nothing was in flight.
+    Released,
+    Failed(Failure),
+    /// An error reply that is not about the session; it is about the oldest frame.
+    ErrorReply(Failure),
+}
+
+impl Stop {
+    fn failed(class: &'static str, message: impl Into<String>) -> Self {
+        Stop::Failed(Failure::new(class, message))
+    }
+
+    fn lost(error: &io::Error) -> Self {
+        Self::failed("closed", format!("connection lost: {error}"))
+    }
+
+    fn unsolicited() -> Self {
+        Self::failed("protocol", "unsolicited reply")
+    }
 }
 
 impl Pump {
@@ -83,7 +113,7 @@ impl Pump {
             inbox: Vec::new(),
             unflushed: false,
             served: false,
-            returns: Returns::default(),
+            answered: JustAnswered::default(),
             last_read: now,
             last_write: now,
             began: now,
@@ -92,32 +122,29 @@ impl Pump {
         }
     }
 
-    /// Until the connection ends. Whatever is unanswered then is back in the queue, in order.
-    pub(super) async fn run(mut self) -> End {
-        let end = poll_fn(|cx| self.poll(cx)).await;
+    /// Runs until the connection fails, or until the link is switched off and nothing is in flight. Everything without a
+    /// reply is then back in the queue, in order.
+    pub(super) async fn run(mut self) -> Result<(), Failure> {
+        let stop = poll_fn(|cx| self.poll(cx)).await;
         self.group.queue.leave(self.link.id);
-        let (end, refused) = match end {
-            Stop::Released => (End::Released, false),
-            Stop::Failed(failure) => (End::Failed(failure), false),
-            Stop::Refused(failure) => (End::Failed(failure), true),
-        };
         let pipeline = std::mem::take(&mut self.pipeline);
-        if refused {
-            let rejected = pipeline.refused();
-            if rejected > 0 {
-                tracing::warn!(
-                    group = self.link.group,
-                    endpoint = self.link.endpoint.name,
-                    events = rejected,
-                    "events rejected after three error replies"
-                );
+        let end = match stop {
+            Stop::Released => Ok(()),
+            Stop::Failed(failure) => Err(failure),
+            Stop::ErrorReply(failure) => {
+                let rejected = pipeline.answered_with_error();
+                if rejected > 0 {
+                    tracing::warn!(
+                        group = self.link.group,
+                        endpoint = self.link.endpoint.name,
+                        events = rejected,
+                        "events rejected after three error replies"
+                    );
+                }
+                Err(failure)
             }
-        } else {
-            drop(pipeline);
-        }
-        let mut stats = self.link.stats.borrow_mut();
-        stats.inflight_frames = 0;
-        drop(stats);
+        };
+        self.link.stats.borrow_mut().inflight_frames = 0;
         self.link.oldest_unanswered.set(None);
         self.link.oldest_accepted.set(None);
         self.link.logging_in.set(false);
@@ -126,79 +153,77 @@ impl Pump {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
         self.link.park(cx.waker());
-        // A reload nudges: what it has changed counts from here on.
+        // A reload wakes the pump: from here on it uses the new settings.
         self.settings = self.group.settings();
         loop {
-            let now = Instant::now();
-            let mut lazy = Context::from_waker(Waker::noop());
-            if self.pipeline.len() > 0
-                && let Err(stop) = self.read(&mut lazy, now)
-            {
-                return Poll::Ready(stop);
-            }
-            if let Err(stop) = self.renew(cx, now) {
-                return Poll::Ready(stop);
-            }
-            if let Err(stop) = self.write(cx, now) {
-                return Poll::Ready(stop);
-            }
-            if self.nothing_in_flight() && !self.link.wanted() {
-                return Poll::Ready(Stop::Released);
-            }
-            // A link with room in its window will write again soon, or look on the tick.
-            let may_be_lazy =
-                self.pipeline.len() > 0 && self.has_room() && !self.group.is_eager() && !self.is_held();
-            if !may_be_lazy {
-                match self.read(cx, now) {
-                    Ok(false) => {}
-                    Ok(true) => continue,
-                    Err(stop) => return Poll::Ready(stop),
-                }
-            }
-            match self.wait(cx, now, may_be_lazy) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
+            match self.turn(cx) {
+                Ok(Poll::Ready(())) => {}
+                Ok(Poll::Pending) => return Poll::Pending,
                 Err(stop) => return Poll::Ready(stop),
             }
         }
     }
 
-    /// Loads and writes until window, queue or socket end it.
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Stop> {
-        loop {
-            if self.outbox.is_empty() && !self.load(now) {
-                break;
+    /// `Ready`: something has happened already, so the next turn follows at once.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Stop> {
+        let now = Instant::now();
+        if self.pipeline.len() > 0 {
+            self.read(&mut Context::from_waker(Waker::noop()), now)?;
+        }
+        self.renew(cx, now)?;
+        let offer = self.write(cx, now)?;
+        if self.nothing_in_flight() && !self.link.wanted() {
+            return Err(Stop::Released);
+        }
+        // A link whose window is open writes again soon, or looks after `LAZY_READ`.
+        let lazy =
+            self.pipeline.len() > 0 && self.is_window_open() && !self.group.is_eager() && !self.is_held();
+        if !lazy && self.read(cx, now)? {
+            return Ok(Poll::Ready(()));
+        }
+        self.wait(cx, now, offer, lazy)
+    }
+
+    // === Frames going out ===
+
+    /// Loads and writes until window, queue or socket stop it. Returns what the queue offers, or `None` if the link may
+    /// not take it now.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Option<Offer>, Stop> {
+        let offer = loop {
+            if self.outbox.is_empty() {
+                let may_take = self.is_window_open() && self.link.may_take() && !self.is_held();
+                let offer = may_take.then(|| self.group.queue.offer(now, self.linger()));
+                if !self.load(offer, now) {
+                    break offer;
+                }
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let used = self.outbox.slices(&mut slices);
             match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]) {
-                Poll::Pending => break,
+                Poll::Pending => break None,
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.outbox.advance(written);
                     self.unflushed = true;
                     self.last_write = now;
                     self.link.stats.borrow_mut().sent_bytes_total += written as u64;
                 }
-                Poll::Ready(Ok(_)) => return Err(Stop::failed("closed", "the connection takes no bytes")),
-                Poll::Ready(Err(e)) => return Err(Stop::failed("closed", format!("connection lost: {e}"))),
+                Poll::Ready(Ok(_)) => return Err(Stop::failed("closed", "write returned 0 bytes")),
+                Poll::Ready(Err(e)) => return Err(Stop::lost(&e)),
             }
-        }
+        };
         if self.unflushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(e)) => return Err(Stop::failed("closed", format!("connection lost: {e}"))),
+                Poll::Ready(Err(e)) => return Err(Stop::lost(&e)),
             }
         }
-        Ok(())
+        Ok(offer)
     }
 
-    /// Builds the next frame, or a heartbeat when the link has been silent; false when there is none.
-    fn load(&mut self, now: Instant) -> bool {
-        if self.may_take()
-            && !self.waits_for_returns()
-            && self.group.queue.offer(now, self.linger()) == Offer::Ready
-        {
+    /// Puts the next frame, or a heartbeat that is due, into the outbox; false when there is neither.
+    fn load(&mut self, offer: Option<Offer>, now: Instant) -> bool {
+        if offer == Some(Offer::Ready) && !self.waits_for_answered() {
             let events = next_frame(
                 &self.group.queue,
                 self.session.id(),
@@ -208,9 +233,9 @@ impl Pump {
                 &mut self.pipeline,
             );
             if events > 0 {
-                self.group.queue.bell().leave(self.link.id);
+                self.group.queue.stop_waiting(self.link.id);
                 self.served = true;
-                self.returns.sent();
+                self.answered.clear();
                 self.link.observers.frame_events.record(events as f64);
                 let mut stats = self.link.stats.borrow_mut();
                 stats.frames_sent_total += 1;
@@ -226,64 +251,8 @@ impl Pump {
         true
     }
 
-    /// Registers for everything that can happen next; true when something already has.
-    fn wait(&mut self, cx: &mut Context<'_>, now: Instant, lazy: bool) -> Result<bool, Stop> {
-        let offer = self.group.queue.offer(now, self.linger());
-        let takes = self.may_take() && self.outbox.is_empty();
-        if takes && offer == Offer::Ready && self.waits_for_returns() {
-            // The turn after this one looks again, whoever else is woken.
-            self.returns.wait();
-            self.group.queue.bell().leave(self.link.id);
-            let turn = std::pin::pin!(tokio::task::yield_now());
-            let _ = turn.poll(cx);
-        } else if takes {
-            let first = !std::mem::take(&mut self.served) && matches!(offer, Offer::Lingering(_));
-            self.group.queue.bell().wait(self.link.id, cx.waker(), first);
-        } else {
-            self.group.queue.leave(self.link.id);
-        }
-        self.count_inflight(now);
-        let linger_due = match offer {
-            Offer::Lingering(due) if takes => Some(due),
-            _ => None,
-        };
-        let reply_due = self.reply_due(now)?;
-        let look_due = lazy.then(|| now + LAZY_READ);
-        let due = [
-            linger_due,
-            reply_due,
-            look_due,
-            self.heartbeat_due(),
-            self.renewal_due(),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-        let Some(due) = due else { return Ok(false) };
-        // An alarm that rings too early costs one look, so it is only ever moved to an earlier time.
-        if self.alarm.is_elapsed() || self.alarm.deadline() > due {
-            self.alarm.as_mut().reset(due);
-        }
-        Ok(self.alarm.as_mut().poll(cx).is_ready())
-    }
-
-    /// The oldest frame is about to be answered, and with it gateways that wait for that.
-    pub(super) fn expect_returns(&mut self) {
-        let frames = |f: &Frame| f.parcels.iter().map(Parcel::frames).sum();
-        let answered = self.pipeline.oldest().map_or(0, frames);
-        self.returns.answered(answered, self.group.queue.frames());
-    }
-
-    /// Whether gateways that have just been answered may come before the next frame.
-    fn waits_for_returns(&self) -> bool {
-        self.returns.are_due()
-            && self.pipeline.len() == 0
-            && !self.settings.linger.is_zero()
-            && !self.group.queue.has_gathered()
-    }
-
-    /// How long events may gather. Where gateways wait for the delivery, only behind a frame that is on its
-    /// way: its reply ends the wait.
+    /// How long events may gather. Where gateways wait for the delivery, only while a frame is in flight: its reply ends
+    /// the wait.
     fn linger(&self) -> Duration {
         if self.group.is_eager() && self.pipeline.len() == 0 {
             Duration::ZERO
@@ -292,20 +261,250 @@ impl Pump {
         }
     }
 
-    /// When the oldest unanswered frame needs a look, and the judgement when that was in vain.
+    /// Whether the next frames of gateways that have just been answered may come before the next frame is sent.
+    fn waits_for_answered(&self) -> bool {
+        self.answered.may_follow()
+            && self.pipeline.len() == 0
+            && !self.settings.linger.is_zero()
+            && !self.group.queue.has_gathered()
+    }
+
+    fn is_window_open(&self) -> bool {
+        self.pipeline.len() < self.settings.window_frames
+    }
+
+    /// Every frame that was begun is written and answered.
+    fn nothing_in_flight(&self) -> bool {
+        self.pipeline.len() == 0 && self.outbox.is_empty()
+    }
+
+    // === Replies, in the order of the frames that they answer ===
+
+    /// Reads until nothing is there; whether there was anything.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop> {
+        let mut any = false;
+        loop {
+            let mut bytes = [0_u8; READ_BYTES];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Ok(any),
+                Poll::Ready(Err(e)) => return Err(Stop::lost(&e)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let read = buffer.filled();
+            if read.is_empty() {
+                let text = "the Traffic Manager closed the connection";
+                return Err(Stop::failed("closed", text));
+            }
+            any = true;
+            self.last_read = now;
+            self.last_look = None;
+            let more = read.len() == READ_BYTES;
+            self.handle_replies(read, now)?;
+            if !more {
+                return Ok(any);
+            }
+        }
+    }
+
+    fn handle_replies(&mut self, read: &[u8], now: Instant) -> Result<(), Stop> {
+        let mut joined = std::mem::take(&mut self.inbox);
+        let mut bytes = read;
+        if !joined.is_empty() {
+            joined.extend_from_slice(read);
+            bytes = &joined;
+        }
+        loop {
+            match Reply::decode(bytes) {
+                Ok(None) => {
+                    self.inbox.extend_from_slice(bytes);
+                    return Ok(());
+                }
+                Ok(Some((Reply::Ok, length))) => {
+                    bytes = bytes.get(length..).unwrap_or_default();
+                    self.delivered(now)?;
+                }
+                Ok(Some((Reply::Error { class, message }, length))) => {
+                    self.link.stats.borrow_mut().replies_error_total += 1;
+                    let text = format!("{}: {message:?}", short_class(class));
+                    if class == SESSION_TIMEOUT && says_expired(&message) {
+                        bytes = bytes.get(length..).unwrap_or_default();
+                        self.expired(text, now)?;
+                        continue;
+                    }
+                    if class == SESSION_TIMEOUT {
+                        return Err(Stop::failed("session", text));
+                    }
+                    return Err(Stop::ErrorReply(Failure::new("rejected", text)));
+                }
+                Ok(Some((Reply::LoginOk { .. }, _))) => {
+                    return Err(Stop::failed("protocol", "login reply to a publish"));
+                }
+                Err(e) => return Err(Stop::failed("protocol", e.to_string())),
+            }
+        }
+    }
+
+    fn delivered(&mut self, now: Instant) -> Result<(), Stop> {
+        let Some(frame) = self.pipeline.pop() else {
+            return Err(Stop::unsolicited());
+        };
+        self.session.works();
+        let Some(delivery) = frame.delivery else {
+            return Ok(());
+        };
+        if self.group.is_eager() {
+            self.answered.add(delivery.frames(), self.group.queue.frames());
+        }
+        let observers = &self.link.observers;
+        let reply_time = now.duration_since(frame.sent_at);
+        observers.reply_seconds.record(reply_time);
+        for batch in delivery.batches() {
+            let delivery_time = now.duration_since(batch.accepted_at());
+            observers.delivery_seconds.record(delivery_time);
+        }
+        let mut stats = self.link.stats.borrow_mut();
+        stats.replies_ok_total += 1;
+        stats.delivered_events_total += delivery.events() as u64;
+        drop(stats);
+        delivery.delivered();
+        Ok(())
+    }
+
+    /// The oldest frame was refused because the session has expired. It was not taken, and the connection stays.
+    fn expired(&mut self, text: String, now: Instant) -> Result<(), Stop> {
+        let first = !self.session.is_expired();
+        if !self.session.expired(now) {
+            return Err(Stop::failed("session", text));
+        }
+        if !self.pipeline.expired() {
+            return Err(Stop::unsolicited());
+        }
+        if first {
+            tracing::info!(
+                group = self.link.group,
+                endpoint = self.link.endpoint.name,
+                "session expired at the Traffic Manager: logging in again"
+            );
+        }
+        Ok(())
+    }
+
+    // === The session ===
+
+    /// Whether the next frame waits for a new session.
+    fn is_held(&self) -> bool {
+        self.session.is_expired() || matches!(self.renewal, Renewal::Ready(_))
+    }
+
+    /// When the next login is due.
+    fn renewal_due(&self) -> Option<Instant> {
+        let idle = matches!(self.renewal, Renewal::Idle) && self.link.wanted();
+        self.session.renew_at().filter(|_| idle)
+    }
+
+    /// Begins and ends renewals. Frames that were refused for their session return to the queue when the last frame in
+    /// flight has been answered.
+    fn renew(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Stop> {
+        if self.nothing_in_flight() {
+            self.pipeline.return_expired();
+        }
+        if self.renewal_due().is_some_and(|due| due <= now) {
+            let login = log_in(Rc::clone(&self.link), Rc::clone(&self.group));
+            self.renewal = Renewal::LoggingIn(Box::pin(login));
+        }
+        if let Renewal::LoggingIn(login) = &mut self.renewal
+            && let Poll::Ready(result) = login.as_mut().poll(cx)
+        {
+            self.renewal = match result {
+                Ok(session) => Renewal::Ready(session),
+                Err(failure) if self.session.is_expired() => return Err(Stop::Failed(failure)),
+                Err(failure) => {
+                    tracing::debug!(
+                        group = self.link.group,
+                        endpoint = self.link.endpoint.name,
+                        class = failure.class,
+                        error = failure.message,
+                        "session not renewed: used until it expires"
+                    );
+                    self.session.stays();
+                    Renewal::Idle
+                }
+            };
+        }
+        if self.nothing_in_flight() && matches!(self.renewal, Renewal::Ready(_)) {
+            if let Renewal::Ready(next) = std::mem::take(&mut self.renewal) {
+                self.session.replace(next);
+            }
+            tracing::debug!(
+                group = self.link.group,
+                endpoint = self.link.endpoint.name,
+                "session renewed"
+            );
+        }
+        Ok(())
+    }
+
+    // === Waiting ===
+
+    /// Registers for everything that can happen next; `Ready` when something already has.
+    fn wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        offer: Option<Offer>,
+        lazy: bool,
+    ) -> Result<Poll<()>, Stop> {
+        let (queue, id) = (&self.group.queue, self.link.id);
+        match offer {
+            None => queue.leave(id),
+            Some(Offer::Ready) if self.waits_for_answered() => {
+                self.answered.turn();
+                queue.stop_waiting(id);
+                // Woken in the next turn of the event loop, after the runtime has looked at its sockets.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+            }
+            Some(offer) => {
+                let served = std::mem::take(&mut self.served);
+                let first = !served && matches!(offer, Offer::Lingering(_));
+                queue.wait(id, cx.waker(), first);
+            }
+        }
+        self.report_inflight(now);
+        let due = [
+            match offer {
+                Some(Offer::Lingering(due)) => Some(due),
+                _ => None,
+            },
+            self.reply_due(now)?,
+            lazy.then(|| now + LAZY_READ),
+            self.heartbeat_due(),
+            self.renewal_due(),
+        ];
+        let Some(due) = due.into_iter().flatten().min() else {
+            return Ok(Poll::Pending);
+        };
+        // An early alarm costs one turn, so it is only ever moved to an earlier time.
+        if self.alarm.is_elapsed() || self.alarm.deadline() > due {
+            self.alarm.as_mut().reset(due);
+        }
+        Ok(self.alarm.as_mut().poll(cx))
+    }
+
+    /// When the oldest frame without a reply needs a look; fails when the last look was in vain.
     ///
-    /// While weir itself or its machine stood still, replies have come that lie unread. So a late reply is first
-    /// looked for once more, and for as long as weir was late to notice: that much it may have stood still.
+    /// While weir itself or its machine stood still, replies may have arrived that lie unread. So after the timeout weir
+    /// looks once more, and waits as long again as it was late to notice: that long it may have stood still.
     fn reply_due(&mut self, now: Instant) -> Result<Option<Instant>, Stop> {
         let Some(oldest) = self.pipeline.oldest() else {
             return Ok(None);
         };
-        let (patience, sent_at) = (self.patience(oldest), oldest.sent_at);
-        let due = sent_at + patience;
+        let (timeout, sent_at) = (self.reply_timeout(oldest), oldest.sent_at);
+        let due = sent_at + timeout;
         if due > now {
             return Ok(Some(due));
         }
-        let late = now.duration_since(due).min(patience);
+        let late = now.duration_since(due).min(timeout);
         let last_look = *self.last_look.get_or_insert(now + LAST_LOOK + late);
         if last_look > now {
             return Ok(Some(last_look));
@@ -315,7 +514,15 @@ impl Pump {
         Err(Stop::failed("timeout", text))
     }
 
-    /// When a silent link proves that it lives.
+    /// How long the reply to a frame may take.
+    fn reply_timeout(&self, frame: &Frame) -> Duration {
+        match self.settings.heartbeat {
+            Some(h) if frame.delivery.is_none() => h.timeout().saturating_sub(h.delay),
+            _ => self.settings.reply_timeout,
+        }
+    }
+
+    /// When a silent link sends a heartbeat.
     fn heartbeat_due(&self) -> Option<Instant> {
         let beat = self.settings.heartbeat?;
         let silent = self.pipeline.len() == 0 && !self.is_held();
@@ -328,53 +535,21 @@ impl Pump {
         silent.then(|| since + delay)
     }
 
-    /// How long the reply to a frame may take.
-    fn patience(&self, frame: &Frame) -> Duration {
-        match self.settings.heartbeat {
-            Some(h) if frame.parcels.is_empty() => h.timeout().saturating_sub(h.delay),
-            _ => self.settings.reply_timeout,
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.pipeline.len() < self.settings.window_frames
-    }
-
-    fn may_take(&self) -> bool {
-        self.has_room() && self.link.may_take() && !self.is_held()
-    }
-
-    /// Every frame that was begun is written and answered.
-    pub(super) fn nothing_in_flight(&self) -> bool {
-        self.pipeline.len() == 0 && self.outbox.is_empty()
-    }
-
-    pub(super) fn group(&self) -> &Rc<Shared> {
-        &self.group
-    }
-
-    fn count_inflight(&mut self, now: Instant) {
+    /// Tells the group and /status what is in flight.
+    fn report_inflight(&mut self, now: Instant) {
         self.link.stats.borrow_mut().inflight_frames = self.pipeline.len() as u64;
         let oldest = self.pipeline.oldest().map(|f| f.sent_at);
         self.link.oldest_unanswered.set(oldest);
         self.link.oldest_accepted.set(self.pipeline.oldest_accepted_at());
         self.link.logging_in.set(self.is_held());
         if self.group.is_silent(&self.link, now) {
-            self.pipeline.let_go();
+            self.pipeline.release();
         }
     }
 }
 
-/// How the poll ended.
-pub(super) enum Stop {
-    Released,
-    Failed(Failure),
-    /// An error reply that is not about the session: the verdict is the oldest frame's.
-    Refused(Failure),
-}
-
-impl Stop {
-    pub(super) fn failed(class: &'static str, message: impl Into<String>) -> Self {
-        Stop::Failed(Failure::new(class, message))
-    }
+/// Whether a `SessionTimeoutException` is about the session, and not another weir's "send again". In ASCII its length is
+/// right, so what follows is the next reply.
+fn says_expired(message: &str) -> bool {
+    message.is_ascii() && message.ends_with(" expired")
 }

@@ -1,28 +1,19 @@
-//! The session of a link's connection. A Traffic Manager ends it 30 minutes after its login, whatever the
-//! traffic: a login on the side renews it before that, and at once when the Traffic Manager says that it has
-//! expired. The connection stays.
+//! The session of a link's connection: when it is renewed. Pure: time is an argument.
 //!
-//! A new id takes effect when no frame is in flight. With two at a time, frames of the old one would be
-//! refused while younger ones were taken, and the order of events would be lost.
+//! A Traffic Manager ends a session 30 minutes after its login, whatever the traffic. A login on a connection of its own
+//! renews it before that, and at once when the Traffic Manager says that it has expired; the link's connection stays.
 
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::link::log_in;
-use super::pump::{Pump, Stop};
-use super::state::Failure;
-
 /// How long a session lives at a Traffic Manager that has not shown otherwise.
 const LIFE: Duration = Duration::from_secs(30 * 60);
 
-/// A life shorter than this is not learned: renewals must not become a flood.
+/// Shorter lives are not learned, so that logins stay rare.
 const LIFE_MIN: Duration = Duration::from_secs(10);
 
-/// A session id and what is known of its life. Pure: time is an argument.
+/// A session id and what is known of its life.
 #[derive(Debug)]
 pub(super) struct Session {
     id: Vec<u8>,
@@ -56,7 +47,7 @@ impl Session {
         self.expired
     }
 
-    /// When a login on the side is due; `None` = when the session has expired.
+    /// When the next login is due; `None` = when the session has expired.
     pub(super) fn renew_at(&self) -> Option<Instant> {
         self.renew_at
     }
@@ -66,8 +57,8 @@ impl Session {
         self.unproven = false;
     }
 
-    /// The Traffic Manager says that the session has expired. False when it said so of the one before, too, and
-    /// has taken nothing in between: then a login does not help.
+    /// The Traffic Manager says that the session has expired. False when it said the same of the previous session and has
+    /// taken nothing in between: another login would not help.
     pub(super) fn expired(&mut self, now: Instant) -> bool {
         if !self.expired && !self.unproven {
             self.expired = true;
@@ -77,104 +68,19 @@ impl Session {
         !self.unproven
     }
 
-    /// The login on the side has failed while the session was good: the next one when it has expired.
-    fn stays(&mut self) {
+    /// The renewal has failed while the session was still good: the next login is due when it has expired.
+    pub(super) fn stays(&mut self) {
         self.renew_at = None;
     }
 
-    /// Gives way to `next`, which is expected to live as long.
-    fn replace(&mut self, next: Session) {
+    /// Replaced by `next`, which is expected to live as long.
+    pub(super) fn replace(&mut self, next: Session) {
         *self = Session {
             life: self.life,
             renew_at: Some(next.since + self.life / 10 * 9),
             unproven: self.expired,
             ..next
         };
-    }
-}
-
-/// The login on the side.
-#[derive(Default)]
-pub(super) enum Renewal {
-    #[default]
-    Idle,
-    LoggingIn(Pin<Box<dyn Future<Output = Result<Session, Failure>>>>),
-    /// Waits until no frame is in flight.
-    Ready(Session),
-}
-
-impl Pump {
-    /// Whether the next frame waits for a new session.
-    pub(super) fn is_held(&self) -> bool {
-        self.session.is_expired() || matches!(self.renewal, Renewal::Ready(_))
-    }
-
-    /// When the next login on the side is due.
-    pub(super) fn renewal_due(&self) -> Option<Instant> {
-        let idle = matches!(self.renewal, Renewal::Idle) && self.link.wanted();
-        self.session.renew_at().filter(|_| idle)
-    }
-
-    /// Begins and ends the login on the side. Frames that were refused for their session go back to the
-    /// queue when the last one in flight has been answered.
-    pub(super) fn renew(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Stop> {
-        if self.nothing_in_flight() {
-            self.pipeline.give_back_expired();
-        }
-        if self.renewal_due().is_some_and(|due| due <= now) {
-            let login = log_in(Rc::clone(&self.link), Rc::clone(self.group()));
-            self.renewal = Renewal::LoggingIn(Box::pin(login));
-        }
-        if let Renewal::LoggingIn(login) = &mut self.renewal
-            && let Poll::Ready(result) = login.as_mut().poll(cx)
-        {
-            self.renewal = match result {
-                Ok(session) => Renewal::Ready(session),
-                Err(failure) if self.session.is_expired() => return Err(Stop::Failed(failure)),
-                Err(failure) => {
-                    tracing::debug!(
-                        group = self.link.group,
-                        endpoint = self.link.endpoint.name,
-                        class = failure.class,
-                        error = failure.message,
-                        "session not renewed, it is used until it expires"
-                    );
-                    self.session.stays();
-                    Renewal::Idle
-                }
-            };
-        }
-        if self.nothing_in_flight()
-            && let Renewal::Ready(_) = &self.renewal
-            && let Renewal::Ready(next) = std::mem::take(&mut self.renewal)
-        {
-            tracing::debug!(
-                group = self.link.group,
-                endpoint = self.link.endpoint.name,
-                "session renewed"
-            );
-            self.session.replace(next);
-        }
-        Ok(())
-    }
-
-    /// The oldest frame was refused because the session has expired: not taken, and its connection goes on.
-    pub(super) fn expired(&mut self, text: String, now: Instant) -> Result<(), Stop> {
-        let first = !self.session.is_expired();
-        if !self.session.expired(now) {
-            return Err(Stop::failed("session", text));
-        }
-        if !self.pipeline.expired() {
-            return Err(Stop::failed("protocol", "an unsolicited reply"));
-        }
-        if first {
-            tracing::info!(
-                group = self.link.group,
-                endpoint = self.link.endpoint.name,
-                "session expired at the Traffic Manager: logging in again on the side"
-            );
-        }
-        Ok(())
     }
 }
 
@@ -206,11 +112,7 @@ mod tests {
         session.works();
         assert!(session.expired(start + 62 * S), "ended by something else");
         session.replace(Session::new(b"c".to_vec(), start + 62 * S));
-        assert_eq!(
-            session.renew_at(),
-            Some(start + (62 + 9) * S),
-            "no flood of logins"
-        );
+        assert_eq!(session.renew_at(), Some(start + (62 + 9) * S), "logins stay rare");
     }
 
     #[test]
@@ -219,7 +121,7 @@ mod tests {
         let mut session = Session::new(b"a".to_vec(), start);
         assert!(
             session.expired(start + S),
-            "the rest of the window is told the same"
+            "the rest of the window gets the same reply"
         );
         assert!(session.expired(start + S));
         session.replace(Session::new(b"b".to_vec(), start + 2 * S));

@@ -49,7 +49,7 @@ impl From<DialError> for Failure {
 /// One link as the rest of its group sees it.
 pub(super) struct Link {
     /// Place in the queue's bell; unique in the group.
-    pub(super) id: usize,
+    pub(super) id: u64,
     pub(super) group: String,
     pub(super) endpoint: config::Endpoint,
     pub(super) observers: LinkObservers,
@@ -79,7 +79,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(
-        id: usize,
+        id: u64,
         group: &str,
         endpoint: config::Endpoint,
         observers: LinkObservers,

@@ -13,7 +13,7 @@ use super::listener::address;
 use super::login::log_in;
 use super::replies::{Replies, retry_reply};
 use crate::config::Ack;
-use crate::relay::{Full, Place, Receipt};
+use crate::relay::{Full, Place};
 use crate::wire::reply::{AUTHENTICATION, Reply, SESSION_TIMEOUT, TRANSPORT, UNDEFINED_EVENT_TYPE};
 use crate::wire::request::{HEADER_BYTES, LOGIN, PUBLISH};
 use crate::wire::{Decoded, Events, FrameError, Front, Malformed, Request, front};
@@ -315,16 +315,15 @@ impl Handler {
             return Ok(0);
         }
         let settings = self.ingress.settings();
-        let receipt = (settings.ack == Ack::Delivered).then(Receipt::new);
-        let place = &mut self.front.place;
-        let admitted = self.ingress.fanout.admit(events, now, receipt.as_ref(), place);
-        if let Err(full) = admitted {
-            if !self.front.refuse {
-                return Err(full);
+        let (relay, place) = (&self.ingress.relay, &mut self.front.place);
+        let receipt = match relay.admit(events, now, settings.ack == Ack::Delivered, place) {
+            Ok(receipt) => receipt,
+            Err(full) if !self.front.refuse => return Err(full),
+            Err(_) => {
+                self.refused();
+                return Ok(0);
             }
-            self.refused();
-            return Ok(0);
-        }
+        };
         self.ingress.taps.pass(events, now);
         match receipt {
             None => {
@@ -332,7 +331,6 @@ impl Handler {
                 Ok(events.count())
             }
             Some(receipt) => {
-                receipt.admitted();
                 self.replies
                     .wait(receipt, events.count() as u64, now + settings.reply_timeout);
                 Ok(0)

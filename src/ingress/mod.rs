@@ -41,7 +41,7 @@ use self::addresses::Addresses;
 use self::budget::Budget;
 use self::slowdown::Slowdown;
 use self::token::Tokens;
-use crate::relay::Fanout;
+use crate::relay::Relay;
 use crate::status;
 use crate::tap::{Feed, Taps};
 
@@ -57,7 +57,7 @@ const FULL_AGAIN: Duration = Duration::from_secs(60);
 /// A worker's ingress: what all its connections share. That is the way into the relay, limits, users, counters, and one
 /// read buffer.
 pub struct Ingress {
-    fanout: Fanout,
+    relay: Relay,
     /// Taps on passing events.
     taps: Taps,
     tokens: Arc<Tokens>,
@@ -84,17 +84,17 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// An ingress whose publishes go to `fanout`.
+    /// An ingress whose publishes go to `relay`.
     #[must_use]
     pub fn new(
         settings: Settings,
-        fanout: Fanout,
+        relay: Relay,
         tokens: Arc<Tokens>,
         hashing: Hashing,
         unix_ms: fn() -> i64,
     ) -> Rc<Self> {
         Rc::new(Self {
-            fanout,
+            relay,
             taps: Taps::default(),
             tokens,
             slowdown: RefCell::default(),

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::AsyncWrite;
@@ -37,7 +36,7 @@ pub(super) struct Replies {
 enum Waiting {
     Ready(Vec<u8>),
     Publish {
-        receipt: Rc<Receipt>,
+        receipt: Receipt,
         events: u64,
         due: Instant,
     },
@@ -82,7 +81,7 @@ impl Replies {
     }
 
     /// A publish that is answered when its receipt resolves, at the latest at `due`.
-    pub(super) fn wait(&mut self, receipt: Rc<Receipt>, events: u64, due: Instant) {
+    pub(super) fn wait(&mut self, receipt: Receipt, events: u64, due: Instant) {
         self.waiting.push_back(Waiting::Publish { receipt, events, due });
     }
 

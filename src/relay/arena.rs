@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 const RETIRED_MAX: usize = 32;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Arena {
     current: BytesMut,
     retired: VecDeque<BytesMut>,

@@ -1,15 +1,14 @@
 //! The rule of `linger` in virtual time: gateways, one group, a link that looks when it is woken, and a receiver that
 //! pays 15 µs for a frame and 1.6 µs for an event.
 
-use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Waker;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tests::Flag;
-use super::*;
+use super::queue::Outcome;
+use super::state::{GroupId, State, Wake};
+use super::{AgeLimits, Batch, Limits, Offer};
 use crate::config::Shed;
 use crate::wire::Events;
 
@@ -105,43 +104,55 @@ fn events(count: usize) -> Vec<u8> {
     one.repeat(count)
 }
 
-/// As the pump does it: it looks when it is woken or its alarm fires, takes while something is ready, and waits again.
+/// A link does what the pump does: it looks when it is woken or its alarm fires, takes while something is ready, and waits
+/// again.
+#[derive(Default)]
 struct Link {
-    id: usize,
-    flag: Arc<Flag>,
+    woken: bool,
     alarm: Option<Instant>,
-    served: bool,
     frames: u64,
 }
 
 /// One group, and what its events and its receivers have seen.
 struct Model {
     start: Instant,
-    queue: Rc<GroupQueue>,
+    state: State,
+    group: GroupId,
     links: Vec<Link>,
+    /// Links that wait, in the order in which they are woken.
+    waiting: VecDeque<usize>,
     /// When each event that has not left was accepted.
     accepted: std::vec::IntoIter<Duration>,
     seen: Seen,
 }
 
 impl Model {
-    fn look(&mut self, link: usize, now: Instant) {
+    fn wake(&mut self, wake: &Wake) {
+        for _ in wake.links(1) {
+            if let Some(link) = self.waiting.pop_front() {
+                self.links[link].woken = true;
+            }
+        }
+    }
+
+    fn look(&mut self, id: usize, now: Instant) {
         self.seen.wakes += 1;
-        let link = &mut self.links[link];
-        link.flag.take();
-        link.alarm = None;
+        self.links[id].woken = false;
+        self.links[id].alarm = None;
+        let mut served = false;
         let lingers = loop {
-            match self.queue.offer(now, LINGER) {
+            match self.state.offer(self.group, now, LINGER) {
                 Offer::Nothing => break false,
                 Offer::Lingering(due) => {
                     let ticks = (due - self.start).as_nanos().div_ceil(TICK.as_nanos());
-                    link.alarm = Some(self.start + TICK * u32::try_from(ticks).unwrap());
+                    self.links[id].alarm = Some(self.start + TICK * u32::try_from(ticks).unwrap());
                     break true;
                 }
                 Offer::Ready => {}
             }
-            let frame = tests::next_frame(&self.queue, BATCH_MAX_BYTES, now);
-            let count: usize = frame.iter().map(Parcel::events).sum();
+            let (frame, wake) = self.state.take(self.group, BATCH_MAX_BYTES, now, || 0);
+            self.wake(&wake);
+            let count: usize = frame.iter().map(Batch::events).sum();
             let accepted = self.accepted.by_ref().take(count);
             let waits: Vec<Duration> = accepted.map(|at| now - (self.start + at)).collect();
             if let [alone] = waits[..] {
@@ -149,28 +160,31 @@ impl Model {
             }
             self.seen.waits.extend(waits);
             self.seen.frames += 1;
-            link.frames += 1;
-            frame.into_iter().for_each(Parcel::delivered);
-            self.queue.bell().leave(link.id);
-            link.served = true;
+            self.links[id].frames += 1;
+            let wake = self.state.end(self.group, frame, Outcome::Delivered);
+            self.wake(&wake);
+            self.waiting.retain(|waiting| *waiting != id);
+            served = true;
         };
-        let first = !std::mem::take(&mut link.served) && lingers;
-        let waker = Waker::from(Arc::clone(&link.flag));
-        self.queue.bell().wait(link.id, &waker, first);
+        let waits = self.waiting.contains(&id);
+        match lingers && !served {
+            _ if waits => {}
+            true => self.waiting.push_front(id),
+            false => self.waiting.push_back(id),
+        }
     }
 
     /// Until `now`: alarms, and links that were woken.
     fn pass(&mut self, now: Option<Instant>) {
         loop {
-            let due = |l: &Link| l.alarm.filter(|at| now.is_none_or(|now| *at <= now));
-            let woken = self.links.iter().position(|l| l.flag.is_woken());
+            let woken = self.links.iter().position(|l| l.woken);
             if let (Some(woken), Some(now)) = (woken, now) {
                 self.look(woken, now);
                 continue;
             }
-            let first = (0..self.links.len())
-                .filter_map(|i| Some((due(&self.links[i])?, i)))
-                .min();
+            let due = |link: &Link| link.alarm.filter(|at| now.is_none_or(|now| *at <= now));
+            let alarms = self.links.iter().enumerate();
+            let first = alarms.filter_map(|(id, link)| Some((due(link)?, id))).min();
             let Some((at, link)) = first else { return };
             self.look(link, at);
         }
@@ -178,32 +192,25 @@ impl Model {
 }
 
 fn run(gateways: Gateways, links: usize) -> Model {
-    let fanout = Fanout::new(BATCH_MAX_BYTES, || 0);
-    let limits = Limits {
+    let mut state = State::new(BATCH_MAX_BYTES);
+    let group = state.add_group(Limits {
         events_max: 100_000,
         bytes_max: 256 << 20,
         block_timeout: None,
         shed: Shed::Oldest,
         age: AgeLimits::default(),
-    };
-    let queue = fanout.queue("one", limits);
-    fanout.set_groups(vec![Rc::clone(&queue)]);
+    });
+    let _ = state.set_destinations(vec![group]);
     let frames = gateways.frames();
     let each = |(at, count): &(Duration, usize)| std::iter::repeat_n(*at, *count);
     let accepted: Vec<Duration> = frames.iter().flat_map(each).collect();
     let start = Instant::now();
     let mut model = Model {
         start,
-        queue,
-        links: (0..links)
-            .map(|id| Link {
-                id,
-                flag: Arc::default(),
-                alarm: None,
-                served: false,
-                frames: 0,
-            })
-            .collect(),
+        state,
+        group,
+        links: (0..links).map(|_| Link::default()).collect(),
+        waiting: VecDeque::new(),
         accepted: accepted.into_iter(),
         seen: Seen::default(),
     };
@@ -212,8 +219,9 @@ fn run(gateways: Gateways, links: usize) -> Model {
         let now = start + at;
         model.pass(Some(now));
         let bytes = events(count);
-        let batch = Events::check(&bytes, i32::try_from(count).unwrap(), 1 << 20).unwrap();
-        fanout.admit(batch, now, None, &mut None).unwrap();
+        let frame = Events::check(&bytes, i32::try_from(count).unwrap(), 1 << 20).unwrap();
+        let (_, wake) = model.state.admit(frame, now, false, &mut None).unwrap();
+        model.wake(&wake);
         model.pass(Some(now));
     }
     model.pass(None);

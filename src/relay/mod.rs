@@ -1,23 +1,39 @@
-//! The heart: who owns a batch, and how much room there is.
+//! Takes gateways' frames into the queues of all groups, and hands them to links in full frames.
 //!
-//! [`Fanout`] admits a gateway's frame: it asks every group for room, then copies the frame's events once
-//! into the open batch that all groups share. A batch is sealed when it is full or when a link wants it;
-//! sealed, the same bytes go to every group's [`GroupQueue`]. A link takes them out as [`Parcel`]s, linear
-//! values that end exactly once; a [`Receipt`] resolves when every parcel that carries its frame has ended.
+//! Two words:
 //!
-//! One worker, one thread: nothing here is shared between threads, so nothing here is locked.
+//! * A [`Batch`] lies in the queue of one group: events of one stream, as bytes that all groups share.
+//! * A [`Delivery`] is out with a link: the batches of one upstream frame. It ends exactly once. Delivered, rejected or
+//!   dropped, its events are counted and their capacity is free; unanswered, its batches return to the front of the queue.
+//!
+//! ```text
+//!  session                        State                                              link
+//!                  ┌────────────────────────────────────────────────────┐
+//!  frame ── admit ─┼▶ does it fit every queue? ─ copy ─▶ open batch      │
+//!        ◀─ Full ──┤   no: it waits in line               │ seal         │
+//!                  │                                      ▼              │
+//!                  │                        queue of each group: Batch ──┼─ take ─▶ Delivery ─▶ frame
+//!                  │                                      ▲              │             │
+//!        ◀ Receipt ┤  all batches of the frame ended  ◀───┴── end ◀──────┼─────────────┘ reply
+//!                  └────────────────────────────────────────────────────┘
+//! ```
+//!
+//! [`State`](state::State) is all of it, and pure: time is an argument, and each operation returns who is to be woken.
+//! A [`Relay`] (for sessions) and a [`GroupQueue`] (for the links of a group) are handles on it; beside it they keep the
+//! tasks that wait: links for batches, frames for capacity, sessions for receipts.
+//!
+//! A worker is one thread, so nothing here is locked.
 
 mod age;
 mod arena;
-mod bell;
-mod fanout;
-mod group_queue;
-mod line;
+mod batch;
+mod delivery;
+mod handle;
 mod linger;
-mod parcel;
 mod queue;
-mod receipt;
-mod sealed;
+mod receipts;
+mod state;
+mod wait_queue;
 
 #[cfg(test)]
 mod linger_model;
@@ -25,9 +41,9 @@ mod linger_model;
 mod tests;
 
 pub use age::AgeLimits;
-pub use bell::Bell;
-pub use fanout::{Fanout, Full, Place};
-pub use group_queue::{GroupQueue, Offer};
-pub use parcel::Parcel;
-pub use queue::{Limits, PARCEL_COST_BYTES, Reason};
-pub use receipt::{Receipt, Verdict};
+pub use batch::Batch;
+pub use delivery::Delivery;
+pub use handle::{GroupQueue, Place, Receipt, Relay};
+pub use queue::{Limits, Offer, Reason};
+pub use receipts::Verdict;
+pub use state::Full;

@@ -1,38 +1,32 @@
-//! One group's queue of sealed batches, bounded by events and by bytes. Pure: time is an argument.
+//! One group's queue, bounded in events and in bytes. Pure: time is an argument.
 //!
-//! Three states: open; blocking (full: gateways wait, for at most `block_timeout` an incident); shedding
-//! (patience is over, or the group is unavailable: events go, counted). Back to open when half empty, unless a frame
-//! waits that needs more.
-//! Events written to a Traffic Manager and unanswered still hold their room.
+//! Three states: open; blocking (full: gateways wait, for at most `block_timeout` in each incident); shedding (the
+//! timeout is over, or the group is unavailable: events are dropped and counted). It is open again when it is half
+//! empty, unless a waiting frame needs more than that. Events in flight hold their capacity until their delivery ends.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::age::AgeLimits;
-use super::linger::WORTH_A_FRAME;
-use super::receipt::Verdict;
-use super::sealed::Sealed;
+use super::batch::{BATCH_COST_BYTES, Batch};
+use super::linger::{self, WORTH_A_FRAME};
+use super::receipts::{Receipts, Verdict};
 use crate::config;
-use crate::status::{Events, Overflow};
-use crate::wire::events::{EVENT_PREFIX_BYTES, Run, iterate, stream_of};
+use crate::status::{self, Events, Overflow};
+use crate::wire::events::{Run, stream_of};
 
-/// What a batch costs beside its bytes: bookkeeping in queue and ledger.
-pub const PARCEL_COST_BYTES: usize = 128;
-
-/// How much one queue may hold, and its manners when it is full.
+/// How much one queue may hold, and what happens when it is full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Events queued and in flight.
     pub events_max: usize,
     /// Bytes queued and in flight.
     pub bytes_max: usize,
-    /// Patience per incident; `None` = for ever.
+    /// How long gateways wait in one incident; `None` = for ever.
     pub block_timeout: Option<Duration>,
-    /// Which events go when patience is over.
+    /// Which events are dropped after that.
     pub shed: config::Shed,
     /// Limits of age.
     pub age: AgeLimits,
@@ -53,7 +47,18 @@ impl Limits {
     }
 }
 
-/// Why events were given up.
+/// What waits for a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing.
+    Nothing,
+    /// Too few events for a frame; due at this time if no others arrive.
+    Lingering(Instant),
+    /// Take it now.
+    Ready,
+}
+
+/// Why events were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// Full for longer than `block_timeout`.
@@ -66,7 +71,7 @@ pub enum Reason {
     DrainTimeout,
     /// The group was removed.
     GroupRemoved,
-    /// A parcel was dropped without a verdict: a defect.
+    /// A delivery was dropped without an end: a defect.
     Lost,
 }
 
@@ -89,75 +94,21 @@ impl Outcome {
     }
 }
 
-/// The answer to "is there room for a frame?".
+/// Whether a frame may enter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum Admission {
     /// Yes.
-    Take,
-    /// Yes, at the cost of the oldest: [`Queue::shed_for`] first.
-    TakeInstead,
-    /// No, and it is not waited for: the events are dropped for this group.
-    Skip,
-    /// Not now; ask again when room is freed, or at this time.
-    Wait(Option<Instant>),
-}
-
-/// A sealed batch in one group's queue, or out of it in a parcel.
-#[derive(Debug)]
-pub(super) struct Load {
-    pub(super) sealed: Rc<Sealed>,
-    /// The batch's bytes, or what `max_age` left of them.
-    pub(super) bytes: Bytes,
-    pub(super) events: usize,
-    /// Error replies that this load, a single event, has met.
-    pub(super) refusals: u8,
-    /// It shares no frame with others.
-    pub(super) alone: bool,
-    /// It waits for nothing to share a frame with: nothing can come, or it was out already.
-    pub(super) complete: bool,
-    /// Whether it still holds the batch's receipts back.
-    pub(super) holding: bool,
-}
-
-impl Load {
-    fn cost_bytes(&self) -> usize {
-        self.bytes.len() + PARCEL_COST_BYTES
-    }
-
-    /// Whether both may travel in one frame: a receiver that cannot decode one event drops its whole frame.
-    pub(super) fn goes_with(&self, other: &Load) -> bool {
-        !self.alone && !other.alone && stream_of(&self.bytes) == stream_of(&other.bytes)
-    }
-
-    /// Two loads of half the events each, in order.
-    fn halves(mut self) -> (Load, Load) {
-        let front_events = self.events / 2;
-        let cut = iterate(&self.bytes)
-            .take(front_events)
-            .map(|e| EVENT_PREFIX_BYTES + e.bytes().len())
-            .sum();
-        if self.holding {
-            self.sealed.hold();
-        }
-        let back = Load {
-            sealed: Rc::clone(&self.sealed),
-            bytes: self.bytes.split_off(cut),
-            events: self.events - front_events,
-            ..self
-        };
-        self.events = front_events;
-        (self, back)
-    }
-
-    /// The receipts wait for this load no longer.
-    pub(super) fn let_go(&mut self, verdict: Verdict) {
-        if std::mem::take(&mut self.holding) {
-            self.sealed.release(verdict);
-        }
-    }
+    Fits,
+    /// Yes, in place of the oldest events: [`Queue::shed_for`] first.
+    ReplacesOldest,
+    /// No, and it does not wait: its events are dropped for this group.
+    Dropped,
+    /// Not now; ask again when capacity is freed, or at this time.
+    Waits(Option<Instant>),
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum State {
     Open,
     Blocking { since: Instant },
@@ -165,22 +116,24 @@ enum State {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Queue {
     limits: Limits,
-    loads: VecDeque<Load>,
+    batches: VecDeque<Batch>,
     /// Events of this group in the open batch.
     open_events: usize,
     /// When the first of them was accepted.
-    open_since: Instant,
+    open_since: Option<Instant>,
     queued_events: usize,
     inflight_events: usize,
     /// Queued and in flight, the open batch included.
     held_bytes: usize,
     inflight_bytes: usize,
+    last_take: Option<Instant>,
     available: bool,
     /// It is available, but its Traffic Managers have not answered for `unavailable_after`.
     silent: bool,
-    /// Events and bytes of the first frame that waits, while it finds no room here.
+    /// Events and bytes of the first waiting frame, while it does not fit here.
     waiting: Option<(usize, usize)>,
     state: State,
     totals: Events,
@@ -193,13 +146,14 @@ impl Queue {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            loads: VecDeque::new(),
+            batches: VecDeque::new(),
             open_events: 0,
-            open_since: Instant::now(),
+            open_since: None,
             queued_events: 0,
             inflight_events: 0,
             held_bytes: 0,
             inflight_bytes: 0,
+            last_take: None,
             available: true,
             silent: false,
             waiting: None,
@@ -211,22 +165,18 @@ impl Queue {
         }
     }
 
-    pub(super) fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
-        self.relax();
-    }
+    // === Frames coming in ===
 
-    /// Whether a frame may enter, and the change of state that the question brings with it. While one waits no other
-    /// may ask.
-    pub(super) fn ask(&mut self, events: usize, bytes: usize, now: Instant) -> Room {
+    /// Whether a frame may enter. Only the first of the waiting frames asks, so `waiting` is about that one.
+    pub(super) fn ask(&mut self, events: usize, bytes: usize, now: Instant) -> Admission {
         self.waiting = None;
         if self.fits(events, bytes) {
-            return Room::Take;
+            return Admission::Fits;
         }
-        let patience = match (&self.state, self.limits.block_timeout) {
+        let sheds_at = match (&self.state, self.limits.block_timeout) {
             _ if !self.available => Some(now),
             (State::Shedding, Some(_)) | (State::Open, Some(Duration::ZERO)) => Some(now),
-            // A strict group that shed while it was unavailable blocks again.
+            // A group that never sheds, but did while it was unavailable, blocks again.
             (State::Open | State::Shedding, timeout) => {
                 self.state = State::Blocking { since: now };
                 self.blocked_incidents += 1;
@@ -234,41 +184,46 @@ impl Queue {
             }
             (State::Blocking { since }, timeout) => timeout.map(|t| *since + t),
         };
-        if patience.is_none_or(|until| until > now) {
+        if sheds_at.is_none_or(|at| at > now) {
             self.waiting = Some((events, bytes));
-            return Room::Wait(patience);
+            return Admission::Waits(sheds_at);
         }
         if !matches!(self.state, State::Shedding) {
             self.state = State::Shedding;
             self.shed_incidents += 1;
         }
         match self.limits.shed {
-            config::Shed::Oldest if self.fits_without_queued(events, bytes) => Room::TakeInstead,
-            _ => Room::Skip,
+            config::Shed::Oldest if self.fits_without_queued(events, bytes) => Admission::ReplacesOldest,
+            _ => Admission::Dropped,
         }
     }
 
-    /// Makes room by dropping from the front; false when the sealed loads are used up and it is not enough.
-    pub(super) fn shed_for(&mut self, events: usize, bytes: usize) -> bool {
+    /// Drops the oldest batches until the frame fits; false when none is left and it still does not.
+    pub(super) fn shed_for(&mut self, events: usize, bytes: usize, receipts: &mut Receipts) -> bool {
         while !self.fits(events, bytes) {
-            let Some(load) = self.loads.pop_front() else {
+            let Some(batch) = self.batches.pop_front() else {
                 return false;
             };
-            let reason = self.shed_reason();
-            self.queued_events -= load.events;
-            self.finish(load, Outcome::Dropped(reason));
+            self.queued_events -= batch.events;
+            self.finish(batch, Outcome::Dropped(self.shed_reason()), receipts);
         }
         true
     }
 
-    /// A run of events goes into the open batch. Returns whether what waits is worth a frame from now on.
+    /// A frame is accepted and dropped at once.
+    pub(super) fn drop_frame(&mut self, events: usize) {
+        self.totals.accepted += events as u64;
+        self.count(events, Outcome::Dropped(self.shed_reason()));
+    }
+
+    /// A run of events is added to the open batch. Returns whether what is queued is worth a frame from now on.
     pub(super) fn reserve(&mut self, run: &Run<'_>, now: Instant) -> bool {
         let (events, bytes) = (run.events.count(), run.events.bytes().len());
-        let little = self.queued_events < WORTH_A_FRAME;
+        let was_little = self.queued_events < WORTH_A_FRAME;
         if self.open_events == 0 {
-            self.held_bytes += PARCEL_COST_BYTES;
-            self.open_since = now;
-            if let Some(back) = self.loads.back_mut() {
+            self.held_bytes += BATCH_COST_BYTES;
+            self.open_since = Some(now);
+            if let Some(back) = self.batches.back_mut() {
                 back.complete |= run.alone || stream_of(&back.bytes) != stream_of(run.events.bytes());
             }
         }
@@ -276,214 +231,231 @@ impl Queue {
         self.open_events += events;
         self.queued_events += events;
         self.held_bytes += bytes;
-        little && self.queued_events >= WORTH_A_FRAME
+        was_little && self.queued_events >= WORTH_A_FRAME
     }
 
-    /// A frame is accepted and dropped at once.
-    pub(super) fn skip(&mut self, events: usize) {
-        self.totals.accepted += events as u64;
-        self.count(events, Outcome::Dropped(self.shed_reason()));
-    }
-
-    /// The open batch, sealed.
-    pub(super) fn put(&mut self, sealed: Rc<Sealed>, complete: bool) {
-        let load = Load {
-            bytes: sealed.bytes.clone(),
-            events: sealed.events,
-            refusals: 0,
-            alone: sealed.alone,
-            complete,
-            holding: self.holds_answers(),
-            sealed,
-        };
-        debug_assert_eq!(
-            self.open_events, load.events,
-            "what was reserved is what is sealed"
-        );
+    /// The open batch was sealed.
+    pub(super) fn put(&mut self, batch: Batch) {
+        debug_assert_eq!(self.open_events, batch.events, "what was reserved is sealed");
         self.open_events = 0;
-        self.loads.push_back(load);
+        self.open_since = None;
+        self.batches.push_back(batch);
     }
 
-    /// The oldest load, out to a link, if it `suits`; events over age end here.
-    pub(super) fn take(&mut self, now_ms: impl Fn() -> i64, suits: impl Fn(&Load) -> bool) -> Option<Load> {
+    // === Batches going out ===
+
+    /// Whether a link could take something now. If the group has taken something a short time ago, events that share a
+    /// frame with the queued ones may follow: for at most `linger` after that, for less where few are queued.
+    pub(super) fn offer(&self, now: Instant, linger: Duration) -> Offer {
+        let Some(since) = self.oldest_accepted_at() else {
+            return Offer::Nothing;
+        };
+        if self.has_gathered() {
+            return Offer::Ready;
+        }
+        // A batch that is returned and taken again must not prolong the wait of events that are queued already.
+        let last_take = self.last_take.map(|t| t.min(since));
+        match last_take.map(|t| linger::due(t, linger, self.queued_events)) {
+            Some(due) if due > now => Offer::Lingering(due),
+            _ => Offer::Ready,
+        }
+    }
+
+    /// Whether waiting gains nothing: what is queued is worth a frame, or no later event can share one with some of it.
+    pub(super) fn has_gathered(&self) -> bool {
+        // The scan is short: each of these batches has at least one event.
+        self.queued_events >= WORTH_A_FRAME || self.batches.iter().any(|b| b.complete)
+    }
+
+    /// Gateways' frames whose replies depend on the sealed batches; more than one is as good as many.
+    pub(super) fn sealed_frames(&self) -> usize {
+        self.batches.iter().take(2).map(|b| b.frames).sum()
+    }
+
+    /// The oldest sealed batch, if it is `wanted`; events over age end here.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        unix_ms: impl Fn() -> i64,
+        receipts: &mut Receipts,
+        wanted: impl Fn(&Batch) -> bool,
+    ) -> Option<Batch> {
         let strictest = self.limits.age.strictest_ms();
         loop {
-            if !suits(self.loads.front()?) {
+            if !wanted(self.batches.front()?) {
                 return None;
             }
-            let mut load = self.loads.pop_front()?;
+            let mut batch = self.batches.pop_front()?;
             if let Some(limit_ms) = strictest {
-                let now_ms = now_ms();
-                if now_ms.saturating_sub(load.sealed.oldest_event_ms) > limit_ms {
-                    let (kept, dropped) = self.limits.age.sift(&load.bytes, now_ms);
-                    self.held_bytes -= load.bytes.len() - kept.len();
+                let now_ms = unix_ms();
+                if now_ms.saturating_sub(batch.oldest_event_ms) > limit_ms {
+                    let (kept, dropped) = self.limits.age.sift(&batch.bytes, now_ms);
+                    self.held_bytes -= batch.bytes.len() - kept.len();
                     self.queued_events -= dropped;
                     self.count(dropped, Outcome::Dropped(Reason::MaxAge));
-                    load.bytes = kept;
-                    load.events -= dropped;
+                    batch.bytes = kept;
+                    batch.events -= dropped;
                 }
             }
-            self.queued_events -= load.events;
-            if load.events == 0 {
-                self.finish(load, Outcome::Dropped(Reason::MaxAge));
+            self.queued_events -= batch.events;
+            if batch.events == 0 {
+                self.finish(batch, Outcome::Dropped(Reason::MaxAge), receipts);
                 continue;
             }
-            self.inflight_events += load.events;
-            self.inflight_bytes += load.cost_bytes();
-            return Some(load);
+            self.inflight_events += batch.events;
+            self.inflight_bytes += batch.cost_bytes();
+            self.last_take = Some(now);
+            return Some(batch);
         }
     }
 
-    /// A load comes back unanswered, to the front: the last one first, so that order is kept.
-    pub(super) fn give_back(&mut self, load: Load) {
-        self.comes_back(&load);
-        self.push_front(load);
-    }
-
-    /// The same in two halves, which are to be sent alone.
-    pub(super) fn give_back_halves(&mut self, mut load: Load) {
-        self.comes_back(&load);
-        self.held_bytes += PARCEL_COST_BYTES;
-        load.alone = true;
-        let (front, back) = load.halves();
-        self.push_front(back);
-        self.push_front(front);
-    }
-
-    fn comes_back(&mut self, load: &Load) {
-        self.inflight_events -= load.events;
-        self.inflight_bytes -= load.cost_bytes();
-        self.queued_events += load.events;
-        self.resent_events += load.events as u64;
-    }
-
-    fn push_front(&mut self, mut load: Load) {
-        load.complete = true;
-        if !self.holds_answers() {
-            load.let_go(Verdict::Settled);
-        }
-        self.loads.push_front(load);
-    }
-
-    /// A load that was out has ended.
-    pub(super) fn end(&mut self, load: Load, outcome: Outcome) {
+    /// A batch that was out has ended.
+    pub(super) fn end(&mut self, batch: Batch, outcome: Outcome, receipts: &mut Receipts) {
         if matches!(outcome, Outcome::Delivered | Outcome::Rejected) {
             self.silent = false;
         }
-        self.inflight_events -= load.events;
-        self.inflight_bytes -= load.cost_bytes();
-        self.finish(load, outcome);
+        self.inflight_events -= batch.events;
+        self.inflight_bytes -= batch.cost_bytes();
+        self.finish(batch, outcome, receipts);
     }
 
-    /// Everything that is queued is given up; the open batch must be sealed before.
-    pub(super) fn drop_queued(&mut self, reason: Reason) {
-        while let Some(load) = self.loads.pop_front() {
-            self.queued_events -= load.events;
-            self.finish(load, Outcome::Dropped(reason));
+    /// A batch returns to the front without an answer; of several the last one first, so that order is kept.
+    pub(super) fn return_whole(&mut self, batch: Batch, receipts: &mut Receipts) {
+        self.uncount_inflight(&batch);
+        self.push_front(batch, receipts);
+    }
+
+    /// The same in two halves, each to be sent alone.
+    pub(super) fn return_halves(&mut self, mut batch: Batch, receipts: &mut Receipts) {
+        self.uncount_inflight(&batch);
+        self.held_bytes += BATCH_COST_BYTES;
+        batch.alone = true;
+        let (front, back) = batch.halves(receipts);
+        self.push_front(back, receipts);
+        self.push_front(front, receipts);
+    }
+
+    fn uncount_inflight(&mut self, batch: &Batch) {
+        self.inflight_events -= batch.events;
+        self.inflight_bytes -= batch.cost_bytes();
+        self.queued_events += batch.events;
+        self.resent_events += batch.events as u64;
+    }
+
+    fn push_front(&mut self, mut batch: Batch, receipts: &mut Receipts) {
+        batch.complete = true;
+        if !self.holds_replies() {
+            batch.release(Verdict::Settled, receipts);
+        }
+        self.batches.push_front(batch);
+    }
+
+    /// Drops everything that is queued; the open batch must have been sealed.
+    pub(super) fn drop_queued(&mut self, reason: Reason, receipts: &mut Receipts) {
+        while let Some(batch) = self.batches.pop_front() {
+            self.queued_events -= batch.events;
+            self.finish(batch, Outcome::Dropped(reason), receipts);
         }
     }
 
-    /// An unavailable group holds nobody: neither gateways nor receipts. The open batch must be sealed before.
-    pub(super) fn set_available(&mut self, available: bool) {
+    // === Settings ===
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.relax();
+    }
+
+    /// Neither gateways nor receipts wait for an unavailable group. The open batch must have been sealed.
+    pub(super) fn set_available(&mut self, available: bool, receipts: &mut Receipts) {
         self.available = available;
-        self.release_queued();
+        self.release_queued(receipts);
     }
 
-    /// A silent group holds no receipts, until one of its loads is answered. The open batch must be sealed before.
-    pub(super) fn set_silent(&mut self, silent: bool) {
+    /// No receipt waits for a silent group, until one of its batches is answered. The open batch must have been sealed.
+    pub(super) fn set_silent(&mut self, silent: bool, receipts: &mut Receipts) {
         self.silent = silent;
-        self.release_queued();
+        self.release_queued(receipts);
     }
 
-    /// Whether gateways' answers wait for this group.
-    pub(super) fn holds_answers(&self) -> bool {
+    /// Whether gateways' replies wait for this group.
+    pub(super) fn holds_replies(&self) -> bool {
         self.available && !self.silent
     }
 
-    fn release_queued(&mut self) {
-        if !self.holds_answers() {
-            for load in &mut self.loads {
-                load.let_go(Verdict::Settled);
+    fn release_queued(&mut self, receipts: &mut Receipts) {
+        if !self.holds_replies() {
+            for batch in &mut self.batches {
+                batch.release(Verdict::Settled, receipts);
             }
         }
     }
 
-    /// The frame that waited has gone elsewhere.
+    // === Waiting frames ===
+
+    /// The frame that waited no longer does.
     pub(super) fn forget_waiting(&mut self) {
         self.waiting = None;
         self.relax();
     }
 
-    /// Whether a frame waits that finds room by now.
-    pub(super) fn has_room_for_waiting(&self) -> bool {
+    /// Whether the waiting frame fits by now.
+    pub(super) fn fits_waiting(&self) -> bool {
         self.waiting
             .is_some_and(|(events, bytes)| self.fits(events, bytes))
     }
+
+    // === Numbers ===
 
     pub(super) fn is_empty(&self) -> bool {
         self.queued_events == 0 && self.inflight_events == 0
     }
 
     pub(super) fn has_sealed(&self) -> bool {
-        !self.loads.is_empty()
-    }
-
-    /// Whether what waits gains nothing by waiting: it is worth a frame, or some of it can share one with nothing that comes.
-    pub(super) fn has_gathered(&self) -> bool {
-        // A look at few loads: each has an event at least.
-        self.queued_events >= WORTH_A_FRAME || self.loads.iter().any(|l| l.complete)
-    }
-
-    /// How many frames wait for the end of what is sealed; more than one is as good as many.
-    pub(super) fn sealed_frames(&self) -> usize {
-        // A look at few loads.
-        self.loads.iter().take(2).map(|l| l.sealed.receipts()).sum()
-    }
-
-    /// How many events wait.
-    pub(super) fn queued_events(&self) -> usize {
-        self.queued_events
+        !self.batches.is_empty()
     }
 
     pub(super) fn has_open(&self) -> bool {
         self.open_events > 0
     }
 
-    /// Since when the open batch holds events.
-    pub(super) fn open_since(&self) -> Option<Instant> {
-        self.has_open().then_some(self.open_since)
+    fn oldest_accepted_at(&self) -> Option<Instant> {
+        let sealed = self.batches.front().map(|b| b.accepted_at);
+        sealed.or(self.open_since)
     }
 
-    pub(super) fn oldest_accepted_at(&self) -> Option<Instant> {
-        let sealed = self.loads.front().map(|l| l.sealed.accepted_at);
-        sealed.or(self.open_since())
+    /// The numbers for /status, without names and endpoints.
+    pub(super) fn status(&self, now: Instant) -> status::Group {
+        let oldest = self.oldest_accepted_at();
+        let oldest = oldest.map_or(Duration::ZERO, |at| now.duration_since(at));
+        let oldest_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        status::Group {
+            available: self.available,
+            overflow: match self.state {
+                State::Open => Overflow::Open,
+                State::Blocking { .. } => Overflow::Blocking,
+                State::Shedding => Overflow::Shedding,
+            },
+            events: Events {
+                queued: self.queued_events as u64,
+                inflight: self.inflight_events as u64,
+                ..self.totals
+            },
+            held_bytes: self.held_bytes as u64,
+            held_bytes_max: self.limits.bytes_max as u64,
+            held_events_max: self.limits.events_max as u64,
+            oldest_queued_ms: oldest_ms,
+            oldest_undelivered_ms: oldest_ms,
+            blocked_incidents_total: self.blocked_incidents,
+            shed_incidents_total: self.shed_incidents,
+            resent_events_total: self.resent_events,
+            ..status::Group::default()
+        }
     }
 
-    /// The numbers for /status; the caller adds names and endpoints.
-    pub(super) fn fill(&self, status: &mut crate::status::Group) {
-        status.available = self.available;
-        status.overflow = match self.state {
-            State::Open => Overflow::Open,
-            State::Blocking { .. } => Overflow::Blocking,
-            State::Shedding => Overflow::Shedding,
-        };
-        status.events = Events {
-            queued: self.queued_events as u64,
-            inflight: self.inflight_events as u64,
-            ..self.totals
-        };
-        status.held_bytes = self.held_bytes as u64;
-        status.held_bytes_max = self.limits.bytes_max as u64;
-        status.held_events_max = self.limits.events_max as u64;
-        status.blocked_incidents_total = self.blocked_incidents;
-        status.shed_incidents_total = self.shed_incidents;
-        status.resent_events_total = self.resent_events;
-    }
-
-    fn finish(&mut self, mut load: Load, outcome: Outcome) {
-        self.held_bytes -= load.cost_bytes();
-        self.count(load.events, outcome);
-        load.let_go(outcome.verdict());
+    fn finish(&mut self, mut batch: Batch, outcome: Outcome, receipts: &mut Receipts) {
+        self.held_bytes -= batch.cost_bytes();
+        self.count(batch.events, outcome);
+        batch.release(outcome.verdict(), receipts);
         self.relax();
     }
 
@@ -502,7 +474,7 @@ impl Queue {
         *counter += events as u64;
     }
 
-    /// Why events go when there is no room.
+    /// Why events are dropped when the queue is full.
     fn shed_reason(&self) -> Reason {
         if self.available {
             Reason::QueueFull
@@ -511,9 +483,9 @@ impl Queue {
         }
     }
 
-    /// An incident is over when the queue is half empty and no frame waits that still finds no room.
+    /// An incident is over when the queue is half empty and the waiting frame, if there is one, fits.
     fn relax(&mut self) {
-        if self.waiting.is_some() && !self.has_room_for_waiting() {
+        if self.waiting.is_some() && !self.fits_waiting() {
             return;
         }
         if self.held_bytes <= self.limits.bytes_max / 2 && self.held_events() <= self.limits.events_max / 2 {
@@ -525,17 +497,17 @@ impl Queue {
         self.queued_events + self.inflight_events
     }
 
-    /// A frame larger than the whole queue enters when it is alone: it could enter at no other time.
-    /// It may need a batch of its own.
+    /// The frame may need a batch of its own. One that is larger than the whole queue enters when it is alone: it could
+    /// enter at no other time.
     fn fits(&self, events: usize, bytes: usize) -> bool {
         self.held_events() == 0
             || (self.held_events() + events <= self.limits.events_max
-                && self.held_bytes + bytes + PARCEL_COST_BYTES <= self.limits.bytes_max)
+                && self.held_bytes + bytes + BATCH_COST_BYTES <= self.limits.bytes_max)
     }
 
     fn fits_without_queued(&self, events: usize, bytes: usize) -> bool {
         self.inflight_events == 0
             || (self.inflight_events + events <= self.limits.events_max
-                && self.inflight_bytes + bytes + PARCEL_COST_BYTES <= self.limits.bytes_max)
+                && self.inflight_bytes + bytes + BATCH_COST_BYTES <= self.limits.bytes_max)
     }
 }

@@ -1,21 +1,29 @@
-//! The relay against a naive model, and its manners as stories.
+//! The relay: its state against a model, story by story, and what its handles add.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Wake as WakeTask, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::*;
+use super::queue::Outcome;
+use super::state::{Full, GroupId, PlaceId, State, Wake};
+use super::{AgeLimits, Batch, Limits, Offer, Reason, Relay, Verdict};
 use crate::config::Shed;
-use crate::status::Overflow;
-use crate::wire::events::{Events, iterate};
+use crate::status::{Group, Overflow};
+use crate::wire::Events;
+use crate::wire::events::iterate;
 use crate::wire::stream::THROTTLE_STREAM;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_millis(10);
+
+// === Frames and groups ===
 
 fn limits(events_max: usize, block_timeout: Option<Duration>, shed: Shed) -> Limits {
     Limits {
@@ -27,8 +35,12 @@ fn limits(events_max: usize, block_timeout: Option<Duration>, shed: Shed) -> Lim
     }
 }
 
+fn strict(events_max: usize) -> Limits {
+    limits(events_max, None, Shed::Oldest)
+}
+
 /// Events whose bytes are their number, a stream id (of no letters) and some filling.
-fn frame(ids: std::ops::Range<u64>) -> Vec<u8> {
+fn frame(ids: Range<u64>) -> Vec<u8> {
     let mut out = Vec::new();
     for id in ids {
         let filling = (id % 7) as usize;
@@ -40,524 +52,7 @@ fn frame(ids: std::ops::Range<u64>) -> Vec<u8> {
     out
 }
 
-fn ids(bytes: &[u8]) -> Vec<u64> {
-    iterate(bytes)
-        .map(|e| u64::from_be_bytes(*e.bytes().first_chunk().unwrap()))
-        .collect()
-}
-
-fn admit(fanout: &Fanout, ids: std::ops::Range<u64>, now: Instant) -> Result<(), Full> {
-    admit_from(fanout, ids, now, &mut None)
-}
-
-/// A frame that finds no room, and keeps its place.
-fn wait_for_room(fanout: &Fanout, ids: std::ops::Range<u64>, now: Instant) -> Place {
-    let mut place = None;
-    assert!(admit_from(fanout, ids, now, &mut place).is_err());
-    place.unwrap()
-}
-
-fn admit_from(
-    fanout: &Fanout,
-    ids: std::ops::Range<u64>,
-    now: Instant,
-    place: &mut Option<Place>,
-) -> Result<(), Full> {
-    let count = (ids.end - ids.start) as i32;
-    let bytes = frame(ids);
-    fanout.admit(Events::check(&bytes, count, 1 << 20).unwrap(), now, None, place)
-}
-
-fn two_groups(a: Limits, b: Limits, batch_max: usize) -> (Fanout, Rc<GroupQueue>, Rc<GroupQueue>) {
-    let fanout = Fanout::new(batch_max, || 1000);
-    let (a, b) = (fanout.queue("a", a), fanout.queue("b", b));
-    fanout.set_groups(vec![Rc::clone(&a), Rc::clone(&b)]);
-    (fanout, a, b)
-}
-
-fn take(queue: &Rc<GroupQueue>, now: Instant) -> Option<Parcel> {
-    queue.take(now)
-}
-
-fn deliver(delivered: &mut BTreeMap<u64, u32>, parcel: Parcel) {
-    for id in ids(&parcel.bytes()) {
-        *delivered.entry(id).or_default() += 1;
-    }
-    parcel.delivered();
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Admit(u64),
-    Take(bool),
-    Deliver(bool),
-    Refuse(bool, bool),
-    GiveBackAll(bool),
-    Available(bool, bool),
-    Wait(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (1..12_u64).prop_map(Step::Admit),
-        3 => any::<bool>().prop_map(Step::Take),
-        3 => any::<bool>().prop_map(Step::Deliver),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(g, only)| Step::Refuse(g, only)),
-        1 => any::<bool>().prop_map(Step::GiveBackAll),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(g, a)| Step::Available(g, a)),
-        1 => (1..2000_u64).prop_map(Step::Wait),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-    #[test]
-    fn whatever_happens_every_event_ends_once_and_the_law_holds(
-        steps in prop::collection::vec(step(), 1..120),
-        events_max in 5_usize..60,
-        shed in prop_oneof![Just(Shed::Oldest), Just(Shed::Newest)],
-        strict in any::<bool>(),
-    ) {
-        let mut now = Instant::now();
-        let timeout = if strict { None } else { Some(Duration::from_secs(1)) };
-        let (fanout, a, b) = two_groups(limits(events_max, timeout, shed), limits(events_max * 2, timeout, shed), 200);
-        let mut next = 0_u64;
-        let mut out: [VecDeque<Parcel>; 2] = Default::default();
-        let mut delivered: [BTreeMap<u64, u32>; 2] = Default::default();
-        let mut rejected = [0_u64; 2];
-        let pick = |g: bool| if g { (1, &b) } else { (0, &a) };
-        for step in steps {
-            match step {
-                Step::Admit(n) => {
-                    let before = (a.status(now).events.accepted, b.status(now).events.accepted);
-                    let taken = admit(&fanout, next..next + n, now).is_ok();
-                    let after = (a.status(now).events.accepted, b.status(now).events.accepted);
-                    let by = if taken { n } else { 0 };
-                    prop_assert_eq!(after, (before.0 + by, before.1 + by), "all groups or none");
-                    next += by;
-                }
-                Step::Take(g) => {
-                    let (i, queue) = pick(g);
-                    if let Some(parcel) = take(queue, now) {
-                        prop_assert!(parcel.events() > 0);
-                        out[i].push_back(parcel);
-                    }
-                }
-                Step::Deliver(g) => {
-                    let (i, _) = pick(g);
-                    if let Some(parcel) = out[i].pop_front() {
-                        deliver(&mut delivered[i], parcel);
-                    }
-                }
-                Step::Refuse(g, only) => {
-                    let (i, _) = pick(g);
-                    if let Some(parcel) = out[i].pop_front() {
-                        rejected[i] += u64::from(parcel.refused(only));
-                    }
-                }
-                Step::GiveBackAll(g) => {
-                    let (i, _) = pick(g);
-                    while let Some(parcel) = out[i].pop_back() {
-                        parcel.give_back();
-                    }
-                }
-                Step::Available(g, yes) => pick(g).1.set_available(yes),
-                Step::Wait(ms) => now += Duration::from_millis(ms),
-            }
-            for queue in [&a, &b] {
-                let status = queue.status(now);
-                prop_assert!(status.events.balanced(), "{status:?}");
-                prop_assert!(status.events.queued + status.events.inflight <= status.held_events_max.max(12));
-            }
-        }
-        for (i, queue) in [&a, &b].into_iter().enumerate() {
-            while let Some(parcel) = out[i].pop_back() {
-                parcel.give_back();
-            }
-            while let Some(parcel) = take(queue, now) {
-                deliver(&mut delivered[i], parcel);
-            }
-            let status = queue.status(now);
-            prop_assert!(status.events.balanced());
-            prop_assert_eq!(status.events.queued + status.events.inflight + status.held_bytes, 0);
-            prop_assert_eq!(status.events.rejected, rejected[i]);
-            prop_assert_eq!(status.events.accepted, next);
-            prop_assert!(delivered[i].values().all(|n| *n == 1), "nothing twice");
-            let missing = (0..next).filter(|id| !delivered[i].contains_key(id)).count() as u64;
-            prop_assert_eq!(missing, rejected[i] + status.events.dropped.total());
-            prop_assert_eq!(status.events.dropped.lost, 0);
-            if strict {
-                prop_assert_eq!(status.events.dropped.queue_full, 0, "strict groups drop only while unavailable");
-            }
-        }
-    }
-
-    #[test]
-    fn events_leave_in_the_order_they_came(sizes in prop::collection::vec(1_u64..20, 1..30), batch_max in 20_usize..400) {
-        let now = Instant::now();
-        let (fanout, a, b) = two_groups(limits(10_000, None, Shed::Oldest), limits(10_000, None, Shed::Oldest), batch_max);
-        let mut next = 0;
-        for n in sizes {
-            admit(&fanout, next..next + n, now).unwrap();
-            next += n;
-        }
-        for queue in [a, b] {
-            let mut seen = Vec::new();
-            while let Some(parcel) = take(&queue, now) {
-                prop_assert!(parcel.bytes().len() <= batch_max || parcel.events() == 1);
-                seen.extend(ids(&parcel.bytes()));
-                parcel.delivered();
-            }
-            prop_assert_eq!(&seen, &(0..next).collect::<Vec<_>>());
-        }
-    }
-}
-
-#[test]
-fn a_full_queue_blocks_once_then_sheds_the_oldest_until_half_empty() {
-    let t0 = Instant::now();
-    let second = Duration::from_secs(1);
-    let (fanout, a, b) = two_groups(
-        limits(10, Some(second), Shed::Oldest),
-        limits(1000, Some(second), Shed::Oldest),
-        1 << 16,
-    );
-    for i in 0..10 {
-        admit(&fanout, i..i + 1, t0).unwrap();
-        fanout.seal();
-    }
-    assert_eq!(
-        admit(&fanout, 10..11, t0),
-        Err(Full {
-            retry_at: Some(t0 + second)
-        })
-    );
-    assert_eq!(a.status(t0).overflow, Overflow::Blocking);
-    assert_eq!(
-        b.status(t0).events.accepted,
-        10,
-        "the other group waits too, and takes none of it"
-    );
-    let late = t0 + second;
-    admit(&fanout, 10..13, late).unwrap();
-    fanout.seal();
-    assert_eq!(
-        (a.status(late).overflow, a.status(late).events.dropped.queue_full),
-        (Overflow::Shedding, 3)
-    );
-    assert_eq!(b.status(late).events.dropped.total(), 0);
-    let first = take(&a, late).unwrap();
-    assert_eq!(ids(&first.bytes()), [3], "0 to 2 were shed");
-    first.delivered();
-    for _ in 0..4 {
-        take(&a, late).unwrap().delivered();
-    }
-    assert_eq!(
-        a.status(late).overflow,
-        Overflow::Open,
-        "half empty: the incident is over"
-    );
-    assert_eq!(
-        (
-            a.status(late).blocked_incidents_total,
-            a.status(late).shed_incidents_total
-        ),
-        (1, 1)
-    );
-}
-
-#[test]
-fn an_incident_lasts_while_a_frame_that_waits_needs_more_than_half_of_the_queue() {
-    let t0 = Instant::now();
-    let second = Duration::from_secs(1);
-    let (fanout, a, _b) = two_groups(
-        limits(10, Some(second), Shed::Oldest),
-        limits(1000, Some(second), Shed::Oldest),
-        1 << 16,
-    );
-    for i in 0..10 {
-        admit(&fanout, i..i + 1, t0).unwrap();
-        fanout.seal();
-    }
-    let mut place = Some(wait_for_room(&fanout, 10..18, t0));
-    let half = t0 + second / 2;
-    for _ in 0..7 {
-        take(&a, half).unwrap().delivered();
-    }
-    let full = Full {
-        retry_at: Some(t0 + second),
-    };
-    assert_eq!(admit_from(&fanout, 10..18, half, &mut place), Err(full));
-    assert_eq!(a.status(half).blocked_incidents_total, 1, "the same incident");
-    admit_from(&fanout, 10..18, t0 + second, &mut place).unwrap();
-    assert_eq!(
-        (
-            a.status(half).events.dropped.queue_full,
-            a.status(half).shed_incidents_total
-        ),
-        (1, 1),
-        "patience ended when it should"
-    );
-}
-
-#[test]
-fn small_frames_that_come_later_do_not_starve_a_large_one() {
-    let now = Instant::now();
-    let (fanout, a, b) = two_groups(
-        limits(10, None, Shed::Oldest),
-        limits(1000, None, Shed::Oldest),
-        1 << 16,
-    );
-    for i in 0..10 {
-        admit(&fanout, i..i + 1, now).unwrap();
-        fanout.seal();
-    }
-    let mut large = Some(wait_for_room(&fanout, 10..18, now));
-    let mut small = Some(wait_for_room(&fanout, 18..19, now));
-    let mut gives_up = Some(wait_for_room(&fanout, 100..101, now));
-    let waker = Waker::noop();
-    let mut cx = std::task::Context::from_waker(waker);
-    for left in (0..10).rev() {
-        take(&a, now).unwrap().delivered();
-        assert!(
-            admit_from(&fanout, 18..19, now, &mut small).is_err(),
-            "it waits behind"
-        );
-        let called = std::pin::pin!(large.as_ref().unwrap().called())
-            .poll(&mut cx)
-            .is_ready();
-        assert_eq!(called, left <= 2, "called when there is room for it");
-        if left <= 2 {
-            break;
-        }
-        assert!(admit_from(&fanout, 10..18, now, &mut large).is_err());
-    }
-    admit_from(&fanout, 10..18, now, &mut large).unwrap();
-    let called = std::pin::pin!(small.as_ref().unwrap().called()).poll(&mut cx);
-    assert!(called.is_ready(), "then the next one");
-    assert!(admit_from(&fanout, 18..19, now, &mut small).is_err());
-    gives_up.take();
-    while let Some(parcel) = take(&a, now) {
-        parcel.delivered();
-    }
-    small.take();
-    admit(&fanout, 19..20, now).expect("nobody waits any more");
-    for queue in [&a, &b] {
-        while let Some(parcel) = take(queue, now) {
-            parcel.delivered();
-        }
-    }
-}
-
-#[test]
-fn shedding_the_newest_skips_only_the_group_that_is_full() {
-    let now = Instant::now();
-    let (fanout, a, b) = two_groups(
-        limits(4, Some(Duration::ZERO), Shed::Newest),
-        limits(100, Some(Duration::ZERO), Shed::Newest),
-        1 << 16,
-    );
-    admit(&fanout, 0..4, now).unwrap();
-    admit(&fanout, 4..6, now).unwrap();
-    let (pa, pb) = (take(&a, now).unwrap(), take(&b, now).unwrap());
-    assert_eq!(
-        (ids(&pa.bytes()), ids(&pb.bytes())),
-        (vec![0, 1, 2, 3], vec![0, 1, 2, 3])
-    );
-    let rest = take(&b, now).unwrap();
-    assert_eq!(ids(&rest.bytes()), [4, 5]);
-    assert!(take(&a, now).is_none());
-    assert_eq!(a.status(now).events.dropped.queue_full, 2);
-    for parcel in [pa, pb, rest] {
-        parcel.delivered();
-    }
-}
-
-#[test]
-fn an_unavailable_group_blocks_nobody() {
-    let now = Instant::now();
-    let (fanout, a, b) = two_groups(
-        limits(4, None, Shed::Oldest),
-        limits(100, None, Shed::Oldest),
-        1 << 16,
-    );
-    admit(&fanout, 0..4, now).unwrap();
-    assert!(admit(&fanout, 4..5, now).is_err());
-    a.set_available(false);
-    admit(&fanout, 4..5, now).unwrap();
-    assert_eq!(
-        a.status(now).events.dropped.unavailable,
-        4,
-        "the batch of the oldest four went as a whole"
-    );
-    assert_eq!(b.status(now).events.queued, 5);
-}
-
-#[test]
-fn a_frame_larger_than_the_queue_enters_when_it_is_alone() {
-    let now = Instant::now();
-    let (fanout, a, b) = two_groups(limits(4, None, Shed::Oldest), limits(100, None, Shed::Oldest), 64);
-    admit(&fanout, 0..9, now).unwrap();
-    assert!(admit(&fanout, 9..10, now).is_err());
-    for queue in [&a, &b] {
-        while let Some(parcel) = take(queue, now) {
-            parcel.delivered();
-        }
-    }
-    admit(&fanout, 9..10, now).unwrap();
-    for queue in [&a, &b] {
-        take(queue, now).unwrap().delivered();
-    }
-}
-
-#[test]
-fn a_receipt_resolves_with_the_last_group_and_not_for_an_unavailable_one() {
-    let now = Instant::now();
-    let (fanout, a, b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
-    let waker = Waker::noop();
-    let bytes = frame(0..9);
-    let receipt = Receipt::new();
-    fanout
-        .admit(
-            Events::check(&bytes, 9, 100).unwrap(),
-            now,
-            Some(&receipt),
-            &mut None,
-        )
-        .unwrap();
-    receipt.admitted();
-    while let Some(parcel) = take(&a, now) {
-        parcel.delivered();
-        assert_eq!(receipt.poll(waker), None);
-    }
-    take(&b, now).unwrap().delivered();
-    assert_eq!(receipt.poll(waker), None, "the frame is in more than one batch");
-    b.set_available(false);
-    assert_eq!(receipt.poll(waker), Some(Verdict::Settled));
-    while let Some(parcel) = take(&b, now) {
-        parcel.delivered();
-    }
-}
-
-#[test]
-fn a_frame_given_up_by_an_available_group_is_to_be_sent_again() {
-    let now = Instant::now();
-    let strict = limits(1, Some(Duration::ZERO), Shed::Newest);
-    let (fanout, a, b) = two_groups(strict, limits(10, None, Shed::Oldest), 64);
-    admit(&fanout, 0..1, now).unwrap();
-    let bytes = frame(1..2);
-    let receipt = Receipt::new();
-    fanout
-        .admit(
-            Events::check(&bytes, 1, 100).unwrap(),
-            now,
-            Some(&receipt),
-            &mut None,
-        )
-        .unwrap();
-    receipt.admitted();
-    for queue in [&a, &b] {
-        while let Some(parcel) = take(queue, now) {
-            parcel.delivered();
-        }
-    }
-    assert_eq!(receipt.poll(Waker::noop()), Some(Verdict::GivenUp));
-}
-
-/// The next frame of at most `bytes_max`, as a link builds it.
-pub(super) fn next_frame(queue: &Rc<GroupQueue>, bytes_max: usize, now: Instant) -> Vec<Parcel> {
-    let mut frame: Vec<Parcel> = take(queue, now).into_iter().collect();
-    let mut bytes: usize = frame.iter().map(|p| p.bytes().len()).sum();
-    while let Some(more) = frame
-        .first()
-        .and_then(|first| queue.take_beside(first, bytes_max.saturating_sub(bytes), now))
-    {
-        bytes += more.bytes().len();
-        frame.push(more);
-    }
-    frame
-}
-
-fn frame_ids(frame: &[Parcel]) -> Vec<u64> {
-    frame.iter().flat_map(|p| ids(&p.bytes())).collect()
-}
-
-#[test]
-fn a_single_event_is_rejected_with_its_third_refusal() {
-    let now = Instant::now();
-    let (fanout, a, b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
-    admit(&fanout, 0..1, now).unwrap();
-    assert!(!take(&a, now).unwrap().refused(true));
-    assert!(
-        !take(&a, now).unwrap().refused(false),
-        "a frame's refusal is not its own"
-    );
-    assert!(!take(&a, now).unwrap().refused(true));
-    assert!(take(&a, now).unwrap().refused(true));
-    assert_eq!(a.status(now).events.rejected, 1);
-    take(&b, now).unwrap().delivered();
-}
-
-proptest! {
-    #[test]
-    fn a_traffic_manager_that_refuses_some_events_rejects_those_and_gets_all_others_once_and_in_order(
-        sizes in prop::collection::vec(1_u64..30, 1..12), bad in prop::collection::btree_set(0_u64..150, 0..5)) {
-        let now = Instant::now();
-        let (fanout, a, b) = two_groups(limits(10_000, None, Shed::Oldest), limits(10_000, None, Shed::Oldest), 300);
-        let (mut next, mut receipts) = (0, Vec::new());
-        for n in sizes {
-            let bytes = frame(next..next + n);
-            let receipt = Receipt::new();
-            fanout.admit(Events::check(&bytes, n as i32, 1 << 20).unwrap(), now, Some(&receipt), &mut None).unwrap();
-            receipt.admitted();
-            receipts.push(receipt);
-            next += n;
-        }
-        fanout.seal();
-        let (mut delivered, mut sent_again) = (Vec::new(), 0);
-        loop {
-            let frame = next_frame(&a, 1200, now);
-            let ids = frame_ids(&frame);
-            if ids.is_empty() {
-                break;
-            }
-            if ids.iter().any(|id| bad.contains(id)) {
-                let only = frame.len() == 1;
-                let rejected = frame.into_iter().rev().filter(|p| p.events() > 0)
-                    .map(|p| u64::from(p.refused(only))).sum::<u64>();
-                sent_again += ids.len() as u64 - rejected;
-            } else {
-                delivered.extend(ids);
-                frame.into_iter().for_each(Parcel::delivered);
-            }
-            let status = a.status(now);
-            prop_assert!(status.events.balanced(), "{status:?}");
-        }
-        let good: Vec<u64> = (0..next).filter(|id| !bad.contains(id)).collect();
-        prop_assert_eq!(delivered, good);
-        let status = a.status(now);
-        prop_assert_eq!(status.events.rejected, bad.iter().filter(|id| **id < next).count() as u64);
-        prop_assert_eq!(status.events.dropped.total() + status.held_bytes, 0);
-        prop_assert_eq!(status.resent_events_total, sent_again);
-        let waker = Waker::noop();
-        prop_assert!(receipts.iter().all(|r| r.poll(waker).is_none()), "the other group holds them");
-        while let Some(parcel) = take(&b, now) {
-            parcel.delivered();
-        }
-        prop_assert!(receipts.iter().all(|r| r.poll(waker) == Some(Verdict::Settled)));
-    }
-}
-
 /// An event of a stream, and whether it can be decoded.
-fn of_stream() -> impl Strategy<Value = (&'static str, bool)> {
-    prop_oneof![
-        4 => Just((THROTTLE_STREAM, true)),
-        1 => Just((THROTTLE_STREAM, false)),
-        2 => Just(("another.stream:1.0.0", true)),
-        1 => Just(("", false)),
-    ]
-}
-
 fn event_of(id: u64, (stream, sound): (&str, bool)) -> Vec<u8> {
     let mut event = id.to_be_bytes().to_vec();
     if !stream.is_empty() {
@@ -568,288 +63,1202 @@ fn event_of(id: u64, (stream, sound): (&str, bool)) -> Vec<u8> {
     [&(event.len() as i32).to_be_bytes()[..], &event].concat()
 }
 
+fn ids(batches: &[Batch]) -> Vec<u64> {
+    let events = batches.iter().flat_map(|b| iterate(b.bytes()));
+    events
+        .map(|e| u64::from_be_bytes(*e.bytes().first_chunk().unwrap()))
+        .collect()
+}
+
+fn two_groups(a: Limits, b: Limits, batch_max: usize) -> (State, GroupId, GroupId) {
+    let mut state = State::new(batch_max);
+    let (a, b) = (state.add_group(a), state.add_group(b));
+    let _ = state.set_destinations(vec![a, b]);
+    (state, a, b)
+}
+
+/// What most stories need of the state: what happens, without who is woken.
+trait Told {
+    fn admit_from(&mut self, ids: Range<u64>, now: Instant, place: &mut Option<PlaceId>) -> Result<(), Full>;
+    fn admit_one(&mut self, ids: Range<u64>, now: Instant) -> Result<(), Full>;
+    fn admit_bytes(&mut self, bytes: &[u8], count: usize, now: Instant);
+    fn wait_in_line(&mut self, ids: Range<u64>, now: Instant) -> Option<PlaceId>;
+    fn next_frame(&mut self, group: GroupId, bytes_max: usize, now: Instant) -> Vec<Batch>;
+    fn next_batch(&mut self, group: GroupId, now: Instant) -> Vec<Batch>;
+    fn deliver(&mut self, group: GroupId, batches: Vec<Batch>) -> Vec<u64>;
+    fn sent(&mut self, group: GroupId, now: Instant) -> Vec<u64>;
+    fn events(&self, group: GroupId) -> crate::status::Events;
+}
+
+impl Told for State {
+    fn admit_from(&mut self, ids: Range<u64>, now: Instant, place: &mut Option<PlaceId>) -> Result<(), Full> {
+        let count = (ids.end - ids.start) as i32;
+        let bytes = frame(ids);
+        let events = Events::check(&bytes, count, 1 << 20).unwrap();
+        self.admit(events, now, false, place).map(|_| ())
+    }
+
+    fn admit_one(&mut self, ids: Range<u64>, now: Instant) -> Result<(), Full> {
+        let mut place = None;
+        let admitted = self.admit_from(ids, now, &mut place);
+        place.map(|place| self.leave(place));
+        admitted
+    }
+
+    fn admit_bytes(&mut self, bytes: &[u8], count: usize, now: Instant) {
+        let events = Events::check(bytes, count as i32, 1 << 20).unwrap();
+        let _ = self.admit(events, now, false, &mut None).unwrap();
+    }
+
+    /// A frame that does not fit, and keeps its place.
+    fn wait_in_line(&mut self, ids: Range<u64>, now: Instant) -> Option<PlaceId> {
+        let mut place = None;
+        assert!(self.admit_from(ids, now, &mut place).is_err());
+        place
+    }
+
+    fn next_frame(&mut self, group: GroupId, bytes_max: usize, now: Instant) -> Vec<Batch> {
+        // The wall clock of these tests stands at 1000 ms.
+        self.take(group, bytes_max, now, || 1000).0
+    }
+
+    fn next_batch(&mut self, group: GroupId, now: Instant) -> Vec<Batch> {
+        self.next_frame(group, 0, now)
+    }
+
+    fn deliver(&mut self, group: GroupId, batches: Vec<Batch>) -> Vec<u64> {
+        let ids = ids(&batches);
+        let _ = self.end(group, batches, Outcome::Delivered);
+        ids
+    }
+
+    /// The events of one frame, answered at once.
+    fn sent(&mut self, group: GroupId, now: Instant) -> Vec<u64> {
+        let frame = self.next_frame(group, 1 << 16, now);
+        self.deliver(group, frame)
+    }
+
+    fn events(&self, group: GroupId) -> crate::status::Events {
+        self.status(group, Instant::now()).events
+    }
+}
+
+// === The state against a model ===
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A frame of so many events, of one of two streams.
+    Admit(u64, bool),
+    /// The first waiting frame is tried again, if it was called or its time has come.
+    Retry,
+    /// A waiting frame gives up its place.
+    GiveUp(usize),
+    /// A link that is awake looks, and takes at most so many frames.
+    Look(usize, usize),
+    Deliver(usize),
+    Error(usize),
+    /// All that is out returns, as when a connection ends.
+    ReturnAll(usize),
+    Release(usize),
+    Available(usize, bool),
+    Silent(usize, bool),
+    Limit(usize, usize),
+    /// Frames go to the first group only, or to both.
+    Destinations(bool),
+    DropQueued(usize),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let group = || 0..2_usize;
+    prop_oneof![
+        8 => (1..12_u64, any::<bool>()).prop_map(|(n, stream)| Step::Admit(n, stream)),
+        4 => Just(Step::Retry),
+        1 => (0..4_usize).prop_map(Step::GiveUp),
+        8 => (group(), 1..4_usize).prop_map(|(g, n)| Step::Look(g, n)),
+        6 => group().prop_map(Step::Deliver),
+        2 => group().prop_map(Step::Error),
+        2 => group().prop_map(Step::ReturnAll),
+        1 => group().prop_map(Step::Release),
+        1 => (group(), any::<bool>()).prop_map(|(g, yes)| Step::Available(g, yes)),
+        1 => (group(), any::<bool>()).prop_map(|(g, yes)| Step::Silent(g, yes)),
+        1 => (group(), 3..60_usize).prop_map(|(g, n)| Step::Limit(g, n)),
+        1 => any::<bool>().prop_map(Step::Destinations),
+        1 => group().prop_map(Step::DropQueued),
+        2 => (1..2000_u64).prop_map(Step::Wait),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Link {
+    /// Was woken, or has just come.
+    Awake,
+    Waiting {
+        alarm: Option<Instant>,
+    },
+    /// Its window is full.
+    Busy,
+}
+
+/// What a group's links have, and what became of its events.
+#[derive(Debug, Default)]
+struct Side {
+    links: Vec<Link>,
+    waiting: VecDeque<usize>,
+    out: Vec<Vec<Batch>>,
+    accepted: BTreeSet<u64>,
+    delivered: BTreeMap<u64, u32>,
+    rejected: u64,
+    /// Since when it has held replies without a break, by the number of the next event.
+    holds_from: Option<u64>,
+}
+
+#[derive(Debug)]
+struct WaitingFrame {
+    place: PlaceId,
+    bytes: Vec<u8>,
+    count: u64,
+    retry_at: Option<Instant>,
+}
+
+struct Model {
+    state: State,
+    now: Instant,
+    limits: Limits,
+    sides: [Side; 2],
+    both: bool,
+    next: u64,
+    line: VecDeque<WaitingFrame>,
+    /// The first waiting frame was woken and has not been tried since.
+    called: bool,
+    /// Receipts with the events of their frames, and those that were woken.
+    receipts: Vec<(usize, Range<u64>)>,
+    resolved: BTreeSet<usize>,
+}
+
+const BATCH_MAX: usize = 200;
+
+impl Model {
+    fn new(limits: Limits) -> Self {
+        let larger = Limits {
+            events_max: limits.events_max * 2,
+            ..limits.clone()
+        };
+        let (state, a, b) = two_groups(limits.clone(), larger, BATCH_MAX);
+        assert_eq!((a, b), (0, 1));
+        let side = || Side {
+            links: vec![Link::Awake; 2],
+            holds_from: Some(0),
+            ..Side::default()
+        };
+        Self {
+            state,
+            now: Instant::now(),
+            limits,
+            sides: [side(), side()],
+            both: true,
+            next: 0,
+            line: VecDeque::new(),
+            called: false,
+            receipts: Vec::new(),
+            resolved: BTreeSet::new(),
+        }
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        for group in wake.links(2) {
+            self.wake_link(group);
+        }
+        if let Some(place) = wake.frame {
+            assert_eq!(
+                Some(place),
+                self.line.front().map(|f| f.place),
+                "only the first is called"
+            );
+            self.called = true;
+        }
+        self.resolved.extend(wake.receipts);
+    }
+
+    fn wake_link(&mut self, group: GroupId) {
+        let side = &mut self.sides[group];
+        if let Some(link) = side.waiting.pop_front() {
+            side.links[link] = Link::Awake;
+        }
+    }
+
+    fn admit(&mut self, bytes: &[u8], count: u64, place: &mut Option<PlaceId>) -> Result<(), Full> {
+        let events = Events::check(bytes, count as i32, 1 << 20).unwrap();
+        let before = [0, 1].map(|g| self.state.events(g).accepted);
+        let admitted = self.state.admit(events, self.now, true, place);
+        let groups = if self.both { 2 } else { 1 };
+        let by = |g| if admitted.is_ok() && g < groups { count } else { 0 };
+        let after = [0, 1].map(|g| self.state.events(g).accepted);
+        assert_eq!(
+            after,
+            [before[0] + by(0), before[1] + by(1)],
+            "all groups or none"
+        );
+        let (receipt, wake) = admitted?;
+        let ids = self.ids_in(bytes);
+        for side in &mut self.sides[..groups] {
+            side.accepted.extend(ids.clone());
+        }
+        self.receipts.push((receipt.unwrap(), ids));
+        self.wake(wake);
+        Ok(())
+    }
+
+    fn ids_in(&self, bytes: &[u8]) -> Range<u64> {
+        let first = iterate(bytes).next().unwrap();
+        let first = u64::from_be_bytes(*first.bytes().first_chunk().unwrap());
+        first..first + iterate(bytes).count() as u64
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Admit(count, other_stream) => {
+                let ids = self.next..self.next + count;
+                let bytes = match other_stream {
+                    true => ids
+                        .flat_map(|id| event_of(id, ("other.stream:1.0.0", true)))
+                        .collect(),
+                    false => frame(ids),
+                };
+                self.next += count;
+                let mut place = None;
+                if let Err(full) = self.admit(&bytes, count, &mut place) {
+                    self.line.push_back(WaitingFrame {
+                        place: place.unwrap(),
+                        bytes,
+                        count,
+                        retry_at: full.retry_at,
+                    });
+                }
+            }
+            Step::Retry => {
+                let due = |f: &WaitingFrame| f.retry_at.is_some_and(|at| at <= self.now);
+                if !self.called && !self.line.front().is_some_and(due) {
+                    return;
+                }
+                self.called = false;
+                let mut frame = self.line.pop_front().unwrap();
+                if let Err(full) = self.admit(&frame.bytes, frame.count, &mut Some(frame.place)) {
+                    frame.retry_at = full.retry_at;
+                    self.line.push_front(frame);
+                }
+            }
+            Step::GiveUp(at) => {
+                if at < self.line.len() {
+                    let frame = self.line.remove(at).unwrap();
+                    self.called &= at > 0;
+                    let wake = self.state.leave(frame.place);
+                    self.wake(wake);
+                }
+            }
+            Step::Look(group, frames) => self.look(group, frames),
+            Step::Deliver(group) => {
+                if let Some(batches) = self.pop_out(group) {
+                    for id in ids(&batches) {
+                        *self.sides[group].delivered.entry(id).or_default() += 1;
+                    }
+                    let wake = self.state.end(group, batches, Outcome::Delivered);
+                    self.wake(wake);
+                }
+            }
+            Step::Error(group) => {
+                if let Some(batches) = self.pop_out(group) {
+                    let (rejected, wake) = self.state.end_with_error(group, batches);
+                    self.sides[group].rejected += rejected as u64;
+                    self.wake(wake);
+                }
+            }
+            Step::ReturnAll(group) => {
+                while let Some(batches) = self.sides[group].out.pop() {
+                    let wake = self.state.end_unanswered(group, batches);
+                    self.wake(wake);
+                }
+            }
+            Step::Release(group) => {
+                self.sides[group].holds_from = None;
+                for batches in &mut self.sides[group].out {
+                    let wake = self.state.release(batches);
+                    self.resolved.extend(wake.receipts);
+                }
+            }
+            Step::Available(group, yes) => {
+                self.sides[group].holds_from = None;
+                let wake = self.state.set_available(group, yes);
+                self.wake(wake);
+            }
+            Step::Silent(group, yes) => {
+                self.sides[group].holds_from = None;
+                let wake = self.state.set_silent(group, yes);
+                self.wake(wake);
+            }
+            Step::Limit(group, events_max) => {
+                let limits = Limits {
+                    events_max,
+                    ..self.limits.clone()
+                };
+                let wake = self.state.set_limits(group, limits);
+                self.wake(wake);
+            }
+            Step::Destinations(both) => {
+                self.both = both;
+                let wake = self
+                    .state
+                    .set_destinations(if both { vec![0, 1] } else { vec![0] });
+                self.wake(wake);
+            }
+            Step::DropQueued(group) => {
+                let wake = self.state.drop_queued(group, Reason::GroupRemoved);
+                self.wake(wake);
+            }
+            Step::Wait(ms) => self.now += Duration::from_millis(ms),
+        }
+    }
+
+    /// The oldest delivery ends; a link whose window was full looks again.
+    fn pop_out(&mut self, group: GroupId) -> Option<Vec<Batch>> {
+        let side = &mut self.sides[group];
+        if let Some(busy) = side.links.iter_mut().find(|l| **l == Link::Busy) {
+            *busy = Link::Awake;
+        }
+        (!side.out.is_empty()).then(|| side.out.remove(0))
+    }
+
+    /// As the pump does it.
+    fn look(&mut self, group: GroupId, frames: usize) {
+        let fires = |l: &Link| matches!(l, Link::Waiting { alarm: Some(at) } if *at <= self.now);
+        let awake = |l: &Link| *l == Link::Awake || fires(l);
+        let Some(link) = self.sides[group].links.iter().position(awake) else {
+            return;
+        };
+        let mut served = false;
+        for _ in 0..frames {
+            if self.state.offer(group, self.now, LINGER) != Offer::Ready {
+                break;
+            }
+            let (batches, wake) = self.state.take(group, 3 * BATCH_MAX, self.now, || 1000);
+            self.wake(wake);
+            assert!(!batches.is_empty(), "something was ready");
+            let bytes: usize = batches.iter().map(|b| b.bytes().len()).sum();
+            assert!(bytes <= 3 * BATCH_MAX || batches.len() == 1);
+            self.sides[group].out.push(batches);
+            self.sides[group].waiting.retain(|l| *l != link);
+            served = true;
+        }
+        let offer = self.state.offer(group, self.now, LINGER);
+        let side = &mut self.sides[group];
+        if offer == Offer::Ready {
+            side.waiting.retain(|l| *l != link);
+            side.links[link] = Link::Busy;
+            assert!(self.state.has_queued(group));
+            self.wake_link(group);
+            return;
+        }
+        let alarm = match offer {
+            Offer::Lingering(due) => Some(due),
+            _ => None,
+        };
+        side.links[link] = Link::Waiting { alarm };
+        match side.waiting.contains(&link) {
+            true => {}
+            false if alarm.is_some() && !served => side.waiting.push_front(link),
+            false => side.waiting.push_back(link),
+        }
+    }
+
+    /// What must hold after every step.
+    fn check(&self) {
+        for (group, side) in self.sides.iter().enumerate() {
+            let status = self.state.status(group, self.now);
+            assert!(status.events.balanced(), "{status:?}");
+            let held = self.held(group);
+            let all = held.iter().chain(side.delivered.keys()).copied();
+            let all: Vec<u64> = all.collect();
+            let different: BTreeSet<u64> = all.iter().copied().collect();
+            assert_eq!(all.len(), different.len(), "nothing twice");
+            assert!(side.delivered.values().all(|n| *n == 1), "nothing twice");
+            assert!(different.is_subset(&side.accepted));
+            let out: usize = side.out.iter().flatten().map(Batch::events).sum();
+            assert_eq!(status.events.inflight, out as u64);
+            assert_eq!(status.events.queued, (held.len() - out) as u64);
+            let gone = status.events.dropped.total() + side.rejected;
+            assert_eq!((side.accepted.len() - different.len()) as u64, gone);
+            self.check_links(group, side);
+        }
+        self.check_line();
+        for (receipt, ids) in &self.receipts {
+            self.check_receipt(*receipt, ids);
+        }
+    }
+
+    /// Events in the queue and out with links.
+    fn held(&self, group: GroupId) -> Vec<u64> {
+        let mut rest = self.state.clone();
+        let mut held: Vec<u64> = self.sides[group].out.iter().flat_map(|b| ids(b)).collect();
+        loop {
+            let (batches, _) = rest.take(group, usize::MAX, self.now, || 1000);
+            if batches.is_empty() {
+                return held;
+            }
+            held.extend(ids(&batches));
+        }
+    }
+
+    /// A link that waits was woken for what is ready, or has an alarm in time.
+    fn check_links(&self, group: GroupId, side: &Side) {
+        let waiting = side
+            .links
+            .iter()
+            .filter(|l| matches!(l, Link::Waiting { .. }))
+            .count();
+        assert_eq!(waiting, side.waiting.len());
+        if waiting == 0 || side.links.contains(&Link::Awake) {
+            return;
+        }
+        let due = match self.state.offer(group, self.now, LINGER) {
+            Offer::Nothing => return,
+            Offer::Ready => self.now,
+            Offer::Lingering(due) => due,
+        };
+        let in_time = |l: &Link| matches!(l, Link::Waiting { alarm: Some(at) } if *at <= due);
+        assert!(
+            side.links.iter().any(in_time),
+            "nobody was woken for what group {group} has queued"
+        );
+    }
+
+    /// The first waiting frame was called, or would still not be admitted.
+    fn check_line(&self) {
+        let Some(first) = self.line.front() else {
+            assert_eq!(self.state.first_place(), None);
+            return;
+        };
+        assert_eq!(self.state.first_place(), Some(first.place));
+        assert_eq!(self.state.is_called(first.place), self.called);
+        if self.called || first.retry_at.is_some_and(|at| at <= self.now) {
+            return;
+        }
+        let events = Events::check(&first.bytes, first.count as i32, 1 << 20).unwrap();
+        let again = self
+            .state
+            .clone()
+            .admit(events, self.now, true, &mut Some(first.place));
+        assert!(
+            again.is_err(),
+            "capacity was freed, and the frame that waits for it was not called"
+        );
+    }
+
+    fn check_receipt(&self, receipt: usize, ids: &Range<u64>) {
+        let verdict = self.state.verdict(receipt);
+        let in_force = |s: &&Side| s.holds_from.is_some_and(|from| from <= ids.start);
+        let mut undecided = false;
+        for side in self.sides.iter().filter(in_force) {
+            let group = usize::from(std::ptr::eq(side, &raw const self.sides[1]));
+            let held = self.held(group).iter().any(|id| ids.contains(id));
+            assert!(
+                !held || verdict.is_none(),
+                "answered before group {group} has ended it"
+            );
+            undecided |= held;
+        }
+        if self.sides.iter().all(|s| in_force(&s)) && !undecided {
+            assert!(verdict.is_some(), "every group has ended it");
+        }
+        assert_eq!(
+            verdict.is_some(),
+            self.resolved.contains(&receipt),
+            "woken exactly when it resolves"
+        );
+    }
+
+    /// Everything ends.
+    fn finish(mut self, never_sheds: bool) {
+        for group in [0, 1] {
+            self.step(Step::ReturnAll(group));
+            let status = self.state.status(group, self.now);
+            if never_sheds {
+                assert_eq!(
+                    status.events.dropped.queue_full, 0,
+                    "it drops only while unavailable"
+                );
+            }
+        }
+        while let Some(frame) = self.line.pop_front() {
+            self.called = false;
+            let wake = self.state.leave(frame.place);
+            self.wake(wake);
+        }
+        for group in [0, 1] {
+            loop {
+                let (batches, wake) = self.state.take(group, 1000, self.now, || 1000);
+                self.wake(wake);
+                if batches.is_empty() {
+                    break;
+                }
+                let wake = self.state.end(group, batches, Outcome::Delivered);
+                self.wake(wake);
+            }
+            let status = self.state.status(group, self.now);
+            assert!(status.events.balanced() && self.state.is_empty(group));
+            assert_eq!((status.held_bytes, status.events.dropped.lost), (0, 0));
+        }
+        for (receipt, _) in &self.receipts {
+            assert!(self.state.verdict(*receipt).is_some(), "every frame is answered");
+            self.state.forget_receipt(*receipt);
+        }
+        assert!(!self.state.has_receipts(), "nothing is left behind");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn every_event_ends_once_and_everybody_is_woken_in_any_sequence_of_operations(
+        steps in prop::collection::vec(step(), 1..120),
+        events_max in 5_usize..60,
+        shed in prop_oneof![Just(Shed::Oldest), Just(Shed::Newest)],
+        never_sheds in any::<bool>(),
+    ) {
+        let timeout = if never_sheds { None } else { Some(SECOND) };
+        let mut model = Model::new(limits(events_max, timeout, shed));
+        for step in steps {
+            model.step(step);
+            model.check();
+        }
+        model.finish(never_sheds);
+    }
+
+    #[test]
+    fn events_leave_in_the_order_in_which_they_came(sizes in prop::collection::vec(1_u64..20, 1..30), batch_max in 20_usize..400) {
+        let now = Instant::now();
+        let (mut state, a, b) = two_groups(strict(10_000), strict(10_000), batch_max);
+        let mut next = 0;
+        for n in sizes {
+            state.admit_one(next..next + n, now).unwrap();
+            next += n;
+        }
+        for group in [a, b] {
+            let mut seen = Vec::new();
+            loop {
+                let batch = state.next_batch(group, now);
+                if batch.is_empty() {
+                    break;
+                }
+                prop_assert!(batch[0].bytes().len() <= batch_max || batch[0].events() == 1);
+                seen.extend(state.deliver(group, batch));
+            }
+            prop_assert_eq!(&seen, &(0..next).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_traffic_manager_that_refuses_some_events_rejects_those_and_gets_all_others_once_and_in_order(
+        sizes in prop::collection::vec(1_u64..30, 1..12), bad in prop::collection::btree_set(0_u64..150, 0..5)) {
+        let now = Instant::now();
+        let (mut state, a, b) = two_groups(strict(10_000), strict(10_000), 300);
+        let (mut next, mut receipts) = (0, Vec::new());
+        for n in sizes {
+            let bytes = frame(next..next + n);
+            let events = Events::check(&bytes, n as i32, 1 << 20).unwrap();
+            let (receipt, _) = state.admit(events, now, true, &mut None).unwrap();
+            receipts.push(receipt.unwrap());
+            next += n;
+        }
+        state.seal(false);
+        let (mut delivered, mut sent_again) = (Vec::new(), 0);
+        loop {
+            let frame = state.next_frame(a, 1200, now);
+            let ids = ids(&frame);
+            if ids.is_empty() {
+                break;
+            }
+            if ids.iter().any(|id| bad.contains(id)) {
+                let (rejected, _) = state.end_with_error(a, frame);
+                sent_again += (ids.len() - rejected) as u64;
+            } else {
+                delivered.extend(state.deliver(a, frame));
+            }
+            prop_assert!(state.events(a).balanced());
+        }
+        let good: Vec<u64> = (0..next).filter(|id| !bad.contains(id)).collect();
+        prop_assert_eq!(delivered, good);
+        let status = state.status(a, now);
+        prop_assert_eq!(status.events.rejected, bad.iter().filter(|id| **id < next).count() as u64);
+        prop_assert_eq!(status.events.dropped.total() + status.held_bytes, 0);
+        prop_assert_eq!(status.resent_events_total, sent_again);
+        prop_assert!(receipts.iter().all(|r| state.verdict(*r).is_none()), "the other group holds them");
+        while !state.sent(b, now).is_empty() {}
+        prop_assert!(receipts.iter().all(|r| state.verdict(*r) == Some(Verdict::Settled)));
+    }
+}
+
+/// A stream, and whether the event can be decoded.
+fn of_stream() -> impl Strategy<Value = (&'static str, bool)> {
+    prop_oneof![
+        4 => Just((THROTTLE_STREAM, true)),
+        1 => Just((THROTTLE_STREAM, false)),
+        2 => Just(("another.stream:1.0.0", true)),
+        1 => Just(("", false)),
+    ]
+}
+
 proptest! {
     #[test]
     fn a_frame_holds_events_of_one_stream_and_one_that_cannot_be_decoded_has_a_frame_of_its_own(
         frames in prop::collection::vec(prop::collection::vec(of_stream(), 1..9), 1..12), batch_max in 200_usize..3000) {
         let now = Instant::now();
-        let (fanout, a, b) = two_groups(limits(10_000, None, Shed::Oldest), limits(10_000, None, Shed::Oldest), batch_max);
+        let (mut state, a, b) = two_groups(strict(10_000), strict(10_000), batch_max);
         let mut all: Vec<(&str, bool)> = Vec::new();
         for events in &frames {
             let first = all.len() as u64;
             let bytes: Vec<u8> = (first..).zip(events).flat_map(|(id, e)| event_of(id, *e)).collect();
-            fanout.admit(Events::check(&bytes, events.len() as i32, 1 << 20).unwrap(), now, None, &mut None).unwrap();
+            state.admit_bytes(&bytes, events.len(), now);
             all.extend(events);
         }
-        for queue in [&a, &b] {
+        for group in [a, b] {
             let mut seen = Vec::new();
             loop {
-                let frame = next_frame(queue, batch_max, now);
+                let frame = state.next_frame(group, batch_max, now);
                 if frame.is_empty() {
                     break;
                 }
-                let own = frame_ids(&frame);
+                let own = state.deliver(group, frame);
                 let of = |id: &u64| all[*id as usize];
                 prop_assert!(own.iter().all(|id| of(id).0 == of(&own[0]).0), "{own:?}: more than one stream");
                 prop_assert!(own.len() == 1 || own.iter().all(|id| of(id).1), "{own:?}: one of them is bad");
                 seen.extend(own);
-                frame.into_iter().for_each(Parcel::delivered);
             }
             prop_assert_eq!(&seen, &(0..all.len() as u64).collect::<Vec<_>>(), "in order");
-            prop_assert_eq!(queue.status(now).held_bytes, 0);
+            prop_assert_eq!(state.status(group, now).held_bytes, 0);
         }
     }
 }
 
-const MS: Duration = Duration::from_millis(1);
-const LINGER: Duration = Duration::from_millis(10);
+// === A full queue ===
+
+/// Ten events in batches of their own, in a queue of ten and in a large one.
+fn full(block_timeout: Option<Duration>, now: Instant) -> (State, GroupId, GroupId) {
+    let of = |events_max| limits(events_max, block_timeout, Shed::Oldest);
+    let (mut state, a, b) = two_groups(of(10), of(1000), 1 << 16);
+    for i in 0..10 {
+        state.admit_one(i..i + 1, now).unwrap();
+        state.seal(false);
+    }
+    (state, a, b)
+}
+
+fn incidents(status: &Group) -> (u64, u64) {
+    (status.blocked_incidents_total, status.shed_incidents_total)
+}
+
+#[test]
+fn a_full_queue_blocks_once_then_sheds_the_oldest_until_half_empty() {
+    let t0 = Instant::now();
+    let (mut state, a, b) = full(Some(SECOND), t0);
+    let retry_at = Some(t0 + SECOND);
+    assert_eq!(state.admit_one(10..11, t0), Err(Full { retry_at }));
+    assert_eq!(state.status(a, t0).overflow, Overflow::Blocking);
+    assert_eq!(state.events(b).accepted, 10, "the other group takes none of it");
+    let late = t0 + SECOND;
+    state.admit_one(10..13, late).unwrap();
+    state.seal(false);
+    assert_eq!(state.status(a, late).overflow, Overflow::Shedding);
+    assert_eq!(state.events(a).dropped.queue_full, 3);
+    assert_eq!(state.events(b).dropped.total(), 0);
+    for id in 3..8 {
+        let batch = state.next_batch(a, late);
+        assert_eq!(state.deliver(a, batch), [id], "0 to 2 were shed");
+    }
+    let status = state.status(a, late);
+    assert_eq!(
+        status.overflow,
+        Overflow::Open,
+        "half empty: the incident is over"
+    );
+    assert_eq!(incidents(&status), (1, 1));
+}
+
+#[test]
+fn an_incident_lasts_while_a_waiting_frame_needs_more_than_half_of_the_queue() {
+    let t0 = Instant::now();
+    let (mut state, a, _) = full(Some(SECOND), t0);
+    let mut place = state.wait_in_line(10..18, t0);
+    let half = t0 + SECOND / 2;
+    for _ in 0..7 {
+        let batch = state.next_batch(a, half);
+        state.deliver(a, batch);
+    }
+    let retry_at = Some(t0 + SECOND);
+    assert_eq!(state.admit_from(10..18, half, &mut place), Err(Full { retry_at }));
+    assert_eq!(incidents(&state.status(a, half)), (1, 0), "the same incident");
+    state.admit_from(10..18, t0 + SECOND, &mut place).unwrap();
+    assert_eq!(incidents(&state.status(a, half)), (1, 1));
+    assert_eq!(state.events(a).dropped.queue_full, 1);
+}
+
+#[test]
+fn small_frames_that_come_later_do_not_starve_a_large_one() {
+    let now = Instant::now();
+    let (mut state, a, _) = full(None, now);
+    let mut large = state.wait_in_line(10..18, now);
+    let mut small = state.wait_in_line(18..19, now);
+    let gives_up = state.wait_in_line(100..101, now);
+    for left in (0..10).rev() {
+        let batch = state.next_batch(a, now);
+        state.deliver(a, batch);
+        assert!(
+            state.admit_from(18..19, now, &mut small).is_err(),
+            "it waits behind"
+        );
+        let called = state.is_called(large.unwrap());
+        assert_eq!(called, left <= 2, "called when it fits");
+        if called {
+            break;
+        }
+        assert!(state.admit_from(10..18, now, &mut large).is_err());
+    }
+    state.admit_from(10..18, now, &mut large).unwrap();
+    assert!(state.is_called(small.unwrap()), "then the next one");
+    assert!(state.admit_from(18..19, now, &mut small).is_err());
+    let _ = state.leave(gives_up.unwrap());
+    while !state.sent(a, now).is_empty() {}
+    let _ = state.leave(small.unwrap());
+    state.admit_one(19..20, now).expect("no frame waits any more");
+}
+
+#[test]
+fn shedding_the_newest_skips_only_the_group_that_is_full() {
+    let now = Instant::now();
+    let newest = |events_max| limits(events_max, Some(Duration::ZERO), Shed::Newest);
+    let (mut state, a, b) = two_groups(newest(4), newest(100), 1 << 16);
+    state.admit_one(0..4, now).unwrap();
+    state.admit_one(4..6, now).unwrap();
+    for group in [a, b] {
+        let batch = state.next_batch(group, now);
+        assert_eq!(state.deliver(group, batch), [0, 1, 2, 3]);
+    }
+    assert_eq!(state.sent(b, now), [4, 5]);
+    assert!(state.sent(a, now).is_empty());
+    assert_eq!(state.events(a).dropped.queue_full, 2);
+}
+
+#[test]
+fn no_gateway_waits_for_an_unavailable_group() {
+    let now = Instant::now();
+    let (mut state, a, b) = two_groups(strict(4), strict(100), 1 << 16);
+    state.admit_one(0..4, now).unwrap();
+    assert!(state.admit_one(4..5, now).is_err());
+    let _ = state.set_available(a, false);
+    state.admit_one(4..5, now).unwrap();
+    assert_eq!(state.events(a).dropped.unavailable, 4, "a batch goes as a whole");
+    assert_eq!(state.events(b).queued, 5);
+}
+
+#[test]
+fn a_frame_larger_than_the_queue_enters_when_it_is_alone() {
+    let now = Instant::now();
+    let (mut state, a, b) = two_groups(strict(4), strict(100), 64);
+    state.admit_one(0..9, now).unwrap();
+    assert!(state.admit_one(9..10, now).is_err());
+    for group in [a, b] {
+        while !state.sent(group, now).is_empty() {}
+    }
+    state.admit_one(9..10, now).unwrap();
+}
+
+// === Groups ===
+
+#[test]
+fn a_group_that_was_removed_delivers_what_it_holds_and_gets_no_more() {
+    let now = Instant::now();
+    let (mut state, a, b) = two_groups(strict(100), strict(100), 1 << 16);
+    state.admit_one(0..2, now).unwrap();
+    let _ = state.set_destinations(vec![a]);
+    let c = state.add_group(strict(100));
+    let _ = state.set_destinations(vec![c, a]);
+    state.admit_one(2..3, now).unwrap();
+    assert_eq!(state.sent(b, now), [0, 1]);
+    assert_eq!((state.sent(c, now), state.sent(a, now)), (vec![2], vec![0, 1, 2]));
+    assert!(state.is_empty(b));
+    let _ = state.remove_group(b);
+    assert_eq!(state.add_group(strict(100)), b, "its number is free again");
+}
+
+#[test]
+fn links_are_woken_in_more_groups_than_there_are_bits() {
+    let now = Instant::now();
+    let mut state = State::new(1 << 16);
+    let groups: Vec<GroupId> = (0..100).map(|_| state.add_group(strict(10))).collect();
+    let _ = state.set_destinations(groups[40..].to_vec());
+    let bytes = frame(0..1);
+    let events = Events::check(&bytes, 1, 100).unwrap();
+    let (_, wake) = state.admit(events, now, false, &mut None).unwrap();
+    assert!(wake.links(100).eq(40..100));
+    for group in &groups[40..] {
+        assert_eq!(state.sent(*group, now), [0]);
+    }
+}
+
+// === Error replies ===
+
+#[test]
+fn a_single_event_is_rejected_with_its_third_error_reply() {
+    let now = Instant::now();
+    let (mut state, a, _) = two_groups(strict(10), strict(10), 64);
+    let error = |state: &mut State, frame| state.end_with_error(a, frame).0;
+    for ids in [0..1, 1..2] {
+        state.admit_one(ids, now).unwrap();
+        state.seal(false);
+    }
+    let both = state.next_frame(a, 1 << 16, now);
+    assert_eq!(both.len(), 2);
+    assert_eq!(
+        error(&mut state, both),
+        0,
+        "the reply to a shared frame does not count"
+    );
+    for rejected in [0, 0, 1] {
+        let first = state.next_frame(a, 1 << 16, now);
+        assert_eq!(ids(&first), [0], "it is sent alone");
+        assert_eq!(error(&mut state, first), rejected);
+    }
+    assert_eq!((state.events(a).rejected, state.events(a).queued), (1, 1));
+}
+
+// === Receipts ===
+
+fn with_receipt(state: &mut State, ids: Range<u64>, now: Instant) -> usize {
+    let count = (ids.end - ids.start) as i32;
+    let bytes = frame(ids);
+    let events = Events::check(&bytes, count, 1 << 20).unwrap();
+    let (receipt, _) = state.admit(events, now, true, &mut None).unwrap();
+    receipt.unwrap()
+}
+
+#[test]
+fn a_receipt_resolves_with_the_last_group_and_does_not_wait_for_an_unavailable_one() {
+    let now = Instant::now();
+    let (mut state, a, b) = two_groups(strict(10), strict(10), 64);
+    let receipt = with_receipt(&mut state, 0..9, now);
+    while !state.sent(a, now).is_empty() {
+        assert_eq!(state.verdict(receipt), None);
+    }
+    let batch = state.next_batch(b, now);
+    state.deliver(b, batch);
+    assert_eq!(
+        state.verdict(receipt),
+        None,
+        "the frame is in more than one batch"
+    );
+    let wake = state.set_available(b, false);
+    assert_eq!(wake.receipts, [receipt]);
+    assert_eq!(state.verdict(receipt), Some(Verdict::Settled));
+}
+
+#[test]
+fn a_frame_dropped_by_an_available_group_is_to_be_sent_again() {
+    let now = Instant::now();
+    let newest = limits(1, Some(Duration::ZERO), Shed::Newest);
+    let (mut state, a, b) = two_groups(newest, strict(10), 64);
+    state.admit_one(0..1, now).unwrap();
+    let receipt = with_receipt(&mut state, 1..2, now);
+    for group in [a, b] {
+        while !state.sent(group, now).is_empty() {}
+    }
+    assert_eq!(state.verdict(receipt), Some(Verdict::GivenUp));
+}
+
+#[test]
+fn a_silent_group_holds_no_receipt_until_it_answers() {
+    let now = Instant::now();
+    let (mut state, a, b) = two_groups(strict(10), strict(10), 64);
+    let before = with_receipt(&mut state, 0..1, now);
+    let _ = state.set_silent(b, true);
+    state.sent(a, now);
+    assert_eq!(state.verdict(before), Some(Verdict::Settled));
+    state.sent(b, now);
+    let after = with_receipt(&mut state, 1..2, now);
+    state.sent(a, now);
+    assert_eq!(state.verdict(after), None, "it has answered");
+    state.sent(b, now);
+    assert_eq!(state.verdict(after), Some(Verdict::Settled));
+}
+
+// === Linger ===
 
 /// Two groups that have both taken something at `now`.
-fn busy(now: Instant, batch_max: usize) -> (Fanout, Rc<GroupQueue>, Rc<GroupQueue>) {
-    let no_limit = || limits(10_000, None, Shed::Oldest);
-    let (fanout, a, b) = two_groups(no_limit(), no_limit(), batch_max);
-    admit(&fanout, 0..1, now).unwrap();
-    take(&a, now).unwrap().delivered();
-    take(&b, now).unwrap().delivered();
-    (fanout, a, b)
+fn busy(now: Instant, batch_max: usize) -> (State, GroupId, GroupId) {
+    let (mut state, a, b) = two_groups(strict(10_000), strict(10_000), batch_max);
+    state.admit_one(0..1, now).unwrap();
+    assert_eq!((state.sent(a, now), state.sent(b, now)), (vec![0], vec![0]));
+    (state, a, b)
 }
 
-/// The events of one frame, answered at once.
-fn sent(queue: &Rc<GroupQueue>, now: Instant) -> Vec<u64> {
-    let frame = next_frame(queue, 1 << 16, now);
-    let ids = frame_ids(&frame);
-    frame.into_iter().for_each(Parcel::delivered);
-    ids
+#[test]
+fn events_linger_only_while_the_group_is_busy() {
+    let t0 = Instant::now();
+    let (mut state, a, b) = two_groups(strict(100), strict(100), 1000);
+    assert_eq!(state.offer(a, t0, LINGER), Offer::Nothing);
+    state.admit_one(0..1, t0).unwrap();
+    assert_eq!(
+        state.offer(a, t0, LINGER),
+        Offer::Ready,
+        "an idle group sends at once"
+    );
+    state.sent(a, t0);
+    state.admit_one(1..2, t0).unwrap();
+    assert_eq!(state.offer(a, t0, LINGER), Offer::Lingering(t0 + 2 * MS));
+    assert_eq!(state.offer(b, t0, LINGER), Offer::Ready);
+    assert_eq!(state.offer(a, t0, Duration::ZERO), Offer::Ready);
+    state.admit_one(2..50, t0).unwrap();
+    assert_eq!(
+        state.offer(a, t0, LINGER),
+        Offer::Ready,
+        "a full batch does not wait"
+    );
 }
 
-fn end(queues: [&Rc<GroupQueue>; 2], now: Instant) {
-    for queue in queues {
-        while !sent(queue, now).is_empty() {}
+#[test]
+fn a_single_event_waits_for_a_fifth_of_linger_after_the_last_take_and_several_for_all_of_it() {
+    let t0 = Instant::now();
+    let (mut state, a, _) = busy(t0, 1 << 16);
+    state.admit_one(1..2, t0 + MS).unwrap();
+    assert_eq!(state.offer(a, t0 + MS, LINGER), Offer::Lingering(t0 + 2 * MS));
+    assert_eq!(state.offer(a, t0 + 2 * MS, LINGER), Offer::Ready);
+    state.admit_one(2..3, t0 + MS).unwrap();
+    assert_eq!(state.offer(a, t0 + MS, LINGER), Offer::Lingering(t0 + 4 * MS));
+    state.admit_one(3..60, t0 + MS).unwrap();
+    assert_eq!(state.offer(a, t0 + MS, LINGER), Offer::Lingering(t0 + 10 * MS));
+    assert_eq!(state.offer(a, t0 + 10 * MS, LINGER), Offer::Ready);
+    state.sent(a, t0);
+    state.admit_one(60..61, t0 + 2 * MS).unwrap();
+    assert_eq!(
+        state.offer(a, t0 + 2 * MS, LINGER),
+        Offer::Ready,
+        "no event in 2 ms: idle"
+    );
+}
+
+#[test]
+fn events_worth_a_frame_leave_at_once_and_wake_their_link_once() {
+    let t0 = Instant::now();
+    let (mut state, a, _) = busy(t0, 1 << 16);
+    let mut woken_at = Vec::new();
+    for next in 1..=200 {
+        let bytes = frame(next..next + 1);
+        let events = Events::check(&bytes, 1, 100).unwrap();
+        let (_, wake) = state.admit(events, t0, false, &mut None).unwrap();
+        if wake.links(2).any(|group| group == a) {
+            woken_at.push(next);
+        }
+        assert_eq!(state.offer(a, t0, LINGER) == Offer::Ready, next >= 64, "{next}");
+    }
+    assert_eq!(woken_at, [1, 64]);
+}
+
+#[test]
+fn what_another_group_has_taken_early_goes_on_gathering_and_leaves_in_one_frame() {
+    let t0 = Instant::now();
+    let (mut state, a, b) = busy(t0, 1 << 16);
+    state.admit_one(1..6, t0).unwrap();
+    assert_eq!(state.sent(a, t0), [1, 2, 3, 4, 5]);
+    assert_eq!(state.offer(b, t0, LINGER), Offer::Lingering(t0 + 10 * MS));
+    state.admit_one(6..9, t0).unwrap();
+    assert_eq!(state.sent(a, t0), [6, 7, 8]);
+    state.admit_one(9..11, t0).unwrap();
+    assert_eq!(state.offer(b, t0, LINGER), Offer::Lingering(t0 + 10 * MS));
+    assert_eq!(state.sent(b, t0 + 10 * MS), (1..11).collect::<Vec<_>>());
+    // Worth a frame together.
+    state.admit_one(11..50, t0).unwrap();
+    while !state.sent(a, t0).is_empty() {}
+    assert_eq!(state.offer(b, t0, LINGER), Offer::Lingering(t0 + 10 * MS));
+    state.admit_one(50..75, t0).unwrap();
+    assert_eq!(state.offer(b, t0, LINGER), Offer::Ready);
+    assert_eq!(state.sent(b, t0), (11..75).collect::<Vec<_>>());
+}
+
+#[test]
+fn events_that_no_later_event_can_join_do_not_linger() {
+    let t0 = Instant::now();
+    for taken_early in [false, true] {
+        let (mut state, a, b) = busy(t0, 1 << 16);
+        state.admit_one(1..2, t0).unwrap();
+        if taken_early {
+            assert_eq!(state.sent(a, t0), [1]);
+        }
+        state.admit_bytes(&event_of(2, ("another.stream:1.0.0", true)), 1, t0);
+        assert_eq!(state.offer(b, t0, LINGER), Offer::Ready, "{taken_early}");
+        assert_eq!(state.sent(b, t0), [1]);
+        let due = Offer::Lingering(t0 + 2 * MS);
+        assert_eq!(state.offer(b, t0, LINGER), due, "{taken_early}");
     }
 }
 
-/// A link that waits.
+#[test]
+fn links_of_all_groups_are_woken_for_a_batch_that_is_complete() {
+    let t0 = Instant::now();
+    let newest = |events_max| limits(events_max, Some(Duration::ZERO), Shed::Newest);
+    let (mut state, _, b) = two_groups(newest(100), newest(1), 1 << 16);
+    state.admit_one(0..1, t0).unwrap();
+    let bytes = frame(1..2);
+    let events = Events::check(&bytes, 1, 100).unwrap();
+    let (_, wake) = state.admit(events, t0, false, &mut None).unwrap();
+    assert!(
+        wake.links(2).any(|group| group == b),
+        "the frame went to the other group only"
+    );
+}
+
+#[test]
+fn what_returns_leaves_at_once() {
+    let t0 = Instant::now();
+    let (mut state, a, _) = busy(t0, 1 << 16);
+    state.admit_one(1..3, t0).unwrap();
+    let batches = state.next_frame(a, 1 << 16, t0);
+    let wake = state.end_unanswered(a, batches);
+    assert!(wake.links(2).eq([a]));
+    assert_eq!(state.offer(a, t0, LINGER), Offer::Ready);
+    let batches = state.next_frame(a, 1 << 16, t0);
+    let (_, wake) = state.end_with_error(a, batches);
+    assert!(wake.links(2).eq([a]));
+    assert_eq!(state.offer(a, t0, LINGER), Offer::Ready, "in halves");
+}
+
+// === Age ===
+
+fn short_lived(events_max: usize) -> Limits {
+    Limits {
+        age: AgeLimits::new(Some(100 * MS), &BTreeMap::new()),
+        ..strict(events_max)
+    }
+}
+
+#[test]
+fn the_oldest_event_of_an_open_batch_has_an_age() {
+    let now = Instant::now();
+    let (mut state, a, b) = two_groups(strict(100), strict(100), 1 << 16);
+    let later = now + 600 * SECOND;
+    assert_eq!(state.status(a, later).oldest_queued_ms, 0);
+    state.admit_one(0..1, now).unwrap();
+    state.admit_one(1..2, now + SECOND).unwrap();
+    for when in ["open", "sealed"] {
+        assert_eq!(state.status(a, later).oldest_queued_ms, 600_000, "{when}");
+        assert_eq!(state.status(b, later).oldest_undelivered_ms, 600_000, "{when}");
+        state.seal(false);
+    }
+    state.sent(a, now);
+    assert_eq!(state.status(a, later).oldest_queued_ms, 0);
+}
+
+#[test]
+fn events_over_age_end_when_a_link_would_take_them() {
+    let now = Instant::now();
+    let (mut state, a, _) = two_groups(short_lived(100), strict(100), 1 << 16);
+    // An event's first eight bytes are its timestamp and its number.
+    state.admit_one(898..902, now).unwrap();
+    assert_eq!(state.sent(a, now), [900, 901]);
+    assert_eq!(state.events(a).dropped.max_age, 2);
+    assert_eq!(state.status(a, now).held_bytes, 0);
+}
+
+#[test]
+fn a_waiting_frame_is_called_when_events_over_age_have_freed_capacity() {
+    let now = Instant::now();
+    let (mut state, a, _) = two_groups(short_lived(10), strict(1000), 10_000);
+    state.admit_one(0..10, now).unwrap();
+    let place = state.wait_in_line(10..12, now);
+    let (batches, wake) = state.take(a, 1 << 16, now, || 1000);
+    assert!(batches.is_empty(), "all were too old");
+    assert_eq!(wake.frame, place);
+}
+
+#[test]
+fn behind_batches_that_are_all_over_age_the_open_one_is_taken() {
+    let now = Instant::now();
+    let (mut state, a, _) = two_groups(short_lived(100), strict(100), 1 << 16);
+    state.admit_one(0..2, now).unwrap();
+    state.seal(false);
+    state.admit_one(950..951, now).unwrap();
+    assert_eq!(state.sent(a, now), [950]);
+    assert_eq!(state.events(a).dropped.max_age, 2);
+}
+
+// === The handles ===
+
 #[derive(Default)]
-pub(super) struct Flag(AtomicBool);
+struct Flag(AtomicBool);
 
 impl Flag {
-    pub(super) fn is_woken(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
     /// Whether it was woken since the last time.
-    pub(super) fn take(&self) -> bool {
+    fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 }
 
-impl Wake for Flag {
+impl WakeTask for Flag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 #[test]
-fn events_linger_only_while_the_group_is_busy() {
-    let t0 = Instant::now();
-    let (fanout, a, b) = two_groups(
-        limits(100, None, Shed::Oldest),
-        limits(100, None, Shed::Oldest),
-        1000,
-    );
-    assert_eq!(a.offer(t0, LINGER), Offer::Nothing);
-    admit(&fanout, 0..1, t0).unwrap();
-    assert_eq!(
-        a.offer(t0, LINGER),
-        Offer::Ready,
-        "after idleness one event goes at once"
-    );
-    take(&a, t0).unwrap().delivered();
-    admit(&fanout, 1..2, t0).unwrap();
-    assert_eq!(a.offer(t0, LINGER), Offer::Lingering(t0 + 2 * MS));
-    assert_eq!(b.offer(t0, LINGER), Offer::Ready);
-    assert_eq!(a.offer(t0, Duration::ZERO), Offer::Ready);
-    admit(&fanout, 2..50, t0).unwrap();
-    assert_eq!(a.offer(t0, LINGER), Offer::Ready, "a full batch does not wait");
-    end([&a, &b], t0);
-}
-
-#[test]
-fn an_event_alone_waits_for_a_fifth_of_linger_after_the_last_take_and_several_for_all_of_it() {
-    let t0 = Instant::now();
-    let (fanout, a, b) = busy(t0, 1 << 16);
-    admit(&fanout, 1..2, t0 + MS).unwrap();
-    assert_eq!(a.offer(t0 + MS, LINGER), Offer::Lingering(t0 + 2 * MS));
-    assert_eq!(a.offer(t0 + 2 * MS, LINGER), Offer::Ready, "nothing has come");
-    admit(&fanout, 2..3, t0 + MS).unwrap();
-    assert_eq!(a.offer(t0 + MS, LINGER), Offer::Lingering(t0 + 4 * MS));
-    admit(&fanout, 3..60, t0 + MS).unwrap();
-    assert_eq!(a.offer(t0 + MS, LINGER), Offer::Lingering(t0 + 10 * MS));
-    assert_eq!(a.offer(t0 + 10 * MS, LINGER), Offer::Ready);
-    end([&a, &b], t0);
-    admit(&fanout, 60..61, t0 + 2 * MS).unwrap();
-    assert_eq!(
-        a.offer(t0 + 2 * MS, LINGER),
-        Offer::Ready,
-        "no event in 2 ms: idle"
-    );
-    end([&a, &b], t0);
-}
-
-#[test]
-fn events_that_are_worth_a_frame_leave_at_once_and_their_link_is_woken_for_it_once() {
-    let t0 = Instant::now();
-    let (fanout, a, b) = busy(t0, 1 << 16);
-    let link = Arc::new(Flag::default());
-    let waits = |first| a.bell().wait(0, &Waker::from(Arc::clone(&link)), first);
-    waits(false);
-    let mut next = 1;
-    let mut woken_at = Vec::new();
-    while next <= 200 {
-        admit(&fanout, next..next + 1, t0).unwrap();
-        if link.take() {
-            woken_at.push(next);
-            waits(true);
-        }
-        assert_eq!(a.offer(t0, LINGER) == Offer::Ready, next >= 64, "{next}");
-        next += 1;
-    }
-    assert_eq!(woken_at, [1, 64]);
-    end([&a, &b], t0);
-}
-
-#[test]
-fn what_another_group_has_taken_early_goes_on_gathering_and_leaves_in_one_frame() {
-    let t0 = Instant::now();
-    let (fanout, a, b) = busy(t0, 1 << 16);
-    admit(&fanout, 1..6, t0).unwrap();
-    assert_eq!(sent(&a, t0), [1, 2, 3, 4, 5]);
-    assert_eq!(b.offer(t0, LINGER), Offer::Lingering(t0 + 10 * MS));
-    admit(&fanout, 6..9, t0).unwrap();
-    assert_eq!(sent(&a, t0), [6, 7, 8]);
-    admit(&fanout, 9..11, t0).unwrap();
-    assert_eq!(b.offer(t0, LINGER), Offer::Lingering(t0 + 10 * MS));
-    assert_eq!(sent(&b, t0 + 10 * MS), (1..11).collect::<Vec<_>>());
-    // Worth a frame together.
-    admit(&fanout, 11..50, t0).unwrap();
-    end([&a, &a], t0);
-    assert_eq!(b.offer(t0, LINGER), Offer::Lingering(t0 + 10 * MS));
-    admit(&fanout, 50..75, t0).unwrap();
-    assert_eq!(b.offer(t0, LINGER), Offer::Ready);
-    assert_eq!(sent(&b, t0), (11..75).collect::<Vec<_>>());
-    end([&a, &b], t0);
-}
-
-#[test]
-fn events_that_others_of_their_stream_cannot_join_any_more_do_not_wait_for_any() {
-    let t0 = Instant::now();
-    for taken_early in [false, true] {
-        let (fanout, a, b) = busy(t0, 1 << 16);
-        admit(&fanout, 1..2, t0).unwrap();
-        if taken_early {
-            assert_eq!(sent(&a, t0), [1]);
-        }
-        let other = event_of(2, ("another.stream:1.0.0", true));
-        let batch = Events::check(&other, 1, 1 << 20).unwrap();
-        fanout.admit(batch, t0, None, &mut None).unwrap();
-        assert_eq!(b.offer(t0, LINGER), Offer::Ready, "{taken_early}");
-        assert_eq!(sent(&b, t0), [1]);
-        assert_eq!(
-            b.offer(t0, LINGER),
-            Offer::Lingering(t0 + 2 * MS),
-            "{taken_early}"
-        );
-        end([&a, &b], t0);
-    }
-}
-
-#[test]
-fn what_comes_back_leaves_at_once() {
-    let t0 = Instant::now();
-    let (fanout, a, b) = busy(t0, 1 << 16);
-    admit(&fanout, 1..3, t0).unwrap();
-    take(&a, t0).unwrap().give_back();
-    assert_eq!(a.offer(t0, LINGER), Offer::Ready);
-    assert!(!take(&a, t0).unwrap().refused(true));
-    assert_eq!(a.offer(t0, LINGER), Offer::Ready, "in halves");
-    end([&a, &b], t0);
-}
-
-#[test]
-fn the_oldest_event_of_an_open_batch_has_an_age() {
+fn links_frames_and_receipts_are_woken_through_the_handles() {
     let now = Instant::now();
-    let no_limit = || limits(100, None, Shed::Oldest);
-    let (fanout, a, b) = two_groups(no_limit(), no_limit(), 1 << 16);
-    let later = now + Duration::from_secs(600);
-    assert_eq!(a.status(later).oldest_queued_ms, 0);
-    admit(&fanout, 0..1, now).unwrap();
-    admit(&fanout, 1..2, now + Duration::from_secs(1)).unwrap();
-    for when in ["open", "sealed"] {
-        assert_eq!(a.status(later).oldest_queued_ms, 600_000, "{when}");
-        assert_eq!(b.status(later).oldest_undelivered_ms, 600_000, "{when}");
-        fanout.seal();
+    let flags: [Arc<Flag>; 3] = Default::default();
+    let [link, frame_waits, session] = &flags;
+    let waker = |flag: &Arc<Flag>| Waker::from(Arc::clone(flag));
+    let relay = Relay::new(1 << 16, || 0);
+    let queue = relay.queue("a", strict(2));
+    relay.set_groups(std::slice::from_ref(&queue));
+    queue.wait(7, &waker(link), false);
+    let bytes = frame(0..2);
+    let events = Events::check(&bytes, 2, 100).unwrap();
+    let receipt = relay.admit(events, now, true, &mut None).unwrap().unwrap();
+    assert!(link.take());
+    assert_eq!(receipt.poll(&waker(session)), None);
+    let mut place = None;
+    assert!(relay.admit(events, now, false, &mut place).is_err());
+    let waiting = place.take().unwrap();
+    {
+        let mut called = std::pin::pin!(waiting.called());
+        let waker = waker(frame_waits);
+        let mut cx = std::task::Context::from_waker(&waker);
+        assert!(called.as_mut().poll(&mut cx).is_pending());
+        let delivery = queue.take(1 << 16, now).unwrap();
+        assert!(!frame_waits.take() && !session.take());
+        queue.wait(7, &waker, false);
+        delivery.delivered();
+        assert!(frame_waits.take());
+        assert!(called.as_mut().poll(&mut cx).is_ready());
     }
-    take(&a, now).unwrap().delivered();
-    assert_eq!(a.status(later).oldest_queued_ms, 0);
-    take(&b, now).unwrap().delivered();
-}
-
-#[test]
-fn events_over_age_end_when_a_link_would_take_them() {
-    let now = Instant::now();
-    let mut old = limits(100, None, Shed::Oldest);
-    old.age = AgeLimits::new(Some(Duration::from_millis(100)), &BTreeMap::new());
-    let (fanout, a, b) = two_groups(old, limits(100, None, Shed::Oldest), 1 << 16);
-    // The test's clock stands at 1000 ms; an event's first eight bytes are its timestamp and its number.
-    admit(&fanout, 898..902, now).unwrap();
-    let parcel = take(&a, now).unwrap();
-    assert_eq!(ids(&parcel.bytes()), [900, 901]);
-    assert_eq!(a.status(now).events.dropped.max_age, 2);
-    parcel.delivered();
-    assert_eq!(a.status(now).held_bytes, 0);
-    take(&b, now).unwrap().delivered();
-}
-
-#[tokio::test(start_paused = true)]
-async fn room_that_events_over_age_have_made_is_told_to_who_waits_for_it() {
-    let short = Limits {
-        age: AgeLimits::new(Some(Duration::from_millis(100)), &BTreeMap::new()),
-        ..limits(10, None, Shed::Oldest)
-    };
-    let (fanout, a, _) = two_groups(short, limits(1000, None, Shed::Oldest), 10_000);
-    let now = Instant::now();
-    admit(&fanout, 0..10, now).unwrap();
-    let place = wait_for_room(&fanout, 10..12, now);
-    let room = tokio::time::timeout(Duration::from_secs(1), place.called());
-    let all_too_old = async { assert!(take(&a, now).is_none()) };
-    let (room, ()) = tokio::join!(biased; room, all_too_old);
-    assert!(room.is_ok(), "nobody was told");
-}
-
-#[test]
-fn behind_batches_that_are_all_over_age_the_open_one_is_taken() {
-    let now = Instant::now();
-    let mut old = limits(100, None, Shed::Oldest);
-    old.age = AgeLimits::new(Some(Duration::from_millis(100)), &BTreeMap::new());
-    let (fanout, a, b) = two_groups(old, limits(100, None, Shed::Oldest), 1 << 16);
-    admit(&fanout, 0..2, now).unwrap();
-    fanout.seal();
-    admit(&fanout, 950..951, now).unwrap();
-    let parcel = take(&a, now).expect("the fresh event behind the stale ones");
-    assert_eq!(ids(&parcel.bytes()), [950]);
-    parcel.delivered();
-    while let Some(parcel) = take(&b, now) {
-        parcel.delivered();
-    }
-    assert_eq!(a.status(now).events.dropped.max_age, 2);
+    assert!(session.take());
+    assert_eq!(receipt.poll(Waker::noop()), Some(Verdict::Settled));
+    place = Some(waiting);
+    relay.admit(events, now, false, &mut place).unwrap();
+    assert!(place.is_none());
+    queue.wait(8, &waker(link), false);
+    queue.leave(7);
+    assert!(link.take(), "what is queued is for the next link");
+    queue.take(1 << 16, now).unwrap().unanswered();
+    assert_eq!(queue.status(now).resent_events_total, 2);
+    queue.drop_queued(Reason::DrainTimeout);
+    assert!(queue.is_empty());
 }
 
 #[test]
 #[cfg(debug_assertions)]
-#[should_panic(expected = "without a verdict")]
-fn a_parcel_dropped_without_a_verdict_is_a_defect() {
+#[should_panic(expected = "without an end")]
+fn a_delivery_dropped_without_an_end_is_a_defect() {
     let now = Instant::now();
-    let (fanout, a, _b) = two_groups(limits(10, None, Shed::Oldest), limits(10, None, Shed::Oldest), 64);
-    admit(&fanout, 0..2, now).unwrap();
-    drop(take(&a, now));
+    let relay = Relay::new(1 << 16, || 0);
+    let queue = relay.queue("a", strict(2));
+    relay.set_groups(std::slice::from_ref(&queue));
+    let bytes = frame(0..2);
+    let _ = relay.admit(Events::check(&bytes, 2, 100).unwrap(), now, false, &mut None);
+    drop(queue.take(1 << 16, now));
 }
