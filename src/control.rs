@@ -1,7 +1,7 @@
-//! The doors from outside to the workers: messages, each with a place for its answer.
+//! Commands to the workers, each with a channel for its answer.
 //!
-//! Admin port, signals and reload live on a thread of their own and hold a [`Control`]; each worker owns
-//! the receiving end of one [`Command`] channel and answers between two turns of its loop.
+//! Admin port, signals and reload run on other threads and hold a [`Control`]. Each worker owns the receiving end of one
+//! [`Command`] channel and answers between two turns of its event loop.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -16,14 +16,14 @@ use crate::config::Config;
 use crate::status::Snapshot;
 use crate::tap::Feed;
 
-/// What a worker can be asked.
+/// A command to a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Say how things are.
+    /// Report all numbers.
     Snapshot(oneshot::Sender<Snapshot>),
-    /// The same, with who is connected.
+    /// The same, with the connected gateways.
     Status(oneshot::Sender<Snapshot>),
-    /// Take over a new, valid configuration; answered when it is in force.
+    /// Apply a new, valid configuration; answered when it has taken effect.
     Apply(Arc<Config>, oneshot::Sender<()>),
     /// Switch an endpoint on or off; answers whether it exists.
     Enable {
@@ -36,48 +36,47 @@ pub enum Command {
         /// Whether such an endpoint exists.
         found: oneshot::Sender<bool>,
     },
-    /// Let somebody look at passing events; answered when the tap is open.
+    /// Open a tap on passing events; answered when it is open.
     Tap(Feed, oneshot::Sender<()>),
 }
 
-/// A wish to read the configuration again, from the admin port, a signal or a changed file.
+/// A request to reload the configuration, from the admin port, a signal or a changed file.
 #[derive(Debug)]
 pub struct ReloadRequest {
-    /// What came of it: the changes now in force, or every problem of the new file (the old
-    /// configuration stays in force).
+    /// The changes that have taken effect, or every problem of the new file (the old configuration stays in effect).
     pub answer: oneshot::Sender<Result<ReloadReport, Vec<String>>>,
 }
 
-/// A reload that succeeded, in sentences for people.
+/// A reload that succeeded, in sentences.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReloadReport {
-    /// What is different now; empty when the file said the same as before.
+    /// What has changed; empty when nothing has.
     pub changes: Vec<String>,
-    /// What the file asks for that only a restart can give.
+    /// Changes that need a restart.
     pub needs_restart: Vec<String>,
 }
 
-/// What the composition root knows and no worker does; it owns the sending end of a watch channel of these.
+/// What `app` knows and no worker does; it sends them over a watch channel.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// When the process started.
     pub started_at: SystemTime,
-    /// What the configuration in force deserves to be warned about.
+    /// Warnings about the current configuration.
     pub warnings: Vec<String>,
-    /// When the configuration in force was loaded.
+    /// When the current configuration was loaded.
     pub config_loaded_at: SystemTime,
-    /// The last attempt to load another one, if there was any.
+    /// The last reload, if there was one.
     pub last_reload: Option<LastReload>,
     /// When weir's own certificate ends; `None` without a TLS listener.
     pub certificate_not_after: Option<SystemTime>,
-    /// Its fingerprint, by which a renewal is known.
+    /// Its fingerprint, which shows a renewal.
     pub certificate_sha256: Option<[u8; 32]>,
-    /// Gateway connections that the configuration in force allows at a time.
+    /// Gateway connections that the current configuration allows at a time.
     pub connections_max: usize,
 }
 
 impl Facts {
-    /// A process that started `now`, its configuration just loaded.
+    /// A process that started `now` and has just loaded its configuration.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
         Self {
@@ -91,7 +90,7 @@ impl Facts {
         }
     }
 
-    /// Takes note of how a reload that ended `now` went.
+    /// Records a reload that ended `now`.
     pub fn reloaded(&mut self, now: SystemTime, outcome: Result<ReloadReport, Vec<String>>) {
         if outcome.is_ok() {
             self.config_loaded_at = now;
@@ -99,7 +98,7 @@ impl Facts {
         self.last_reload = Some(LastReload { at: now, outcome });
     }
 
-    /// Whether the file as last read is the configuration in force.
+    /// Whether the file as last read is the current configuration.
     #[must_use]
     pub fn last_reload_successful(&self) -> bool {
         self.last_reload.as_ref().is_none_or(|r| r.outcome.is_ok())
@@ -126,7 +125,7 @@ pub struct Upgrades {
 }
 
 impl Upgrades {
-    /// By the channel to the parent.
+    /// Over the channel to the parent.
     #[must_use]
     pub fn new(parent: UnixStream) -> Self {
         Self {
@@ -135,7 +134,7 @@ impl Upgrades {
         }
     }
 
-    /// Asks; a refusal of before is forgotten.
+    /// Asks, and forgets an earlier refusal.
     ///
     /// # Errors
     /// The parent is gone.
@@ -144,12 +143,12 @@ impl Upgrades {
         (&*self.parent).write_all(&[UPGRADE])
     }
 
-    /// The parent has refused, or the successor has failed.
+    /// Records that the parent has refused, or the successor has failed.
     pub fn refuse(&self, why: String) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
-    /// Why there is no successor, since it was last asked for.
+    /// Why the successor that was last asked for does not serve.
     #[must_use]
     pub fn refused(&self) -> Option<String> {
         self.refused
@@ -173,7 +172,7 @@ type Last = Option<(Instant, Snapshot)>;
 const COMMANDS_WAITING_MAX: usize = 64;
 
 impl Control {
-    /// Doors to `workers` workers: the handle and each worker's receiving end.
+    /// The handle on so many workers, and each worker's receiving end.
     #[must_use]
     pub fn new(workers: usize) -> (Self, Vec<mpsc::Receiver<Command>>) {
         let last = (0..workers).map(|_| Mutex::default()).collect();
@@ -191,12 +190,12 @@ impl Control {
         sum_of_all(&self.snapshots(Command::Snapshot).await)
     }
 
-    /// The same, with who is connected.
+    /// The same, with the connected gateways.
     pub async fn status(&self) -> Option<Snapshot> {
         sum_of_all(&self.snapshots(Command::Status).await)
     }
 
-    /// The last snapshot that a worker gave to anybody, and when.
+    /// The last snapshot of a worker, and when it was taken.
     #[must_use]
     pub fn last(&self, worker: usize) -> Option<(Instant, Snapshot)> {
         let last = self.last.get(worker)?;
@@ -217,7 +216,7 @@ impl Control {
         snapshots
     }
 
-    /// Puts a new configuration in force on every worker.
+    /// Applies a new configuration on every worker.
     pub async fn apply(&self, config: &Arc<Config>) {
         self.ask(|tx| Command::Apply(Arc::clone(config), tx)).await;
     }
@@ -240,13 +239,13 @@ impl Control {
         self.ask(|open| Command::Tap(feed.clone(), open)).await;
     }
 
-    /// Asks every worker the same thing and collects the answers, in the workers' order; `None`: it has ended.
+    /// Sends every worker the same command and collects the answers in the workers' order; `None`: it has ended.
     async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<Option<T>> {
         let mut answers = Vec::with_capacity(self.workers.len());
         let mut waiting = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
             let (tx, rx) = oneshot::channel();
-            // The answer of one that has ended is an error below: its command is dropped.
+            // If the worker has ended, its command is dropped, and receiving the answer fails below.
             let _ = worker.send(command(tx)).await;
             waiting.push(rx);
         }

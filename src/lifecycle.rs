@@ -1,4 +1,4 @@
-//! The phases of a weir and the way it ends: every room watches the [`Phase`], the composition root moves it.
+//! The phases of the process: every module watches the [`Phase`], `app` moves it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,41 +8,41 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Where in its life the process is.
+/// The phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Rooms are being built; not ready.
+    /// Not ready: being built.
     Starting,
     /// Serving.
     Ready,
-    /// Not ready: serves until balancers have noticed, then sends gateways elsewhere, and serves on.
+    /// Not ready. Serves until balancers have noticed, then sends gateways away, and still serves those that stay.
     Draining {
-        /// From then on gateways are sent away.
+        /// When gateways are sent away.
         away_at: Instant,
-        /// When the rest is given up.
+        /// When what is left is dropped.
         deadline: Instant,
         /// What it leads to.
         end: End,
     },
-    /// Over.
+    /// Everything has ended.
     Stopped,
 }
 
 /// What a drain leads to; it only ever goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// To nothing: an operator asked for it, and takes it back or ends the process.
+    /// To nothing: an operator started it, and ends it or the process.
     Open,
     /// To the end of the process, when no gateway is left.
     Process,
     /// The same, and a successor serves on the same listening sockets.
     Succeeded,
-    /// Nothing more is read from gateways: what is queued may still be delivered.
+    /// Gateways are not read from any more; what is queued may still be delivered.
     Closing,
 }
 
 impl Phase {
-    /// The word for /status and logs.
+    /// As in /status and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl Phase {
     }
 }
 
-/// The owner's end: moves the phase forward.
+/// Moves the phase forward.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
@@ -100,7 +100,7 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// A new life, in [`Phase::Starting`].
+    /// Begins in [`Phase::Starting`].
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -122,7 +122,7 @@ impl Lifecycle {
         self.phase.subscribe()
     }
 
-    /// All rooms stand: ready. Also takes back a drain that was asked for by the operator.
+    /// Everything is built: ready. Also ends a drain that an operator started.
     pub fn ready(&self) {
         self.phase.send_if_modified(|p| {
             let change = matches!(p, Phase::Starting | Phase::Draining { end: End::Open, .. });
@@ -133,8 +133,8 @@ impl Lifecycle {
         });
     }
 
-    /// An operator's drain: gateways are sent away at `now + notice`, and it says to end at `now + timeout`. A
-    /// drain under way keeps its times.
+    /// An operator's drain: gateways are sent away at `now + notice`, and it reports an end at `now + timeout`. A drain
+    /// under way keeps its times.
     pub fn drain(&self, now: Instant, notice: Duration, timeout: Duration) {
         self.phase.send_if_modified(|p| {
             let change = matches!(p, Phase::Starting | Phase::Ready);
@@ -149,8 +149,8 @@ impl Lifecycle {
         });
     }
 
-    /// A drain that ends the process, at `now + timeout` at the latest. Balancers that an operator's drain has
-    /// told are not told again.
+    /// A drain that ends the process, at `now + timeout` at the latest. If an operator's drain has given balancers notice,
+    /// there is no second one.
     pub fn end(&self, now: Instant, notice: Duration, timeout: Duration, end: End) {
         self.phase.send_if_modified(|p| {
             let away_at = match *p {
@@ -169,7 +169,7 @@ impl Lifecycle {
         });
     }
 
-    /// Gateways are not read from any more.
+    /// Stops reading from gateways.
     pub fn close(&self) {
         self.phase.send_if_modified(|p| match p {
             Phase::Draining { end, .. } => std::mem::replace(end, End::Closing) != End::Closing,
@@ -177,7 +177,7 @@ impl Lifecycle {
         });
     }
 
-    /// Everything has ended, or must end now.
+    /// Ends everything now.
     pub fn stop(&self) {
         self.phase.send_replace(Phase::Stopped);
         self.stop.cancel();
@@ -189,20 +189,20 @@ impl Lifecycle {
         self.stop.clone()
     }
 
-    /// Stops everything because a part has failed: a weir without one of its parts must not say that it is ready.
+    /// Stops everything because a task has failed: a weir without it must not report ready.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
         self.stop();
     }
 
-    /// Whether a part has failed.
+    /// Whether a task has failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// A guard to be held by a task or thread that weir cannot do without, for as long as it runs. However it
-    /// ends before [`Phase::Stopped`], by a return or a panic, it takes everything down with it.
+    /// A guard for a task or thread that weir cannot do without. If the guard is dropped before [`Phase::Stopped`], by a
+    /// return or a panic, weir stops.
     #[must_use]
     pub fn vital(&self, part: impl Into<String>) -> Vital {
         Vital {
@@ -220,7 +220,7 @@ pub struct Vital {
 }
 
 impl Vital {
-    /// The part ends because it is not needed any more.
+    /// The task ends because it is not needed any more.
     pub fn done(mut self) {
         self.life = None;
     }
@@ -260,13 +260,13 @@ mod tests {
         life.drain(now, seconds(20), seconds(50));
         assert_eq!(life.phase(), draining(2, 5, End::Open));
         life.ready();
-        assert_eq!(life.phase(), Phase::Ready, "an operator may take a drain back");
+        assert_eq!(life.phase(), Phase::Ready, "an operator may end a drain");
         life.drain(now, seconds(2), seconds(5));
         life.end(now + seconds(10), seconds(2), seconds(5), End::Process);
         assert_eq!(
             life.phase(),
             draining(2, 15, End::Process),
-            "the process has its own time to end, and balancers are told once"
+            "the process has its own time to end, and balancers get one notice"
         );
         life.ready();
         assert_eq!(life.phase(), draining(2, 15, End::Process), "no way back");

@@ -1,4 +1,4 @@
-//! One worker: a whole weir on one thread. Builds its rooms in flow order and answers for them.
+//! One worker: listeners, sessions, queues and links on one thread. Builds them, applies reloads, and answers commands.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::config::{self, Ack, Config};
 use crate::control::Command;
-use crate::egress::{Context, Group, ObserverSource};
+use crate::egress::{Group, ObserverSource, Resources};
 use crate::ingress::token::Tokens;
 use crate::ingress::{Hashing, Ingress, Settings, listen};
 use crate::lifecycle::{End, Lifecycle, Phase, Vital};
@@ -21,8 +21,8 @@ use crate::net::{Acceptor, Dialer, Listener};
 use crate::relay::{Limits, Reason, Relay};
 use crate::status::{self, Snapshot};
 
-/// How often a removed group is looked at until it is empty.
-const REMOVED_LOOK: Duration = Duration::from_millis(20);
+/// How often a removed group is checked until it is empty.
+const REMOVED_POLL: Duration = Duration::from_millis(20);
 
 /// What a worker is built from.
 pub struct Parts {
@@ -32,7 +32,7 @@ pub struct Parts {
     pub tcp: Option<Listener>,
     /// TLS listener, with its certificate.
     pub tls: Option<(Listener, Acceptor)>,
-    /// Way to the Traffic Managers.
+    /// Connects to Traffic Managers.
     pub dialer: Dialer,
     /// Session tokens, shared by all workers.
     pub tokens: Arc<Tokens>,
@@ -44,7 +44,7 @@ pub struct Parts {
     pub unix_ms: fn() -> i64,
     /// Seed of all jitter.
     pub seed: u64,
-    /// Stopped when a listener, a group or a link ends that should not.
+    /// Fails when a listener, a group or a link ends unexpectedly.
     pub lifecycle: Lifecycle,
 }
 
@@ -52,12 +52,12 @@ pub struct Parts {
 pub struct Worker {
     relay: Relay,
     ingress: Rc<Ingress>,
-    context: Context,
+    resources: Resources,
     groups: RefCell<Vec<Rc<Group>>>,
-    /// Groups gone from the configuration that still deliver what they hold.
+    /// Groups that were removed from the configuration and still deliver what they hold.
     removed: RefCell<Vec<Rc<Group>>>,
-    /// The last numbers of removed groups that had to drop something: a loss stays to be seen.
-    departed: RefCell<Snapshot>,
+    /// The last numbers of removed groups that dropped something: a loss stays visible.
+    removed_totals: RefCell<Snapshot>,
     drain_sends_away: Cell<bool>,
 }
 
@@ -75,7 +75,7 @@ impl Worker {
             parts.unix_ms,
         );
         let own = Rc::clone(&ingress);
-        let context = Context {
+        let resources = Resources {
             dialer: parts.dialer,
             eager: Rc::new(Cell::new(false)),
             random: Rc::new(RefCell::new(fastrand::Rng::with_seed(parts.seed))),
@@ -83,24 +83,24 @@ impl Worker {
             lifecycle: parts.lifecycle,
             is_own: Rc::new(move |session| own.accepts(session)),
         };
-        let lifecycle = context.lifecycle.clone();
+        let lifecycle = resources.lifecycle.clone();
         let worker = Rc::new(Self {
             relay,
             ingress: Rc::clone(&ingress),
-            context,
+            resources,
             groups: RefCell::default(),
             removed: RefCell::default(),
-            departed: RefCell::default(),
+            removed_totals: RefCell::default(),
             drain_sends_away: Cell::default(),
         });
         worker.apply(config);
         if let Some(listener) = parts.tcp {
             let vital = lifecycle.vital("the plain listener");
-            tokio::task::spawn_local(hold(vital, listen(Rc::clone(&ingress), listener, None)));
+            tokio::task::spawn_local(run_listener(vital, listen(Rc::clone(&ingress), listener, None)));
         }
         if let Some((listener, acceptor)) = parts.tls {
             let vital = lifecycle.vital("the TLS listener");
-            tokio::task::spawn_local(hold(vital, listen(ingress, listener, Some(acceptor))));
+            tokio::task::spawn_local(run_listener(vital, listen(ingress, listener, Some(acceptor))));
         }
         worker
     }
@@ -112,11 +112,11 @@ impl Worker {
         mut phase: watch::Receiver<Phase>,
     ) {
         let mut away_at: Option<Instant> = None;
-        let mut told: Option<End> = None;
+        let mut ending: Option<End> = None;
         loop {
             let mut timer = pin!(away_at.map(sleep_until));
             let notice_ends = poll_fn(|cx| match away_at {
-                // A timer fires a turn of the runtime late; who asks after the time must find it done.
+                // A timer fires a turn of the event loop late, and a command after the time must find it done.
                 Some(at) if at <= Instant::now() => Poll::Ready(()),
                 _ => timer.as_mut().as_pin_mut().map_or(Poll::Pending, |t| t.poll(cx)),
             });
@@ -130,27 +130,27 @@ impl Worker {
                         return;
                     }
                     let Phase::Draining { away_at: at, end, .. } = now else {
-                        (away_at, told) = (None, None);
+                        (away_at, ending) = (None, None);
                         self.ingress.keep();
                         continue;
                     };
-                    if told.is_none() {
+                    if ending.is_none() {
                         away_at = Some(at);
                         self.ingress.keep();
                     }
-                    if end == End::Succeeded && told < Some(end) {
+                    if end == End::Succeeded && ending < Some(end) {
                         self.ingress.end_listeners();
-                        // Those, too, that came back after they were sent away.
+                        // Also gateways that came back after they were sent away.
                         away_at = Some(at);
                     }
                     if end == End::Closing {
                         self.ingress.close();
                     }
-                    told = Some(end);
+                    ending = Some(end);
                 }
                 () = notice_ends => {
                     away_at = None;
-                    match told {
+                    match ending {
                         _ if !self.drain_sends_away.get() => {}
                         Some(End::Succeeded) => self.ingress.send_all_away(),
                         _ => self.ingress.send_away(),
@@ -164,7 +164,7 @@ impl Worker {
         }
     }
 
-    /// How things are now.
+    /// All numbers now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
@@ -178,12 +178,12 @@ impl Worker {
                 ..Snapshot::default()
             });
         }
-        all.add(&self.departed.borrow());
+        all.add(&self.removed_totals.borrow());
         all
     }
 
-    /// The last look, when the runtime and all its tasks are gone: whatever is still queued is given up,
-    /// counted as `drain_timeout`.
+    /// The last snapshot, when the runtime and all its tasks are gone: what is still queued is dropped and counted as
+    /// `drain_timeout`.
     #[must_use]
     pub fn finish(&self) -> Snapshot {
         for group in self.groups.borrow().iter().chain(self.removed.borrow().iter()) {
@@ -193,7 +193,7 @@ impl Worker {
     }
 
     fn answer(self: &Rc<Self>, command: Command) {
-        // Whoever asked may have gone meanwhile; then nobody needs the answer.
+        // The sender may have gone meanwhile; then the answer is of no use.
         match command {
             Command::Snapshot(answer) => {
                 let _ = answer.send(self.snapshot());
@@ -226,12 +226,12 @@ impl Worker {
         }
     }
 
-    /// Brings groups, limits and users to what `config` says; what has not changed is not touched.
+    /// Applies a configuration; what has not changed is not touched.
     fn apply(self: &Rc<Self>, config: Arc<Config>) {
         self.ingress.set_settings(Settings::share(&config));
         self.drain_sends_away.set(config.drain_sends_away);
         self.relay.set_batch_max_bytes(config.link.batch_max_bytes);
-        self.context.eager.set(config.ack == Ack::Delivered);
+        self.resources.eager.set(config.ack == Ack::Delivered);
         let settings = Rc::new(config.link.clone());
         let mut before = self.groups.take();
         let mut after = Vec::with_capacity(config.groups.len());
@@ -261,27 +261,27 @@ impl Worker {
             group,
             Rc::clone(settings),
             queue,
-            self.context.clone(),
+            self.resources.clone(),
         ))
     }
 
-    /// A group that gets no more events delivers what it holds, within `drain_timeout`. What is in flight
-    /// then may still be answered; what comes back instead is given up, too.
+    /// A removed group gets no more events and delivers what it holds within `drain_timeout`. What is in flight after that
+    /// may still be answered; what returns to the queue is dropped, too.
     fn remove(self: &Rc<Self>, group: Rc<Group>, drain_timeout: Duration) {
         self.removed.borrow_mut().push(Rc::clone(&group));
         let worker = Rc::clone(self);
-        let vital = self.context.lifecycle.vital("a removed group's drain");
+        let vital = self.resources.lifecycle.vital("a removed group's drain");
         tokio::task::spawn_local(async move {
             let empty = async {
                 while !group.queue().is_empty() {
-                    sleep(REMOVED_LOOK).await;
+                    sleep(REMOVED_POLL).await;
                 }
             };
-            // In time or not: what is left is counted below.
+            // Whether in time or not, what is left is counted below.
             let _ = timeout_at(Instant::now() + drain_timeout, empty).await;
             group.close(Reason::GroupRemoved);
             while !group.queue().is_empty() {
-                sleep(REMOVED_LOOK).await;
+                sleep(REMOVED_POLL).await;
                 group.queue().drop_queued(Reason::GroupRemoved);
             }
             let last = group.status(Instant::now());
@@ -292,7 +292,7 @@ impl Worker {
                     events = dropped,
                     "group removed, the rest is dropped"
                 );
-                worker.departed.borrow_mut().add(&departed(last));
+                worker.removed_totals.borrow_mut().add(&totals(last));
             } else {
                 tracing::info!(group = group.name(), "group removed, everything delivered");
             }
@@ -302,14 +302,14 @@ impl Worker {
     }
 }
 
-/// Runs a listener: only a successor ends it.
-async fn hold(vital: Vital, listener: impl Future<Output = ()>) {
+/// Runs a listener, which ends only when a successor serves.
+async fn run_listener(vital: Vital, listener: impl Future<Output = ()>) {
     listener.await;
     vital.done();
 }
 
-/// What is left to say of a group that is gone: its counts. It is no trouble any more.
-fn departed(last: status::Group) -> Snapshot {
+/// What stays of a removed group: its counters, without the state that monitoring would report as a fault.
+fn totals(last: status::Group) -> Snapshot {
     let counts = status::Group {
         name: last.name,
         policy: last.policy,

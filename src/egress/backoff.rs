@@ -1,5 +1,5 @@
-//! Delays between attempts: exponential, full jitter, with a ceiling that depends on what failed. Pure:
-//! randomness is an argument.
+//! Delays between attempts: exponential with full jitter, and a ceiling that depends on what failed. Pure: randomness is
+//! an argument.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ pub struct Backoff {
     authentication: Duration,
 }
 
-/// Longest delay after a connection that was refused or closed: such an attempt costs either side next to
-/// nothing, and a Traffic Manager that starts is found within this time.
+/// Longest delay after a connection that was refused or closed: such an attempt costs both sides next to nothing, and
+/// a Traffic Manager that has started is found within this time.
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 
-/// First delay after wrong credentials; doubles. They do not mend themselves, and user stores lock accounts.
+/// First delay after wrong credentials; doubles. They do not become right by themselves, and user stores lock accounts.
 const AUTHENTICATION_MIN: Duration = Duration::from_secs(10);
 
 /// Longest delay after wrong credentials.

@@ -1,4 +1,4 @@
-//! One url group: its links, who of them may take now, and whether the group is available at all.
+//! One url group: its links, which of them may take batches now, and whether the group is available.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
@@ -20,23 +20,23 @@ use crate::status;
 /// Makes the histograms of an endpoint from the names of its group and itself.
 pub type ObserverSource = Rc<dyn Fn(&str, &str) -> LinkObservers>;
 
-/// Whether a session that a Traffic Manager gave is one of weir's own.
+/// Whether a session id is one that this weir issues: then a URL leads back to weir.
 pub type OwnSession = Rc<dyn Fn(&[u8]) -> bool>;
 
 /// What all groups of a worker share.
 #[derive(Clone)]
-pub struct Context {
+pub struct Resources {
     /// Makes connections.
     pub dialer: Dialer,
-    /// Replies are awaited one by one (`ack = "delivered"`: a gateway waits for them).
+    /// Read each reply at once (`ack = "delivered"`: a gateway waits for it).
     pub eager: Rc<Cell<bool>>,
-    /// Jitter; seeded by a simulation.
+    /// Source of jitter.
     pub random: Rc<RefCell<fastrand::Rng>>,
     /// Where each endpoint's histograms come from.
     pub observers: ObserverSource,
-    /// Stopped when a task of a group ends that should not.
+    /// Fails when a task of a group ends unexpectedly.
     pub lifecycle: Lifecycle,
-    /// Finds out when a URL leads back to weir.
+    /// Detects a URL that leads back to weir.
     pub is_own: OwnSession,
 }
 
@@ -48,7 +48,7 @@ pub struct Group {
 /// What the group's tasks share.
 pub(super) struct Shared {
     pub(super) queue: Rc<GroupQueue>,
-    context: Context,
+    resources: Resources,
     name: String,
     policy: Cell<Policy>,
     unavailable_after: Cell<Option<Duration>>,
@@ -68,11 +68,11 @@ impl Group {
         group: &config::Group,
         settings: Rc<config::Link>,
         queue: Rc<GroupQueue>,
-        context: Context,
+        resources: Resources,
     ) -> Self {
         let shared = Rc::new(Shared {
             queue,
-            context,
+            resources,
             name: group.name.clone(),
             policy: Cell::new(group.policy),
             unavailable_after: Cell::new(group.queue.unavailable_after),
@@ -87,7 +87,7 @@ impl Group {
             shared.add(endpoint.clone());
         }
         let (group, name) = (Rc::clone(&shared), &shared.name);
-        let vital = shared.context.lifecycle.vital(format!("group {name}"));
+        let vital = shared.resources.lifecycle.vital(format!("group {name}"));
         tokio::task::spawn_local(async move {
             supervise(group).await;
             vital.done();
@@ -107,20 +107,20 @@ impl Group {
         &self.shared.name
     }
 
-    /// Takes over a changed configuration: endpoints that are gone finish what they have in flight, new
-    /// ones start, untouched ones stay connected, under the new settings; those that are down try again at once.
-    /// New credentials make all links new.
+    /// Applies a changed configuration. Links of removed endpoints finish what they have in flight, new ones start, the
+    /// others stay connected under the new settings; those that are down try again at once. New credentials replace all
+    /// links.
     pub fn apply(&self, group: &config::Group, settings: Rc<config::Link>) {
         let shared = &self.shared;
         shared.policy.set(group.policy);
         shared.unavailable_after.set(group.queue.unavailable_after);
         shared.settings.replace(settings);
         let credentials = (group.username.clone(), group.password.clone());
-        let known = shared.credentials.replace(credentials.clone()) == credentials;
+        let same = shared.credentials.replace(credentials.clone()) == credentials;
         shared.links.borrow_mut().retain(|link| {
-            let stays = known && group.endpoints.contains(&link.endpoint);
+            let stays = same && group.endpoints.contains(&link.endpoint);
             if stays {
-                link.nudge();
+                link.wake_pump();
                 link.try_now();
             } else {
                 link.retire();
@@ -128,13 +128,13 @@ impl Group {
             stays
         });
         for endpoint in &group.endpoints {
-            let known = shared.links.borrow().iter().any(|l| l.endpoint == *endpoint);
-            if !known {
+            let exists = shared.links.borrow().iter().any(|l| l.endpoint == *endpoint);
+            if !exists {
                 shared.add(endpoint.clone());
             }
         }
-        let place = |l: &Rc<Link>| group.endpoints.iter().position(|e| *e == l.endpoint);
-        shared.links.borrow_mut().sort_by_key(place);
+        let position = |l: &Rc<Link>| group.endpoints.iter().position(|e| *e == l.endpoint);
+        shared.links.borrow_mut().sort_by_key(position);
         shared.changed.notify_one();
     }
 
@@ -150,8 +150,8 @@ impl Group {
         true
     }
 
-    /// The group is gone from the configuration: what its queue still holds is given up, its links end
-    /// when their last frame is answered.
+    /// The group was removed from the configuration: what is queued is dropped, and its links end when their last frame is
+    /// answered.
     pub fn close(&self, reason: Reason) {
         self.shared.closed.set(true);
         self.shared.queue.drop_queued(reason);
@@ -161,7 +161,7 @@ impl Group {
         self.shared.changed.notify_one();
     }
 
-    /// Everything about the group, as of now.
+    /// All numbers of the group.
     #[must_use]
     pub fn status(&self, now: Instant) -> status::Group {
         let links = self.shared.links.borrow();
@@ -188,7 +188,7 @@ impl Shared {
     }
 
     pub(super) fn is_eager(&self) -> bool {
-        self.context.eager.get()
+        self.resources.eager.get()
     }
 
     /// Whether a link has waited for an answer for `unavailable_after`.
@@ -198,9 +198,9 @@ impl Shared {
         oldest.zip(limit).is_some_and(|(at, limit)| at + limit <= now)
     }
 
-    /// With `ack = "delivered"`: links that are silent let go of the answers they hold; where none of those that take
-    /// answers, the group holds none. Returns when to look again.
-    fn look_for_silence(&self, now: Instant) -> Option<Instant> {
+    /// With `ack = "delivered"`: silent links release the replies that they hold back; if every link that may take is
+    /// silent, the group holds none back. Returns when to check again.
+    fn check_silence(&self, now: Instant) -> Option<Instant> {
         let limit = self.unavailable_after.get().filter(|_| self.is_eager());
         let Some(limit) = limit else {
             self.queue.set_silent(false);
@@ -208,7 +208,7 @@ impl Shared {
         };
         let links = self.links.borrow();
         let (silent, answering): (Vec<_>, Vec<_>) = links.iter().partition(|l| self.is_silent(l, now));
-        silent.iter().for_each(|l| l.nudge());
+        silent.iter().for_each(|l| l.wake_pump());
         if !silent.is_empty() && !answering.iter().any(|l| l.may_take()) {
             self.queue.set_silent(true);
         }
@@ -222,26 +222,26 @@ impl Shared {
     }
 
     pub(super) fn dialer(&self) -> &Dialer {
-        &self.context.dialer
+        &self.resources.dialer
     }
 
     pub(super) fn is_own(&self, session: &[u8]) -> bool {
-        (self.context.is_own)(session)
+        (self.resources.is_own)(session)
     }
 
     pub(super) fn random(&self) -> RefMut<'_, fastrand::Rng> {
-        self.context.random.borrow_mut()
+        self.resources.random.borrow_mut()
     }
 
     fn add(self: &Rc<Self>, endpoint: config::Endpoint) {
         let id = self.next_link.get();
         self.next_link.set(id + 1);
-        let observers = (self.context.observers)(&self.name, &endpoint.name);
+        let observers = (self.resources.observers)(&self.name, &endpoint.name);
         let link = Link::new(id, &self.name, endpoint, observers, Rc::clone(&self.changed));
         self.links.borrow_mut().push(Rc::clone(&link));
         let (group, name) = (Rc::clone(self), &link.endpoint.name);
         let vital = self
-            .context
+            .resources
             .lifecycle
             .vital(format!("the link to {name} of group {}", self.name));
         tokio::task::spawn_local(async move {
@@ -251,22 +251,22 @@ impl Shared {
     }
 }
 
-/// A timer that is noticed later than this was not the runtime's: weir itself or its machine has stood still.
+/// If a timer is noticed later than this, weir itself or its machine has stood still.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 
-/// Applies the policy whenever a link changes, and tells the queue whether the group is available. What weir
-/// itself has slept through proves nothing: links have that time once more before anything is concluded from it.
+/// Applies the policy whenever a link changes, and tells the queue whether the group is available. Time in which weir
+/// itself stood still proves nothing about its peers, so links get that time once more.
 async fn supervise(group: Rc<Shared>) {
     let mut active: Option<Rc<Link>> = None;
     let mut last_usable = Instant::now();
     let mut was_usable = false;
     let mut available = true;
-    let mut forgiven = Duration::ZERO;
+    let mut stalled = Duration::ZERO;
     while !group.closed.get() {
         let now = Instant::now();
         let (choice, usable) = {
             let links = group.links.borrow();
-            let views: Vec<_> = links.iter().map(|l| l.view(now, forgiven)).collect();
+            let views: Vec<_> = links.iter().map(|l| l.view(now, stalled)).collect();
             let at = active
                 .as_ref()
                 .and_then(|a| links.iter().position(|l| Rc::ptr_eq(a, l)));
@@ -286,17 +286,17 @@ async fn supervise(group: Rc<Shared>) {
             active = now_active;
             (choice, views.iter().any(|v| v.up_for.is_some()))
         };
-        // Nobody wakes this while all is well: up to the change that did, it was as it was before.
+        // Nothing wakes this task while nothing changes: until now it was as it was in the last turn.
         if usable || was_usable {
             last_usable = now;
         } else {
-            last_usable = (last_usable + forgiven).min(now);
+            last_usable = (last_usable + stalled).min(now);
         }
         was_usable = usable;
-        let patience_ends = group.unavailable_after.get().map(|after| last_usable + after);
-        let still = usable || patience_ends.is_none_or(|at| at > now);
-        if still != available {
-            available = still;
+        let unavailable_at = group.unavailable_after.get().map(|after| last_usable + after);
+        let is_available = usable || unavailable_at.is_none_or(|at| at > now);
+        if is_available != available {
+            available = is_available;
             if available {
                 tracing::info!(group = group.name, "group available");
             } else {
@@ -308,18 +308,18 @@ async fn supervise(group: Rc<Shared>) {
             group.queue.set_available(available);
         }
         let again = choice.again_after.map(|d| now + d);
-        let patience = patience_ends.filter(|_| available && !usable);
-        let silence = group.look_for_silence(now);
-        let due = [again, patience, silence].into_iter().flatten().min();
+        let unavailable_at = unavailable_at.filter(|_| available && !usable);
+        let silence = group.check_silence(now);
+        let due = [again, unavailable_at, silence].into_iter().flatten().min();
         tokio::select! {
-            // The change first: it makes the timer's reason obsolete.
+            // The change first: it makes the timer obsolete.
             biased;
             () = group.changed.notified() => {}
             () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
         }
-        // As long as it slept at least, and as much again.
+        // It stood still for at least that long; links get the same time again.
         let late = due.map_or(Duration::ZERO, |at| at.elapsed());
-        forgiven = if late > STOOD_STILL {
+        stalled = if late > STOOD_STILL {
             late * 2
         } else {
             Duration::ZERO

@@ -1,4 +1,4 @@
-//! One endpoint's whole life: dial → log in → pump → give back → back off, and again.
+//! The task of one endpoint: dial, log in, pump, back off, and again.
 
 use std::rc::Rc;
 
@@ -11,8 +11,8 @@ use super::pump::Pump;
 use super::session::Session;
 use super::state::{Failure, Link};
 
-/// Runs until the link is retired. Everything that ends a connection goes one way: a [`Failure`], what is
-/// unanswered back to the queue, a delay.
+/// Runs until the link is retired. Whatever ends a connection is handled in one way: a [`Failure`] is reported, what has no
+/// reply is back in the queue, and the link backs off.
 pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
     let mut backoff = {
         let settings = group.settings();
@@ -49,7 +49,7 @@ pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
         let again_at = Instant::now() + delay;
         link.down(failure, again_at);
         tokio::select! {
-            // Unbiased would do as well; a change must not wait for the delay.
+            // Unbiased would do as well: a change must not wait for the backoff.
             biased;
             () = link.change() => {}
             () = sleep_until(again_at) => {}
@@ -58,13 +58,13 @@ pub(super) async fn run(link: Rc<Link>, group: Rc<Shared>) {
     }
 }
 
-/// A connection that is logged in, or `None` when the link was switched off meanwhile.
+/// A pump on a connection that is logged in, or `None` when the link was switched off meanwhile.
 async fn connect_while_wanted(link: &Rc<Link>, group: &Rc<Shared>) -> Option<Result<Pump, Failure>> {
     let connected = connect(link, group);
     tokio::pin!(connected);
     loop {
         tokio::select! {
-            // The change first: an endpoint that is switched off must not come up once more.
+            // The change first: an endpoint that was switched off must not come up again.
             biased;
             () = link.change() => if !link.wanted() { return None },
             result = &mut connected => return Some(result),
@@ -86,7 +86,7 @@ async fn connect(link: &Rc<Link>, group: &Rc<Shared>) -> Result<Pump, Failure> {
     Ok(Pump::new(Rc::clone(link), Rc::clone(group), stream, session))
 }
 
-/// A session of its own connection.
+/// Logs in over a connection of its own.
 pub(super) async fn log_in(link: Rc<Link>, group: Rc<Shared>) -> Result<Session, Failure> {
     let settings = group.settings();
     let (username, password) = group.credentials();

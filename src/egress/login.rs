@@ -1,4 +1,4 @@
-//! Logging in at a Traffic Manager: one short connection to its auth URL.
+//! Login at a Traffic Manager: one short connection to its auth URL.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::net::{Dialer, Stream};
 use crate::wire::reply::{AUTHENTICATION, Reply, short_class};
 use crate::wire::request;
 
-/// Logs in and returns the session id. The connection is closed afterwards: a Traffic Manager has one
-/// thread for each of at most 100, and the session outlives it.
+/// Logs in and returns the session id. The connection is closed afterwards: a Traffic Manager serves at most 100, with a
+/// thread each, and the session outlives it.
 ///
 /// # Errors
-/// With the class: dns, refused, timeout, tls, authentication, protocol, closed; loop when `is_own` knows the
-/// session: what answers is weir.
+/// With the class: dns, refused, timeout, tls, authentication, protocol, closed; loop when `is_own` recognises the session:
+/// then weir itself has answered.
 pub async fn login(
     dialer: &Dialer,
     auth: &config::Url,
@@ -37,7 +37,7 @@ pub async fn login(
     }
 }
 
-/// Events that were sent there would come in again, and go round for ever.
+/// The failure of a URL that leads back to weir: events sent there would circle for ever.
 #[must_use]
 pub fn leads_back(auth: &config::Url) -> Failure {
     let text = format!(
@@ -47,7 +47,7 @@ pub fn leads_back(auth: &config::Url) -> Failure {
     Failure::new("loop", text)
 }
 
-/// [`login`] over a connection that stands, which stays open. `auth` is for messages.
+/// [`login`] over an open connection, which stays open. `auth` is for messages.
 ///
 /// # Errors
 /// As [`login`].
@@ -61,7 +61,7 @@ pub async fn login_over(
     let mut exchange = pin!(exchange(stream, auth, username, password));
     let mut answer = timeout(within, &mut exchange).await;
     if answer.is_err() {
-        // It lies unread where weir itself has stood still.
+        // If weir itself stood still, the reply has arrived and lies unread.
         answer = timeout(LAST_LOOK, exchange).await;
     }
     match answer {
@@ -90,7 +90,7 @@ async fn exchange(
     let mut answer = Vec::new();
     loop {
         if stream.read_buf(&mut answer).await.map_err(closed)? == 0 {
-            let text = format!("{auth} closed the connection without an answer to the login");
+            let text = format!("{auth} closed the connection without a reply to the login");
             return Err(Failure::new("closed", text));
         }
         match Reply::decode(&answer) {
@@ -111,13 +111,13 @@ async fn exchange(
             Ok(Some(_)) => {
                 return Err(Failure::new(
                     "protocol",
-                    format!("{auth} answered the login without a session id"),
+                    format!("{auth} sent a login reply without a session id"),
                 ));
             }
             Err(e) => {
                 return Err(Failure::new(
                     "protocol",
-                    format!("{auth} answered the login with no reply: {e}"),
+                    format!("{auth} sent a malformed login reply: {e}"),
                 ));
             }
         }

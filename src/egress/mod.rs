@@ -1,9 +1,9 @@
-//! Parcels → Traffic Managers.
+//! Sends what is queued to Traffic Managers.
 //!
-//! A [`Group`] starts one link per endpoint and says which of them may take events now ([`policy`]). A
-//! link ([`link`]) lives through one connection after the other: dial, log in, pump ([`pump`]), give back
-//! what is unanswered, back off ([`backoff`]). The pump renews its session on the side ([`session`]), merges parcels into frames ([`frame`], [`outbox`]) and
-//! matches replies ([`answers`]) by order ([`pipeline`]); [`returns`] says whom a frame waits for where gateways wait for its delivery.
+//! A [`Group`] starts one link for each endpoint and decides which of them may take batches ([`policy`]). A link
+//! ([`link`]) dials, logs in and pumps, again and again: when a connection ends, what has no reply returns to the queue,
+//! and the link backs off ([`backoff`]). The [`pump`] writes deliveries as frames ([`frame`], [`outbox`]), matches replies
+//! with them by order ([`pipeline`]) and renews its [`session`].
 
 mod answered;
 mod backoff;
@@ -20,7 +20,7 @@ mod state;
 
 pub use backoff::Backoff;
 pub use frame::next_frame;
-pub use group::{Context, Group, ObserverSource, OwnSession};
+pub use group::{Group, ObserverSource, OwnSession, Resources};
 pub use login::{leads_back, login, login_over};
 pub use outbox::{Outbox, SLICES_MAX};
 pub use pipeline::{Frame, Pipeline};

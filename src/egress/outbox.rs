@@ -1,8 +1,7 @@
-//! The frame that is being written: its header and the batches behind it, with the progress of partial
-//! writes. Pure.
+//! The frame that is being written: its header and its batches, and how far partial writes have come. Pure.
 //!
-//! Small batches are copied behind the header, large ones are shared: a system call with many small
-//! slices costs more than a copy.
+//! Small batches are copied behind the header, large ones are shared: a system call with many small slices costs more
+//! than a copy.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -53,7 +52,7 @@ impl Outbox {
         }
     }
 
-    /// Everything is with the kernel.
+    /// The kernel has taken everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.left == 0
@@ -77,7 +76,7 @@ impl Outbox {
         used
     }
 
-    /// `written` bytes of the slices are with the kernel.
+    /// The kernel has taken `written` bytes of the slices.
     pub fn advance(&mut self, mut written: usize) {
         self.left -= written;
         while let Some(segment) = self.segments.front_mut() {

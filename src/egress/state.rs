@@ -1,4 +1,5 @@
-//! What a link, its group and /status know of each other: a cell that the link writes and the others read.
+//! What a link, its group and /status know of each other: cells that the link writes and the others read, and the other
+//! way round.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,13 +20,13 @@ use crate::status::{self, FAILURES, LinkState};
 pub struct Failure {
     /// One of [`FAILURES`].
     pub class: &'static str,
-    /// One line for people.
+    /// One line for the log and /status.
     pub message: String,
 }
 
 impl Failure {
     pub(super) fn new(class: &'static str, message: impl Into<String>) -> Self {
-        debug_assert!(FAILURES.contains(&class), "{class} is no failure class");
+        debug_assert!(FAILURES.contains(&class), "{class} is not a failure class");
         Self {
             class,
             message: message.into(),
@@ -48,7 +49,7 @@ impl From<DialError> for Failure {
 
 /// One link as the rest of its group sees it.
 pub(super) struct Link {
-    /// Place in the queue's bell; unique in the group.
+    /// Its id in the queue's wait queue; unique in the group.
     pub(super) id: u64,
     pub(super) group: String,
     pub(super) endpoint: config::Endpoint,
@@ -64,14 +65,14 @@ pub(super) struct Link {
     since: Cell<Instant>,
     /// Why it is not up.
     failure: RefCell<Option<Failure>>,
-    /// When the next attempt is due; `None` = it is not waited for.
+    /// When the next attempt is due; `None` while the link is not backing off.
     again_at: Cell<Option<Instant>>,
     /// Why it was not, before it came up.
-    overcome: RefCell<Option<Failure>>,
+    previous_failure: RefCell<Option<Failure>>,
     may_take: Cell<bool>,
     enabled: Cell<bool>,
     retired: Cell<bool>,
-    /// Somebody changed one of the three above.
+    /// `enabled` or `retired` may have changed, or the next attempt is to be made at once.
     changed: Notify,
     pump: RefCell<Option<Waker>>,
     group_changed: Rc<Notify>,
@@ -101,7 +102,7 @@ impl Link {
             since: Cell::new(Instant::now()),
             failure: RefCell::default(),
             again_at: Cell::new(None),
-            overcome: RefCell::default(),
+            previous_failure: RefCell::default(),
             may_take: Cell::new(false),
             enabled: Cell::new(true),
             retired: Cell::new(false),
@@ -111,30 +112,30 @@ impl Link {
         })
     }
 
-    // What the link's own task says.
+    // === Called by the link's task ===
 
     pub(super) fn up(&self) {
         self.stats.borrow_mut().connects_total += 1;
         tracing::info!(group = self.group, endpoint = self.endpoint.name, "link up");
         if let Some(failure) = self.failure.take() {
-            self.overcome.replace(Some(failure));
+            self.previous_failure.replace(Some(failure));
         }
         self.enter(LinkState::Up);
     }
 
-    /// Counts a failure; the log gets a line when the state or the class of the failure changes. The next
-    /// attempt comes at `again_at`.
+    /// Counts a failure; logged when the state or the class of the failure changes. The next attempt is due at
+    /// `again_at`.
     pub(super) fn down(&self, failure: Failure, again_at: Instant) {
         if let Some(i) = FAILURES.iter().position(|c| *c == failure.class) {
             self.stats.borrow_mut().failures_total[i] += 1;
         }
-        let news = self.state.get() != LinkState::Down
+        let is_new = self.state.get() != LinkState::Down
             || self
                 .failure
                 .borrow()
                 .as_ref()
                 .is_none_or(|before| before.class != failure.class);
-        if news {
+        if is_new {
             tracing::warn!(
                 group = self.group,
                 endpoint = self.endpoint.name,
@@ -148,7 +149,7 @@ impl Link {
         self.enter(LinkState::Down);
     }
 
-    /// The wait for the next attempt is over.
+    /// The backoff is over.
     pub(super) fn tries(&self) {
         self.again_at.set(None);
     }
@@ -164,7 +165,7 @@ impl Link {
         self.enter(LinkState::Disabled);
     }
 
-    /// The pump is about to wait; it wants to know when it may do more or less than before.
+    /// The pump is to be woken when settings, `may_take`, `enabled` or `retired` change.
     pub(super) fn park(&self, waker: &Waker) {
         let mut pump = self.pump.borrow_mut();
         if !pump.as_ref().is_some_and(|w| w.will_wake(waker)) {
@@ -172,7 +173,7 @@ impl Link {
         }
     }
 
-    /// Resolves when `enabled` or `retired` may have changed.
+    /// Resolves when the link has to look at its state again.
     pub(super) async fn change(&self) {
         self.changed.notified().await;
     }
@@ -184,44 +185,44 @@ impl Link {
         self.group_changed.notify_one();
     }
 
-    // What the group says.
+    // === Called by the group ===
 
     pub(super) fn set_may_take(&self, may: bool) {
         if self.may_take.replace(may) != may {
-            self.nudge();
+            self.wake_pump();
         }
     }
 
     pub(super) fn set_enabled(&self, enabled: bool) {
         if self.enabled.replace(enabled) != enabled {
-            self.nudge();
+            self.wake_pump();
             self.changed.notify_one();
         } else if enabled {
             self.try_now();
         }
     }
 
-    /// Ends the wait for the next attempt: what failed may have been mended.
+    /// Ends the backoff: what failed may have been repaired.
     pub(super) fn try_now(&self) {
         if self.again_at.get().is_some() {
             self.changed.notify_one();
         }
     }
 
-    /// The endpoint is gone from the configuration: finish what is in flight and end.
+    /// The endpoint was removed from the configuration: finish what is in flight and end.
     pub(super) fn retire(&self) {
         self.retired.set(true);
-        self.nudge();
+        self.wake_pump();
         self.changed.notify_one();
     }
 
-    pub(super) fn nudge(&self) {
+    pub(super) fn wake_pump(&self) {
         if let Some(waker) = self.pump.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
 
-    // What everybody may ask.
+    // === Called by both, and for /status ===
 
     pub(super) fn may_take(&self) -> bool {
         self.may_take.get() && self.wanted()
@@ -239,24 +240,24 @@ impl Link {
         self.retired.get()
     }
 
-    /// As the policy sees it; of the time since it is up, `forgiven` does not count.
-    pub(super) fn view(&self, now: Instant, forgiven: Duration) -> View {
+    /// As the policy sees it; the time that weir has `stalled` does not count.
+    pub(super) fn view(&self, now: Instant, stalled: Duration) -> View {
         let up = self.state.get() == LinkState::Up && self.wanted();
         View {
-            up_for: up.then(|| now.duration_since(self.since.get()).saturating_sub(forgiven)),
+            up_for: up.then(|| now.duration_since(self.since.get()).saturating_sub(stalled)),
             undecided: self.state.get() == LinkState::Connecting && self.wanted(),
         }
     }
 
     pub(super) fn status(&self, now: Instant) -> status::Endpoint {
         let ms = |since: Instant| u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX);
-        let words = |f: &Failure| format!("{}: {}", f.class, f.message);
-        let reason = self.failure.borrow().as_ref().map(words);
+        let text = |f: &Failure| format!("{}: {}", f.class, f.message);
+        let reason = self.failure.borrow().as_ref().map(text);
         status::Endpoint {
             state: self.state.get(),
             last_failure: reason
                 .clone()
-                .or_else(|| self.overcome.borrow().as_ref().map(words)),
+                .or_else(|| self.previous_failure.borrow().as_ref().map(text)),
             reason,
             since_ms: ms(self.since.get()),
             again_in_ms: self

@@ -42,10 +42,15 @@ struct Waiting {
 }
 
 impl Shared {
+    #[inline]
     pub(super) fn wake(&self, wake: Wake) {
-        if wake == Wake::default() {
-            return;
+        // Most operations wake nobody.
+        if !wake.is_empty() {
+            self.wake_tasks(wake);
         }
+    }
+
+    fn wake_tasks(&self, wake: Wake) {
         // No borrow is held while a task is woken.
         let groups = self.waiting.borrow().links.len();
         for group in wake.links(groups) {

@@ -136,7 +136,10 @@ impl Receipts {
 
     /// The receipts that have resolved since the last call.
     pub(super) fn take_resolved(&mut self) -> Vec<ReceiptId> {
-        std::mem::take(&mut self.resolved)
+        match self.resolved.is_empty() {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.resolved),
+        }
     }
 
     #[cfg(test)]

@@ -48,6 +48,10 @@ pub(super) struct Wake {
 }
 
 impl Wake {
+    pub(super) fn is_empty(&self) -> bool {
+        self.links == 0 && self.frame.is_none() && self.receipts.is_empty()
+    }
+
     fn add_link(&mut self, group: GroupId) {
         self.links |= 1 << group.min(63);
     }
@@ -55,7 +59,6 @@ impl Wake {
     /// The groups below `count` of which a link is to be woken.
     pub(super) fn links(&self, count: usize) -> impl Iterator<Item = GroupId> + use<> {
         let links = self.links;
-        let count = if links == 0 { 0 } else { count };
         (0..count).filter(move |group| links & (1 << (*group).min(63)) != 0)
     }
 }
@@ -524,8 +527,11 @@ impl State {
     }
 
     fn woken(&mut self) -> Wake {
-        self.wake.receipts = self.receipts.take_resolved();
-        std::mem::take(&mut self.wake)
+        Wake {
+            links: std::mem::take(&mut self.wake.links),
+            frame: self.wake.frame.take(),
+            receipts: self.receipts.take_resolved(),
+        }
     }
 
     #[cfg(test)]

@@ -14,7 +14,7 @@ use super::queue::Outcome;
 use super::state::{Full, GroupId, PlaceId, State, Wake};
 use super::{AgeLimits, Batch, Limits, Offer, Reason, Relay, Verdict};
 use crate::config::Shed;
-use crate::status::{Group, Overflow};
+use crate::status::{self, Group, Overflow};
 use crate::wire::Events;
 use crate::wire::events::iterate;
 use crate::wire::stream::THROTTLE_STREAM;
@@ -77,20 +77,8 @@ fn two_groups(a: Limits, b: Limits, batch_max: usize) -> (State, GroupId, GroupI
     (state, a, b)
 }
 
-/// What most stories need of the state: what happens, without who is woken.
-trait Told {
-    fn admit_from(&mut self, ids: Range<u64>, now: Instant, place: &mut Option<PlaceId>) -> Result<(), Full>;
-    fn admit_one(&mut self, ids: Range<u64>, now: Instant) -> Result<(), Full>;
-    fn admit_bytes(&mut self, bytes: &[u8], count: usize, now: Instant);
-    fn wait_in_line(&mut self, ids: Range<u64>, now: Instant) -> Option<PlaceId>;
-    fn next_frame(&mut self, group: GroupId, bytes_max: usize, now: Instant) -> Vec<Batch>;
-    fn next_batch(&mut self, group: GroupId, now: Instant) -> Vec<Batch>;
-    fn deliver(&mut self, group: GroupId, batches: Vec<Batch>) -> Vec<u64>;
-    fn sent(&mut self, group: GroupId, now: Instant) -> Vec<u64>;
-    fn events(&self, group: GroupId) -> crate::status::Events;
-}
-
-impl Told for State {
+/// What happens, for stories that do not ask who is woken.
+impl State {
     fn admit_from(&mut self, ids: Range<u64>, now: Instant, place: &mut Option<PlaceId>) -> Result<(), Full> {
         let count = (ids.end - ids.start) as i32;
         let bytes = frame(ids);
@@ -138,7 +126,7 @@ impl Told for State {
         self.deliver(group, frame)
     }
 
-    fn events(&self, group: GroupId) -> crate::status::Events {
+    fn events(&self, group: GroupId) -> status::Events {
         self.status(group, Instant::now()).events
     }
 }
