@@ -60,11 +60,11 @@ fn wire(c: &mut Criterion) {
 fn look(c: &mut Criterion) {
     for events in [1, 200] {
         let frame = frame(events);
-        let events = events_of(&frame);
+        let published = events_of(&frame);
         let mut group = c.benchmark_group("look");
         group.throughput(Throughput::Elements(events));
         group.bench_function(format!("at a frame of {events}"), |b| {
-            b.iter(|| black_box(black_box(events).split(1 << 20)));
+            b.iter(|| black_box(black_box(published).split(1 << 20)));
         });
         group.finish();
     }
@@ -86,14 +86,14 @@ fn queue(c: &mut Criterion) {
             .collect();
         relay.set_groups(&queues);
         let frame = frame(events);
-        let events = events_of(&frame);
+        let published = events_of(&frame);
         let mut group = c.benchmark_group("relay");
         // A turn of the loop: 64 frames come in, every group takes what has gathered.
         group.throughput(Throughput::Elements(64 * events));
         group.bench_function(format!("64 frames of {events} to {groups} groups"), |b| {
             b.iter(|| {
                 for _ in 0..64 {
-                    let admitted = relay.admit(black_box(events), now, false, &mut None);
+                    let admitted = relay.admit(black_box(published), now, false, &mut None);
                     admitted.expect("the frame fits");
                 }
                 for queue in &queues {
@@ -112,11 +112,11 @@ fn queue(c: &mut Criterion) {
 fn tap(c: &mut Criterion) {
     let now = tokio::time::Instant::now();
     let frame = frame(1);
-    let events = events_of(&frame);
+    let published = events_of(&frame);
     let mut group = c.benchmark_group("tap");
     group.throughput(Throughput::Elements(1));
     let taps = Taps::default();
-    group.bench_function("none is open", |b| b.iter(|| taps.pass(black_box(events), now)));
+    group.bench_function("none is open", |b| b.iter(|| taps.pass(black_box(published), now)));
     // Time stands still, so the first has shown all that it may in this second, and the second shows every event.
     for (name, per_second) in [
         ("open, its second used up", 1),
@@ -127,7 +127,7 @@ fn tap(c: &mut Criterion) {
         taps.open(Feed::new(None, 1, per_second, Arc::default(), out));
         group.bench_function(name, |b| {
             b.iter(|| {
-                taps.pass(black_box(events), now);
+                taps.pass(black_box(published), now);
                 black_box(shown.try_recv().ok())
             });
         });
