@@ -116,7 +116,9 @@ fn tap(c: &mut Criterion) {
     let mut group = c.benchmark_group("tap");
     group.throughput(Throughput::Elements(1));
     let taps = Taps::default();
-    group.bench_function("none is open", |b| b.iter(|| taps.pass(black_box(published), now)));
+    group.bench_function("none is open", |b| {
+        b.iter(|| taps.pass(black_box(published), now))
+    });
     // Time stands still, so the first has shown all that it may in this second, and the second shows every event.
     for (name, per_second) in [
         ("open, its second used up", 1),
