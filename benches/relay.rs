@@ -1,4 +1,4 @@
-//! `cargo bench --bench relay`: the decoder, the look at events, the queue, a tap, and the relay from end to end on loopback.
+//! `cargo bench --bench relay`: the decoder, the scan of events, the queue, a tap, and the relay from end to end on loopback.
 //!
 //! Absolute times mean little on a shared machine: compare two runs of the same machine, or use
 //! `python3 benches/compare` for ratios against other relays (docs/PERFORMANCE.md).
@@ -56,12 +56,12 @@ fn wire(c: &mut Criterion) {
     });
 }
 
-/// What it costs to look where a stream ends and whether each event can be decoded; goal: at most 30 ns an event.
-fn look(c: &mut Criterion) {
+/// The scan for the end of a stream and for events that cannot be decoded; goal: at most 30 ns an event.
+fn scan(c: &mut Criterion) {
     for events in [1, 200] {
         let frame = frame(events);
         let published = events_of(&frame);
-        let mut group = c.benchmark_group("look");
+        let mut group = c.benchmark_group("scan");
         group.throughput(Throughput::Elements(events));
         group.bench_function(format!("at a frame of {events}"), |b| {
             b.iter(|| black_box(black_box(published).split(1 << 20)));
@@ -108,7 +108,7 @@ fn queue(c: &mut Criterion) {
     }
 }
 
-/// What a frame of one event costs more where somebody may look at it, or does.
+/// What a tap adds to a frame of one event, closed and open.
 fn tap(c: &mut Criterion) {
     let now = tokio::time::Instant::now();
     let frame = frame(1);
@@ -215,5 +215,5 @@ fn quiet() -> telemetry::LogHandle {
     telemetry::build(&log, std::io::sink).unwrap().1
 }
 
-criterion_group!(benches, wire, look, queue, tap, end_to_end);
+criterion_group!(benches, wire, scan, queue, tap, end_to_end);
 criterion_main!(benches);

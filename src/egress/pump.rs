@@ -491,7 +491,7 @@ impl Pump {
         Ok(self.alarm.as_mut().poll(cx))
     }
 
-    /// When the oldest frame without a reply needs a look; fails when the last look was in vain.
+    /// When to check the oldest frame for its reply; fails when the last check has found none.
     ///
     /// While weir itself or its machine stood still, replies may have arrived that lie unread. So after the timeout weir
     /// looks once more, and waits as long again as it was late to notice: that long it may have stood still.

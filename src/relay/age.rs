@@ -1,4 +1,4 @@
-//! `max_age`: events that are too old are taken out of a batch. Pure.
+//! `max_age`: removes events that are too old from a batch. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub struct AgeLimits {
 }
 
 impl AgeLimits {
-    /// The general limit and those of single streams, which win; `None` = no limit.
+    /// The general limit, and limits of single streams, which override it; `None` = no limit.
     #[must_use]
     pub fn new(general: Option<Duration>, streams: &BTreeMap<String, Option<Duration>>) -> Self {
         let ms = |d: &Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
@@ -28,7 +28,7 @@ impl AgeLimits {
         }
     }
 
-    /// The strictest limit: a batch whose oldest event is younger than that need not be looked into.
+    /// The strictest limit: a batch whose oldest event is younger need not be scanned.
     pub(super) fn strictest_ms(&self) -> Option<i64> {
         self.streams_ms
             .values()
@@ -49,8 +49,7 @@ impl AgeLimits {
         limit.is_some_and(|limit| now_ms.saturating_sub(at) > limit)
     }
 
-    /// What is left of `bytes` when the events that are over age are taken out: the bytes and how many
-    /// events were dropped.
+    /// Removes the events of `bytes` that are over age: the bytes that are left, and how many events were dropped.
     pub(super) fn sift(&self, bytes: &Bytes, now_ms: i64) -> (Bytes, usize) {
         let mut kept = BytesMut::new();
         let mut dropped = 0;
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_over_the_limit_of_its_stream_goes() {
+    fn events_over_the_limit_of_their_stream_are_removed() {
         let streams = BTreeMap::from([
             ("slow".to_owned(), None),
             ("fast".to_owned(), Some(Duration::from_millis(10))),
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_has_no_age() {
+    fn an_event_without_a_timestamp_has_no_age() {
         let limits = AgeLimits::new(Some(Duration::ZERO), &BTreeMap::new());
         let garbage = Bytes::from_static(&[0, 0, 0, 3, 1, 2, 3]);
         assert_eq!(limits.sift(&garbage, i64::MAX), (garbage.clone(), 0));

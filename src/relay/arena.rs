@@ -1,14 +1,14 @@
-//! Where open batches grow: large buffers, used front to back and recycled.
+//! Large buffers in which open batches grow, used front to back and recycled.
 //!
-//! Batches are split off one buffer one after the other, so a batch of a few bytes pins no more than
-//! itself: everything beside it in the buffer is another batch in the same queues.
+//! Batches are split off one buffer one after the other. So a batch of a few bytes does not keep a large buffer alive by
+//! itself: its neighbours in the buffer are batches of the same queues.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Retired buffers looked at for recycling; older ones are left to the batches that still hold them. Enough
-/// for the windows of a busy link, so that a steady flow takes no memory from the system.
+/// Used buffers that are kept for recycling; older ones are freed with their last batch. Enough for the windows of a busy
+/// link, so that a steady flow allocates nothing.
 const RETIRED_MAX: usize = 32;
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Arena {
         self.current.capacity() - self.current.len() >= more
     }
 
-    /// Adds to the open batch; where [`Arena::fits`] says no, the batch must be empty.
+    /// Adds to the open batch, which must be empty if [`Arena::fits`] is false.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         if !self.fits(bytes.len()) {
             debug_assert!(self.current.is_empty(), "an open batch never moves");
@@ -53,7 +53,7 @@ impl Arena {
         self.current.extend_from_slice(bytes);
     }
 
-    /// The open batch, sealed; the next one begins behind it.
+    /// Ends the open batch; the next one begins behind it.
     pub(super) fn seal(&mut self) -> Bytes {
         self.current.split().freeze()
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_live_keep_their_bytes() {
+    fn batches_keep_their_bytes() {
         let mut arena = Arena::new(100);
         let batches: Vec<Bytes> = (0..40_u8)
             .map(|i| {

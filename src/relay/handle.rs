@@ -1,5 +1,5 @@
 //! The handles on a worker's [`State`], and beside it the tasks that wait: one borrow of the state for each operation,
-//! then whoever it names is woken.
+//! then the tasks that it names are woken.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -44,7 +44,7 @@ struct Waiting {
 impl Shared {
     #[inline]
     pub(super) fn wake(&self, wake: Wake) {
-        // Most operations wake nobody.
+        // Most operations wake no task.
         if !wake.is_empty() {
             self.wake_tasks(wake);
         }

@@ -1,15 +1,15 @@
-//! How long events wait for others to share a frame with. Pure: time is an argument, and there is no estimate of a rate: what
-//! has come since the last take is all that the rule knows.
+//! How long events wait for others to share a frame with. Pure. The rule does not estimate a rate: it only uses what has
+//! come since the last take.
 //!
-//! A receiver pays for frames more than for events, WSO2's some 15 µs for each frame and 1.6 µs for each event. So what
-//! waits leaves when it is worth a frame, or when its time is over. Each event that waits adds a share to that time:
-//! where fewer come than one in each share, a frame would not fill.
+//! A frame costs a receiver more than an event, WSO2's some 15 µs of CPU for each frame and 1.6 µs for each event. So queued
+//! events leave when they are worth a frame, or when their time is over. Each queued event adds a share to that time: if
+//! fewer than one comes in each share, a frame would not fill.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many events do not wait. In frames of 64 a receiver spends 1.6 + 15 / 64 = 1.83 µs on an event: 1.10 of the 1.67 µs that
+/// This many events do not wait. In frames of 64 a receiver spends 1.6 + 15 / 64 = 1.83 µs on an event: 1.10 of the 1.67 µs that
 /// it spends in frames of 128 KiB, the fullest.
 pub(super) const WORTH_A_FRAME: usize = 64;
 
@@ -17,8 +17,8 @@ pub(super) const WORTH_A_FRAME: usize = 64;
 /// such a receiver less than 1 % of a core.
 const SHARES: u32 = 5;
 
-/// When `events` leave, if no others come. The group has taken something `since`, or the first of them has waited since then, which
-/// was earlier.
+/// When so many queued `events` leave if no others come. `since` is the group's last take, or when the first of them was
+/// accepted, if that was earlier.
 pub(super) fn due(since: Instant, linger: Duration, events: usize) -> Instant {
     let shares = u32::try_from(events).unwrap_or(SHARES).min(SHARES);
     since + linger * shares / SHARES
@@ -32,7 +32,7 @@ mod tests {
     const LINGER: Duration = Duration::from_millis(10);
 
     #[test]
-    fn an_event_alone_waits_a_fifth_of_linger_and_each_further_one_adds_as_much() {
+    fn a_single_event_waits_for_a_fifth_of_linger_and_each_further_one_adds_as_much() {
         let since = Instant::now();
         for (events, ms) in [
             (1, 2),

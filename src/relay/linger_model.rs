@@ -1,5 +1,5 @@
-//! The rule of `linger` in virtual time: gateways, one group, a link that looks when it is woken, and a receiver that
-//! pays 15 µs for a frame and 1.6 µs for an event.
+//! The rule of `linger` in virtual time: gateways, one group, links, and a receiver that spends 15 µs on a frame and 1.6 µs
+//! on an event.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Gateways {
     }
 }
 
-/// What the receiver and the events have seen.
+/// What was measured.
 #[derive(Debug, Default)]
 struct Seen {
     frames: u64,
@@ -231,7 +231,7 @@ fn run(gateways: Gateways, links: usize) -> Model {
 }
 
 #[test]
-fn linger_spares_a_receiver_of_one_ten_or_sixty_four_gateways_from_1_to_100_000_events_a_second() {
+fn linger_saves_a_receiver_work_with_1_10_or_64_gateways_at_1_to_100_000_events_a_second() {
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
     for (count, answer_us) in [(1, 300), (1, 2_500), (10, 300), (64, 300), (64, 2_500)] {
         for rate in [1, 20, 100, 1_000, 5_000, 10_000, 20_000, 100_000] {
@@ -245,7 +245,7 @@ fn linger_spares_a_receiver_of_one_ten_or_sixty_four_gateways_from_1_to_100_000_
                 let seen = run(gateways, 1).seen;
                 let (p50, p99) = (seen.wait(0.5), seen.wait(0.99));
                 let seconds = gateways.frames().last().unwrap().0.as_secs_f64();
-                let words = format!(
+                let text = format!(
                     "{count} gateways, {rate}/s, {pattern:?}, answers after {answer_us} µs: {:.2} of the best, {:.1} events a frame, \
                      p50 {:.1} ms, p99 {:.1} ms, alone {:.1} ms, woken {:.0} times a second",
                     seen.cost(),
@@ -256,16 +256,16 @@ fn linger_spares_a_receiver_of_one_ten_or_sixty_four_gateways_from_1_to_100_000_
                     seen.wakes as f64 / seconds,
                 );
                 if rate >= 5_000 {
-                    assert!(seen.cost() <= 1.2, "{words}");
+                    assert!(seen.cost() <= 1.2, "{text}");
                 }
-                assert!(p99 <= LINGER + TICK, "{words}");
+                assert!(p99 <= LINGER + TICK, "{text}");
                 // And what the timer adds.
-                assert!(seen.alone <= LINGER / 5 + TICK, "{words}");
+                assert!(seen.alone <= LINGER / 5 + TICK, "{text}");
                 if rate <= 100 {
-                    assert_eq!(p50, Duration::ZERO, "{words}");
+                    assert_eq!(p50, Duration::ZERO, "{text}");
                 }
                 if rate == 1 && matches!(pattern, Pattern::Regular) {
-                    assert_eq!(seen.wait(1.0), Duration::ZERO, "{words}");
+                    assert_eq!(seen.wait(1.0), Duration::ZERO, "{text}");
                 }
             }
         }

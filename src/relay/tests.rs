@@ -515,7 +515,7 @@ impl Model {
         let in_time = |l: &Link| matches!(l, Link::Waiting { alarm: Some(at) } if *at <= due);
         assert!(
             side.links.iter().any(in_time),
-            "nobody was woken for what group {group} has queued"
+            "no link was woken for what group {group} has queued"
         );
     }
 
@@ -606,7 +606,7 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn every_event_ends_once_and_everybody_is_woken_in_any_sequence_of_operations(
+    fn in_any_sequence_of_operations_every_event_ends_once_and_no_wakeup_is_lost(
         steps in prop::collection::vec(step(), 1..120),
         events_max in 5_usize..60,
         shed in prop_oneof![Just(Shed::Oldest), Just(Shed::Newest)],
