@@ -7,9 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::AddAssign;
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
+
+/// Defines a struct whose fields are all added when two workers' numbers are.
+macro_rules! add_up {
+    ($(#[$attribute:meta])* pub struct $name:ident { $($(#[$on_field:meta])* pub $field:ident: $type:ty,)* }) => {
+        $(#[$attribute])*
+        pub struct $name { $($(#[$on_field])* pub $field: $type,)* }
+
+        impl AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
 
 /// One look at a worker, or at all of them added up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -26,86 +41,90 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gateways(BTreeMap<IpAddr, Gateway>);
 
-/// The connections of one address. Those that are neither publishing nor idle have been sent away and are about to end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Gateway {
-    /// Open now.
-    pub connections: u64,
-    /// Publishes that this part of a drain has sent away.
-    pub sent_away: u64,
-    /// Connections of which a publish was served since this part of a drain began.
-    pub publishing: u64,
-    /// Connections that have published nothing since.
-    pub idle: u64,
+add_up! {
+    /// The connections of one address. Those that are neither publishing nor idle have been sent away and are about to end.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+    pub struct Gateway {
+        /// Open now.
+        pub connections: u64,
+        /// Publishes that this part of a drain has sent away.
+        pub sent_away: u64,
+        /// Connections of which a publish was served since this part of a drain began.
+        pub publishing: u64,
+        /// Connections that have published nothing since.
+        pub idle: u64,
+    }
 }
 
 /// Addresses that are shown.
 const GATEWAYS_SHOWN: usize = 32;
 
-/// The gateways' side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Ingress {
-    /// Gateway connections open now, plain listener.
-    pub connections_tcp: u64,
-    /// Gateway connections open now, TLS listener.
-    pub connections_tls: u64,
-    /// Connections accepted since start, both listeners.
-    pub accepted_total: u64,
-    /// Connections that ended: closed by the gateway between frames (probes and idle closes too).
-    pub closed_by_peer_total: u64,
-    /// Ended: closed or reset by the gateway in the middle of a frame.
-    pub closed_mid_frame_total: u64,
-    /// Ended: reset by weir because framing was lost or a limit was broken.
-    pub reset_bad_input_total: u64,
-    /// Ended: reset by weir after `idle_timeout`.
-    pub reset_idle_total: u64,
-    /// Ended: reset by weir after `first_frame_timeout` without a login or a valid session.
-    pub reset_no_session_total: u64,
-    /// Ended: reset by weir because their address had `max_connections_per_address` already.
-    pub reset_per_address_total: u64,
-    /// Ended: reset by weir at the end of a drain or a stop.
-    pub reset_drain_total: u64,
-    /// Ended: TLS handshakes that failed or ran out of time.
-    pub handshake_failed_total: u64,
-    /// Pauses of the accept loop because the process was out of file descriptors.
-    pub accept_paused_total: u64,
-    /// Bytes read from gateways (after decryption).
-    pub received_bytes_total: u64,
-    /// Frames of any type.
-    pub frames_total: u64,
-    /// Publish frames answered ok.
-    pub publishes_ok_total: u64,
-    /// Events in publish frames answered ok.
-    pub events_ok_total: u64,
-    /// Publish frames answered with the gentle no (`SessionTimeoutException`) because a queue gave no room,
-    /// or with `ack = "delivered"` no delivery, before `reply_timeout`.
-    pub publishes_refused_total: u64,
-    /// Publish frames answered with `TransportException` because weir drains.
-    pub publishes_sent_away_total: u64,
-    /// Those refused that found no room in `partial_max_bytes`.
-    pub partial_refused_total: u64,
-    /// Bytes that partial frames have claimed now.
-    pub partial_bytes: u64,
-    /// Frames answered with an error because the session was unknown or expired.
-    pub session_errors_total: u64,
-    /// Frames answered with an error because the body was malformed.
-    pub malformed_total: u64,
-    /// Frames of a type other than login, logout and publish; the connection is reset.
-    pub unknown_type_total: u64,
-    /// Logins that succeeded.
-    pub logins_ok_total: u64,
-    /// Logins refused: wrong user or password.
-    pub logins_failed_total: u64,
-    /// Logins refused: plain listener without `allow_plaintext_login`.
-    pub logins_plaintext_refused_total: u64,
-    /// Logins refused: too many waited for an argon2 hash.
-    pub logins_busy_total: u64,
-    /// Logouts.
-    pub logouts_total: u64,
-    /// Nanoseconds that gateway connections spent waiting for room in a queue.
-    pub blocked_nanos_total: u64,
-    /// Gateway connections waiting for room now.
-    pub blocked_now: u64,
+add_up! {
+    /// The gateways' side.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+    pub struct Ingress {
+        /// Gateway connections open now, plain listener.
+        pub connections_tcp: u64,
+        /// Gateway connections open now, TLS listener.
+        pub connections_tls: u64,
+        /// Connections accepted since start, both listeners.
+        pub accepted_total: u64,
+        /// Connections that ended: closed by the gateway between frames (probes and idle closes too).
+        pub closed_by_peer_total: u64,
+        /// Ended: closed or reset by the gateway in the middle of a frame.
+        pub closed_mid_frame_total: u64,
+        /// Ended: reset by weir because framing was lost or a limit was broken.
+        pub reset_bad_input_total: u64,
+        /// Ended: reset by weir after `idle_timeout`.
+        pub reset_idle_total: u64,
+        /// Ended: reset by weir after `first_frame_timeout` without a login or a valid session.
+        pub reset_no_session_total: u64,
+        /// Ended: reset by weir because their address had `max_connections_per_address` already.
+        pub reset_per_address_total: u64,
+        /// Ended: reset by weir at the end of a drain or a stop.
+        pub reset_drain_total: u64,
+        /// Ended: TLS handshakes that failed or ran out of time.
+        pub handshake_failed_total: u64,
+        /// Pauses of the accept loop because the process was out of file descriptors.
+        pub accept_paused_total: u64,
+        /// Bytes read from gateways (after decryption).
+        pub received_bytes_total: u64,
+        /// Frames of any type.
+        pub frames_total: u64,
+        /// Publish frames answered ok.
+        pub publishes_ok_total: u64,
+        /// Events in publish frames answered ok.
+        pub events_ok_total: u64,
+        /// Publish frames answered with the gentle no (`SessionTimeoutException`) because a queue gave no room,
+        /// or with `ack = "delivered"` no delivery, before `reply_timeout`.
+        pub publishes_refused_total: u64,
+        /// Publish frames answered with `TransportException` because weir drains.
+        pub publishes_sent_away_total: u64,
+        /// Those refused that found no room in `partial_max_bytes`.
+        pub partial_refused_total: u64,
+        /// Bytes that partial frames have claimed now.
+        pub partial_bytes: u64,
+        /// Frames answered with an error because the session was unknown or expired.
+        pub session_errors_total: u64,
+        /// Frames answered with an error because the body was malformed.
+        pub malformed_total: u64,
+        /// Frames of a type other than login, logout and publish; the connection is reset.
+        pub unknown_type_total: u64,
+        /// Logins that succeeded.
+        pub logins_ok_total: u64,
+        /// Logins refused: wrong user or password.
+        pub logins_failed_total: u64,
+        /// Logins refused: plain listener without `allow_plaintext_login`.
+        pub logins_plaintext_refused_total: u64,
+        /// Logins refused: too many waited for an argon2 hash.
+        pub logins_busy_total: u64,
+        /// Logouts.
+        pub logouts_total: u64,
+        /// Nanoseconds that gateway connections spent waiting for room in a queue.
+        pub blocked_nanos_total: u64,
+        /// Gateway connections waiting for room now.
+        pub blocked_now: u64,
+    }
 }
 
 /// One url group.
@@ -154,21 +173,23 @@ pub enum Overflow {
     Shedding,
 }
 
-/// Where the events of a group are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Events {
-    /// Taken into the group's queue.
-    pub accepted: u64,
-    /// Answered ok by a Traffic Manager.
-    pub delivered: u64,
-    /// Refused by Traffic Managers for good.
-    pub rejected: u64,
-    /// Given up by weir, by reason.
-    pub dropped: Dropped,
-    /// Waiting for a link now.
-    pub queued: u64,
-    /// Written to a Traffic Manager and unanswered now.
-    pub inflight: u64,
+add_up! {
+    /// Where the events of a group are.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub struct Events {
+        /// Taken into the group's queue.
+        pub accepted: u64,
+        /// Answered ok by a Traffic Manager.
+        pub delivered: u64,
+        /// Refused by Traffic Managers for good.
+        pub rejected: u64,
+        /// Given up by weir, by reason.
+        pub dropped: Dropped,
+        /// Waiting for a link now.
+        pub queued: u64,
+        /// Written to a Traffic Manager and unanswered now.
+        pub inflight: u64,
+    }
 }
 
 impl Events {
@@ -179,21 +200,23 @@ impl Events {
     }
 }
 
-/// Events given up, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dropped {
-    /// The queue was full for longer than `block_timeout`.
-    pub queue_full: u64,
-    /// The queue was full while the group was unavailable.
-    pub unavailable: u64,
-    /// Older than `max_age` when a link would have taken them.
-    pub max_age: u64,
-    /// Left at the end of a drain.
-    pub drain_timeout: u64,
-    /// The group was removed from the configuration and could not deliver them in time.
-    pub group_removed: u64,
-    /// A defect of weir: an event ended without a verdict. Always 0.
-    pub lost: u64,
+add_up! {
+    /// Events given up, by reason.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub struct Dropped {
+        /// The queue was full for longer than `block_timeout`.
+        pub queue_full: u64,
+        /// The queue was full while the group was unavailable.
+        pub unavailable: u64,
+        /// Older than `max_age` when a link would have taken them.
+        pub max_age: u64,
+        /// Left at the end of a drain.
+        pub drain_timeout: u64,
+        /// The group was removed from the configuration and could not deliver them in time.
+        pub group_removed: u64,
+        /// A defect of weir: an event ended without a verdict. Always 0.
+        pub lost: u64,
+    }
 }
 
 impl Dropped {
@@ -301,7 +324,7 @@ pub enum LinkState {
 impl Snapshot {
     /// Adds another worker's snapshot of the same configuration to this one.
     pub fn add(&mut self, other: &Snapshot) {
-        self.ingress.add(&other.ingress);
+        self.ingress += other.ingress;
         self.gateways.add(&other.gateways);
         for theirs in &other.groups {
             match self.groups.iter_mut().find(|g| g.name == theirs.name) {
@@ -321,11 +344,7 @@ impl Gateways {
 
     fn add(&mut self, o: &Gateways) {
         for (address, theirs) in &o.0 {
-            let ours = self.0.entry(*address).or_default();
-            ours.connections += theirs.connections;
-            ours.sent_away += theirs.sent_away;
-            ours.publishing += theirs.publishing;
-            ours.idle += theirs.idle;
+            *self.0.entry(*address).or_default() += *theirs;
         }
     }
 }
@@ -357,54 +376,11 @@ impl Serialize for Gateways {
     }
 }
 
-impl Ingress {
-    fn add(&mut self, o: &Ingress) {
-        for (a, b) in self.all_mut().into_iter().zip(o.clone().all_mut()) {
-            *a += *b;
-        }
-    }
-
-    fn all_mut(&mut self) -> [&mut u64; 30] {
-        [
-            &mut self.connections_tcp,
-            &mut self.connections_tls,
-            &mut self.accepted_total,
-            &mut self.closed_by_peer_total,
-            &mut self.closed_mid_frame_total,
-            &mut self.reset_bad_input_total,
-            &mut self.reset_idle_total,
-            &mut self.reset_no_session_total,
-            &mut self.reset_per_address_total,
-            &mut self.reset_drain_total,
-            &mut self.handshake_failed_total,
-            &mut self.accept_paused_total,
-            &mut self.received_bytes_total,
-            &mut self.frames_total,
-            &mut self.publishes_ok_total,
-            &mut self.events_ok_total,
-            &mut self.publishes_refused_total,
-            &mut self.publishes_sent_away_total,
-            &mut self.partial_refused_total,
-            &mut self.partial_bytes,
-            &mut self.session_errors_total,
-            &mut self.malformed_total,
-            &mut self.logins_ok_total,
-            &mut self.logins_failed_total,
-            &mut self.logins_plaintext_refused_total,
-            &mut self.logins_busy_total,
-            &mut self.logouts_total,
-            &mut self.blocked_nanos_total,
-            &mut self.blocked_now,
-            &mut self.unknown_type_total,
-        ]
-    }
-}
-
 impl Group {
     fn add(&mut self, o: &Group) {
         self.available &= o.available;
         self.overflow = self.overflow.max(o.overflow);
-        self.events.add(&o.events);
+        self.events += o.events;
         self.held_bytes += o.held_bytes;
         self.held_bytes_max += o.held_bytes_max;
         self.held_events_max += o.held_events_max;
@@ -419,22 +395,6 @@ impl Group {
                 None => self.endpoints.push(theirs.clone()),
             }
         }
-    }
-}
-
-impl Events {
-    fn add(&mut self, o: &Events) {
-        self.accepted += o.accepted;
-        self.delivered += o.delivered;
-        self.rejected += o.rejected;
-        self.queued += o.queued;
-        self.inflight += o.inflight;
-        self.dropped.queue_full += o.dropped.queue_full;
-        self.dropped.unavailable += o.dropped.unavailable;
-        self.dropped.max_age += o.dropped.max_age;
-        self.dropped.drain_timeout += o.dropped.drain_timeout;
-        self.dropped.group_removed += o.dropped.group_removed;
-        self.dropped.lost += o.dropped.lost;
     }
 }
 

@@ -7,7 +7,6 @@
 //! What cannot be read off plain counters goes through the `metrics` crate: histograms, recorded through held
 //! handles ([`LinkObservers`]). A room with metrics of its own joins as a [`Source`].
 
-mod held;
 mod histogram;
 mod render;
 mod table;
@@ -18,7 +17,7 @@ use crate::control::Facts;
 use crate::lifecycle::Phase;
 use crate::status::Snapshot;
 
-pub use held::LinkObservers;
+pub use histogram::LinkObservers;
 
 /// What a metric is, apart from its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,32 +99,23 @@ pub struct Source {
 }
 
 /// A handle on all metrics; clones share them.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Metrics {
-    held: Arc<held::Held>,
+    histograms: Arc<histogram::Endpoints>,
     sources: Arc<Mutex<Vec<Source>>>,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Metrics {
     /// No series yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            held: Arc::new(held::Held::new()),
-            sources: Arc::new(Mutex::new(Vec::new())),
-        }
+        Self::default()
     }
 
-    /// The handles of one endpoint's link, to be held by it; one link's or several workers', they add up.
+    /// The histograms of one endpoint, for its link to hold. Those of several workers add up.
     #[must_use]
     pub fn link(&self, group: &str, endpoint: &str) -> LinkObservers {
-        self.held.link(group, endpoint)
+        self.histograms.observers(group, endpoint)
     }
 
     /// Lets a room join with metrics of its own.
@@ -145,11 +135,10 @@ impl Metrics {
     #[must_use]
     pub fn render(&self, look: &Look) -> String {
         let mut text = String::with_capacity(32 * 1024);
-        render::table(&mut text, look);
+        render::table(&mut text, look, &self.histograms);
         for source in self.sources().iter() {
             render::source(&mut text, source);
         }
-        self.held.render(&mut text, &look.snapshot);
         text
     }
 

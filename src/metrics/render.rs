@@ -1,50 +1,56 @@
-//! Text exposition format 0.0.4 of what is projected: HELP and TYPE of each metric, then its series.
-//!
-//! Rows are the outer loop, so all series of a metric stand together, as the format wants it.
+//! Text exposition format 0.0.4: HELP and TYPE of each metric, then its series. The lines are those of
+//! metrics-exporter-prometheus; the numbers are read from a snapshot and from the links' histograms.
 
-use std::fmt::Write;
+use metrics::{Key, Label};
+use metrics_exporter_prometheus::LabelSet;
+use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
-use metrics_exporter_prometheus::formatting::sanitize_label_value;
-
-use super::histogram::Buckets;
+use super::histogram::{Buckets, Endpoints};
 use super::table::{Read, Row, TABLE, Value};
 use super::{Kind, Look, Source};
 
-/// Writes every projected metric of the table.
-pub(super) fn table(text: &mut String, look: &Look) {
+/// Writes every metric of the table.
+pub(super) fn table(text: &mut String, look: &Look, histograms: &Endpoints) {
     let process = metrics_process::collector::collect();
+    let histograms = histograms.all();
+    let endpoints = || {
+        let groups = look.snapshot.groups.iter();
+        groups.flat_map(|group| {
+            group
+                .endpoints
+                .iter()
+                .map(move |endpoint| (&group.name, endpoint))
+        })
+    };
     for row in TABLE {
+        heading(text, row.name, row.help, row.kind);
         match &row.read {
-            Read::Process(value) => {
-                heading(text, row.name, row.help, row.kind);
-                value.write(text, row, &[], look);
-            }
-            Read::Ingress(value) => {
-                heading(text, row.name, row.help, row.kind);
-                value.write(text, row, &[], &look.snapshot.ingress);
-            }
+            Read::Process(value) => value.write(text, row, &[], look),
+            Read::Ingress(value) => value.write(text, row, &[], &look.snapshot.ingress),
             Read::Group(value) => {
-                heading(text, row.name, row.help, row.kind);
                 for group in &look.snapshot.groups {
                     value.write(text, row, &[("group", &group.name)], group);
                 }
             }
             Read::Endpoint(value) => {
-                heading(text, row.name, row.help, row.kind);
-                for group in &look.snapshot.groups {
-                    for endpoint in &group.endpoints {
-                        let labels = [("group", group.name.as_str()), ("endpoint", &endpoint.name)];
-                        value.write(text, row, &labels, endpoint);
+                for (group, endpoint) in endpoints() {
+                    let labels = [("group", group.as_str()), ("endpoint", &endpoint.name)];
+                    value.write(text, row, &labels, endpoint);
+                }
+            }
+            Read::Observed(read) => {
+                for (group, endpoint) in endpoints() {
+                    let labels = labels(&[("group", group), ("endpoint", &endpoint.name)]);
+                    if let Some(observed) = histograms.get(&(group.clone(), endpoint.name.clone())) {
+                        histogram(text, row.name, &labels, read(observed));
                     }
                 }
             }
             Read::OfProcess(read) => {
                 if let Some(value) = read(&process) {
-                    heading(text, row.name, row.help, row.kind);
                     series(text, row.name, &[], value);
                 }
             }
-            Read::Observed(_) => {}
         }
     }
 }
@@ -84,13 +90,13 @@ pub(super) fn source(text: &mut String, source: &Source) {
     }
 }
 
-pub(super) fn heading(text: &mut String, name: &str, help: &str, kind: Kind) {
-    // Writing to a String cannot fail, here and below.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+fn heading(text: &mut String, name: &str, help: &str, kind: Kind) {
+    write_help_line(text, name, None, None, help);
+    write_type_line(text, name, None, None, kind.as_str());
 }
 
-/// Writes one link's histogram: how many were at most each bound, the sum, and how many in all.
-pub(super) fn histogram(text: &mut String, name: &str, labels: &[(&str, &str)], buckets: &Buckets) {
+/// Writes one endpoint's histogram: how many were at most each bound, the sum, and how many in all.
+fn histogram(text: &mut String, name: &str, labels: &LabelSet, buckets: &Buckets) {
     let mut all = 0;
     for (bound, count) in buckets.cumulative() {
         let bound = if bound.is_finite() {
@@ -98,22 +104,38 @@ pub(super) fn histogram(text: &mut String, name: &str, labels: &[(&str, &str)], 
         } else {
             "+Inf".to_owned()
         };
-        let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
-        series(text, &format!("{name}_bucket"), &labels, count as f64);
+        write_metric_line(
+            text,
+            name,
+            Some("bucket"),
+            labels,
+            Some(("le", bound)),
+            count,
+            None,
+        );
         all = count;
     }
-    series(text, &format!("{name}_sum"), labels, buckets.sum());
-    series(text, &format!("{name}_count"), labels, all as f64);
+    let no_label = None::<(&str, &str)>;
+    write_metric_line(text, name, Some("sum"), labels, no_label, buckets.sum(), None);
+    write_metric_line(text, name, Some("count"), labels, no_label, all, None);
 }
 
-fn series(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
-    text.push_str(name);
-    for (i, (label, value)) in labels.iter().enumerate() {
-        let open = if i == 0 { '{' } else { ',' };
-        let _ = write!(text, "{open}{label}=\"{}\"", sanitize_label_value(value));
-    }
-    if !labels.is_empty() {
-        text.push('}');
-    }
-    let _ = writeln!(text, " {value}");
+fn series(text: &mut String, name: &str, pairs: &[(&str, &str)], value: f64) {
+    write_metric_line(
+        text,
+        name,
+        None,
+        &labels(pairs),
+        None::<(&str, &str)>,
+        value,
+        None,
+    );
+}
+
+fn labels(pairs: &[(&str, &str)]) -> LabelSet {
+    let labels: Vec<_> = pairs
+        .iter()
+        .map(|(name, value)| Label::new((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    LabelSet::from_key_and_global(&Key::from_parts("", labels), &Default::default())
 }

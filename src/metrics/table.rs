@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics_process::collector::Metrics as Process;
 
+use super::histogram::{Buckets, Observed};
 use super::{Kind, Look, Metric};
 use crate::status::{Endpoint, FAILURES, Group, Ingress, LinkState, Overflow};
 
@@ -24,8 +25,8 @@ pub(super) enum Read {
     Ingress(Value<Ingress>),
     Group(Value<Group>),
     Endpoint(Value<Endpoint>),
-    /// Recorded by links through held handles, in these buckets.
-    Observed(&'static [f64]),
+    /// Recorded by links in a histogram.
+    Observed(fn(&Observed) -> &Buckets),
     /// Read from /proc/self.
     OfProcess(fn(&Process) -> Option<f64>),
 }
@@ -66,24 +67,15 @@ impl<T> Value<T> {
     }
 }
 
-pub(super) const ENDPOINT_REPLY_SECONDS: &str = "weir_endpoint_reply_seconds";
-pub(super) const ENDPOINT_DELIVERY_SECONDS: &str = "weir_endpoint_delivery_seconds";
-pub(super) const ENDPOINT_FRAME_EVENTS: &str = "weir_endpoint_frame_events";
-
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PHASES: [&str; 4] = ["starting", "ready", "draining", "stopped"];
-
-/// Buckets from the reply of a receiver next door to what a queue may hold back.
-static SECONDS: [f64; 16] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
-];
 
 /// All of them.
 #[rustfmt::skip] // Two or three lines a metric: what it is, where it is read, what it means.
 pub(super) static TABLE: &[Row] = &[
     gauge("weir_build_info", Read::Process(Value::By("version", |_| vec![(VERSION, 1.0)])),
         "Always 1; says which weir this is."),
-    gauge("weir_phase", Read::Process(Value::By("phase", |l| one_of(&PHASES, l.phase.as_str()))),
+    gauge("weir_phase", Read::Process(Value::By("phase", |l| one_of(&PHASES.map(|p| (p, p)), &l.phase.as_str()))),
         "1 for the phase the process is in: starting, ready, draining or stopped."),
     gauge("weir_config_last_reload_successful",
         Read::Process(Value::One(|l| truth(l.facts.last_reload_successful()))),
@@ -138,7 +130,7 @@ pub(super) static TABLE: &[Row] = &[
     gauge("weir_group_available", Read::Group(Value::One(|g| truth(g.available))),
         "1 if the group has a usable endpoint, 0 after unavailable_after without one."),
     gauge("weir_group_overflow",
-        Read::Group(Value::By("state", |g| one_of(&OVERFLOWS, overflow(g.overflow)))),
+        Read::Group(Value::By("state", |g| one_of(&OVERFLOWS, &g.overflow))),
         "1 for what the group does about room: open (has some), blocking (gateways wait) or shedding (events are dropped)."),
     counter("weir_events_accepted_total", Read::Group(Value::One(|g| g.events.accepted as f64)),
         "Events taken into the group's queue. At every scrape accepted = delivered + rejected + dropped + queued + inflight."),
@@ -173,7 +165,7 @@ pub(super) static TABLE: &[Row] = &[
         "Times the group began to shed."),
     gauge("weir_endpoint_up", Read::Endpoint(Value::One(|e| truth(e.state == LinkState::Up))),
         "1 if every worker's connection to the endpoint is logged in and usable."),
-    gauge("weir_endpoint_state", Read::Endpoint(Value::By("state", |e| one_of(&STATES, state(e.state)))),
+    gauge("weir_endpoint_state", Read::Endpoint(Value::By("state", |e| one_of(&STATES, &e.state))),
         "1 for what the endpoint is: up, connecting, down or disabled."),
     gauge("weir_endpoint_state_age_seconds", Read::Endpoint(Value::One(|e| e.since_ms as f64 / 1e3)),
         "How long the endpoint has been in its state."),
@@ -205,12 +197,11 @@ pub(super) static TABLE: &[Row] = &[
     gauge("weir_endpoint_oldest_inflight_age_seconds",
         Read::Endpoint(Value::One(|e| e.oldest_inflight_ms as f64 / 1e3)),
         "Age of the oldest unanswered frame."),
-    histogram(ENDPOINT_REPLY_SECONDS, Read::Observed(&SECONDS),
+    histogram("weir_endpoint_reply_seconds", Read::Observed(|o| &o.reply_seconds),
         "Time from a publish frame written to its reply."),
-    histogram(ENDPOINT_DELIVERY_SECONDS, Read::Observed(&SECONDS),
+    histogram("weir_endpoint_delivery_seconds", Read::Observed(|o| &o.delivery_seconds),
         "Time from the acceptance of the first event of a batch to its delivery."),
-    histogram(ENDPOINT_FRAME_EVENTS,
-        Read::Observed(&[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]),
+    histogram("weir_endpoint_frame_events", Read::Observed(|o| &o.frame_events),
         "Events in a publish frame sent to the endpoint."),
     counter("process_cpu_seconds_total", Read::OfProcess(|p| p.cpu_seconds_total),
         "Total user and system CPU time spent in seconds."),
@@ -257,30 +248,25 @@ const fn histogram(name: &'static str, read: Read, help: &'static str) -> Row {
     }
 }
 
-const OVERFLOWS: [&str; 3] = ["open", "blocking", "shedding"];
+const OVERFLOWS: [(&str, Overflow); 3] = [
+    ("open", Overflow::Open),
+    ("blocking", Overflow::Blocking),
+    ("shedding", Overflow::Shedding),
+];
 
-fn overflow(overflow: Overflow) -> &'static str {
-    match overflow {
-        Overflow::Open => "open",
-        Overflow::Blocking => "blocking",
-        Overflow::Shedding => "shedding",
-    }
-}
+const STATES: [(&str, LinkState); 4] = [
+    ("up", LinkState::Up),
+    ("connecting", LinkState::Connecting),
+    ("down", LinkState::Down),
+    ("disabled", LinkState::Disabled),
+];
 
-const STATES: [&str; 4] = ["up", "connecting", "down", "disabled"];
-
-fn state(state: LinkState) -> &'static str {
-    match state {
-        LinkState::Up => "up",
-        LinkState::Connecting => "connecting",
-        LinkState::Down => "down",
-        LinkState::Disabled => "disabled",
-    }
-}
-
-/// Of several states 1 for the one that holds, so that each has a series at all times.
-fn one_of(states: &[&'static str], now: &str) -> Vec<(&'static str, f64)> {
-    states.iter().map(|s| (*s, truth(*s == now))).collect()
+/// 1 for the state that holds and 0 for the others, so that each has a series at all times.
+fn one_of<T: PartialEq>(states: &[(&'static str, T)], now: &T) -> Vec<(&'static str, f64)> {
+    states
+        .iter()
+        .map(|(name, state)| (*name, truth(state == now)))
+        .collect()
 }
 
 fn connections_ended(i: &Ingress) -> Vec<(&'static str, f64)> {
