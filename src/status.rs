@@ -1,9 +1,8 @@
-//! What weir can say about itself: plain numbers that add up.
+//! The numbers of /status and of the metrics.
 //!
-//! Each worker fills a [`Snapshot`] between two turns of its loop, so the numbers of one snapshot belong
-//! together; snapshots of several workers [`add`](Snapshot::add). /status prints it, [`crate::metrics`]
-//! projects it. The law, at every look and for every group:
-//! `accepted = delivered + rejected + dropped + queued + inflight`, in events.
+//! Each worker fills a [`Snapshot`] between two turns of its loop, so the numbers of one snapshot are consistent; the
+//! snapshots of several workers are [added](Snapshot::add). In each one and for every group the balance holds, in
+//! events: `accepted = delivered + rejected + dropped + queued + inflight`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,30 +25,30 @@ macro_rules! add_up {
     };
 }
 
-/// One look at a worker, or at all of them added up.
+/// The numbers of one worker, or of all of them added up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     /// The gateways' side.
     pub ingress: Ingress,
     /// The Traffic Managers' side, in the order of the configuration.
     pub groups: Vec<Group>,
-    /// Who is connected; nobody, where only numbers were asked for.
+    /// Connections by address; empty where only numbers were asked for.
     pub gateways: Gateways,
 }
 
-/// Connections by address. As JSON: those with the most connections, and how many addresses more there are.
+/// Connections by address. As JSON: those with the most connections, and the number of further addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gateways(BTreeMap<IpAddr, Gateway>);
 
 add_up! {
-    /// The connections of one address. Those that are neither publishing nor idle have been sent away and are about to end.
+    /// The connections of one address. Those that are neither publishing nor idle have been sent away and end soon.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
     pub struct Gateway {
         /// Open now.
         pub connections: u64,
-        /// Publishes that this part of a drain has sent away.
+        /// Publishes that this stage of a drain has sent away.
         pub sent_away: u64,
-        /// Connections of which a publish was served since this part of a drain began.
+        /// Connections of which a publish was served since this stage of a drain began.
         pub publishing: u64,
         /// Connections that have published nothing since.
         pub idle: u64,
@@ -95,12 +94,12 @@ add_up! {
         pub publishes_ok_total: u64,
         /// Events in publish frames answered ok.
         pub events_ok_total: u64,
-        /// Publish frames answered with the gentle no (`SessionTimeoutException`) because a queue gave no room,
-        /// or with `ack = "delivered"` no delivery, before `reply_timeout`.
+        /// Publish frames answered with a retry reply (`SessionTimeoutException`) because a queue had no capacity, or,
+        /// with `ack = "delivered"`, nothing was delivered, within `reply_timeout`.
         pub publishes_refused_total: u64,
         /// Publish frames answered with `TransportException` because weir drains.
         pub publishes_sent_away_total: u64,
-        /// Those refused that found no room in `partial_max_bytes`.
+        /// Those of them for which `partial_max_bytes` had no capacity.
         pub partial_refused_total: u64,
         /// Bytes that partial frames have claimed now.
         pub partial_bytes: u64,
@@ -120,9 +119,9 @@ add_up! {
         pub logins_busy_total: u64,
         /// Logouts.
         pub logouts_total: u64,
-        /// Nanoseconds that gateway connections spent waiting for room in a queue.
+        /// Nanoseconds that gateway connections waited for capacity in a queue.
         pub blocked_nanos_total: u64,
-        /// Gateway connections waiting for room now.
+        /// Gateway connections that wait for capacity now.
         pub blocked_now: u64,
     }
 }
@@ -138,7 +137,7 @@ pub struct Group {
     pub available: bool,
     /// `open`, `blocking` or `shedding`; the worst worker's.
     pub overflow: Overflow,
-    /// Events since start; the law holds over these.
+    /// Events since start; the balance holds over these.
     pub events: Events,
     /// Bytes held by queue and links now (events with their length prefix, plus a fixed cost a batch).
     pub held_bytes: u64,
@@ -160,14 +159,14 @@ pub struct Group {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// How full a group is, in manners.
+/// What a group does with new events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overflow {
-    /// Room for everybody.
+    /// Takes them.
     #[default]
     Open,
-    /// Full: gateways wait.
+    /// The queue is full: gateways wait.
     Blocking,
     /// Full for longer than `block_timeout`, or unavailable: events are dropped until it is half empty.
     Shedding,
@@ -193,7 +192,7 @@ add_up! {
 }
 
 impl Events {
-    /// Whether the conservation law holds.
+    /// Whether the balance holds.
     #[must_use]
     pub fn balanced(&self) -> bool {
         self.accepted == self.delivered + self.rejected + self.dropped.total() + self.queued + self.inflight
@@ -214,7 +213,7 @@ add_up! {
         pub drain_timeout: u64,
         /// The group was removed from the configuration and could not deliver them in time.
         pub group_removed: u64,
-        /// A defect of weir: an event ended without a verdict. Always 0.
+        /// A defect of weir: a delivery ended without a result. Always 0.
         pub lost: u64,
     }
 }
@@ -301,7 +300,7 @@ pub const FAILURES: [&str; 11] = [
     "other",
 ];
 
-/// Failures as an object, class by class, so that nobody needs to know the order.
+/// Failures as an object by class.
 fn by_class<S: Serializer>(counts: &[u64; FAILURES.len()], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(FAILURES.iter().zip(counts))
 }

@@ -1,10 +1,10 @@
 //! The log: lines of text for people or JSON for collectors, on stderr, at a level changed at run time.
 //!
-//! What a peer sends (user names, host names, error texts) reaches the log as fields. No character of it can
-//! begin a new line or steer a terminal: each event is one write, and `OneLine` escapes every control
-//! character in it but the last newline. That is also why weir's log has no colours.
+//! Text from peers (user names, host names, error texts) reaches the log as fields. It can neither begin a new line nor
+//! control a terminal: each event is one write, and `OneLine` escapes every control character but the last newline. That
+//! is also why the log has no colours.
 
-mod detached;
+mod non_blocking;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,34 +18,32 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
-use detached::Detached;
+use non_blocking::NonBlocking;
 
 /// Changes the level while weir runs; clones act on the same log.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
     filter: reload::Handle<Targets, Registry>,
     level: Arc<Mutex<String>>,
-    out: Option<Arc<Detached>>,
+    out: Option<Arc<NonBlocking>>,
 }
 
-/// Starts logging to stderr, for the whole process, by a thread of its own. Before the process ends somebody
-/// must call [`LogHandle::flush`].
+/// Starts logging to stderr for the whole process, on a thread of its own. Call [`LogHandle::flush`] before the process
+/// ends.
 ///
 /// # Errors
 ///
-/// A level that is none, in a sentence; that this process logs already; that there can be no thread.
+/// An invalid level, a second call, or no thread, in a sentence.
 pub fn init(log: &Log) -> Result<LogHandle, String> {
     let notice = match log.format {
-        LogFormat::Text => {
-            |n| format!("WARN {n} lines of the log were lost: nobody reads stderr fast enough\n")
-        }
+        LogFormat::Text => |n| format!("WARN {n} lines of the log were lost: stderr is read too slowly\n"),
         LogFormat::Json => |n| {
-            let message = "lines of the log were lost: nobody reads stderr fast enough";
+            let message = "lines of the log were lost: stderr is read too slowly";
             format!("{{\"level\":\"WARN\",\"message\":\"{message}\",\"lost\":{n}}}\n")
         },
     };
     let out =
-        Detached::new(io::stderr(), notice).map_err(|e| format!("cannot start the log's thread: {e}"))?;
+        NonBlocking::new(io::stderr(), notice).map_err(|e| format!("cannot start the log's thread: {e}"))?;
     let out = Arc::new(out);
     let (subscriber, mut handle) = build(log, Arc::clone(&out))?;
     tracing::subscriber::set_global_default(subscriber).map_err(|e| e.to_string())?;
@@ -57,7 +55,7 @@ pub fn init(log: &Log) -> Result<LogHandle, String> {
 ///
 /// # Errors
 ///
-/// A level that is none, in a sentence.
+/// An invalid level, in a sentence.
 pub fn build<W>(log: &Log, writer: W) -> Result<(impl Subscriber + Send + Sync + use<W>, LogHandle), String>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -82,7 +80,7 @@ where
 }
 
 impl LogHandle {
-    /// The level in force, in the words it was set with.
+    /// The level in force, as it was written.
     #[must_use]
     pub fn level(&self) -> String {
         self.level.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -95,11 +93,11 @@ impl LogHandle {
         }
     }
 
-    /// Puts another level in force.
+    /// Changes the level.
     ///
     /// # Errors
     ///
-    /// A level that is none, in a sentence; the old one stays.
+    /// An invalid level, in a sentence; the old one stays.
     pub fn set_level(&self, level: &str) -> Result<(), String> {
         let targets = parse_level(level)?;
         let mut current = self.level.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,12 +107,12 @@ impl LogHandle {
     }
 }
 
-/// Reads `info` or `weir::egress=debug,info`. Stricter than [`Targets`], for which a misspelt level is the
-/// name of a module to be logged in full.
+/// Reads `info` or `weir::egress=debug,info`. Stricter than [`Targets`], which takes a misspelt level for the name of a
+/// module.
 ///
 /// # Errors
 ///
-/// What is wrong and what would be right, in a sentence.
+/// What is wrong and what to write, in a sentence.
 pub fn parse_level(text: &str) -> Result<Targets, String> {
     const LEVELS: &str = "off, error, warn, info, debug or trace";
     let mut targets = Targets::new();
@@ -127,7 +125,7 @@ pub fn parse_level(text: &str) -> Result<Targets, String> {
         let level: LevelFilter = Some(level)
             .filter(|l| known && !l.is_empty())
             .and_then(|l| l.parse().ok())
-            .ok_or_else(|| format!("\"{}\" is not a log level: say {LEVELS}", level.escape_debug()))?;
+            .ok_or_else(|| format!("\"{}\" is not a log level; write {LEVELS}", level.escape_debug()))?;
         targets = match target {
             None => targets.with_default(level),
             Some("") => {
@@ -142,8 +140,8 @@ pub fn parse_level(text: &str) -> Result<Targets, String> {
     Ok(targets)
 }
 
-/// Keeps each event on one line of harmless characters. The formatter writes an event in one call, with the
-/// newline at its end.
+/// Keeps each event on one line without control characters. The formatter writes an event in one call, with the newline
+/// at its end.
 struct OneLine<W>(W);
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLine<W> {
@@ -172,12 +170,12 @@ impl<W: Write> Write for OneLine<W> {
     }
 }
 
-/// Whether a character can break a line, steer a terminal, or turn the direction of what follows.
+/// Whether a character can break a line, control a terminal, or turn the direction of the text after it.
 fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Escapes as in JSON, where such characters occur within strings only, so that JSON stays JSON.
+/// Escapes as in JSON. JSON has such characters only within strings, so it stays JSON.
 fn escape(line: &str) -> String {
     let mut safe = String::with_capacity(line.len() + 16);
     for c in line.chars() {
@@ -232,7 +230,7 @@ mod tests {
     const NASTY: &str = "admin\n2026-01-01 ERROR forged\r\x1b[2J\u{9b}31m\u{202e}";
 
     #[test]
-    fn what_a_peer_sends_stays_on_its_line_and_steers_no_terminal() {
+    fn text_from_a_peer_stays_on_one_line_without_control_characters() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let text = logged("info", format, |_| {
                 tracing::info!(user = %NASTY, reason = ?NASTY, plain = NASTY, "login refused for {NASTY}");
@@ -242,13 +240,13 @@ mod tests {
             assert!(line.contains("login refused"), "{line}");
             if format == LogFormat::Json {
                 let json: serde_json::Value = serde_json::from_str(line).unwrap();
-                assert_eq!(json["user"], NASTY, "a collector gets back what was sent");
+                assert_eq!(json["user"], NASTY, "JSON keeps the text as it was sent");
             }
         }
     }
 
     #[test]
-    fn the_level_is_changed_at_run_time_for_one_module_alone() {
+    fn the_level_of_one_module_is_changed_at_run_time() {
         let text = logged("info", LogFormat::Text, |handle| {
             tracing::debug!(target: "weir::egress", "one");
             handle.set_level("weir::egress=debug,warn").unwrap();
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_is_none_is_named() {
+    fn an_invalid_level_is_named() {
         for bad in [
             "",
             "debgu",

@@ -1,16 +1,15 @@
-//! PURE: who may look, and who may change the state of weir.
+//! Who may read, and who may change the state of weir; pure.
 //!
-//! With `admin.token` set: whoever shows it as `Authorization: Bearer …`. A web page of another site cannot:
-//! that header needs a consent (CORS) which weir gives to nobody.
+//! With `admin.token` set: calls with `Authorization: Bearer …`. A web page of another site cannot send that header: it
+//! would need a CORS permission, and weir grants none.
 //!
-//! Without a token: callers on this machine. A browser on this machine is one too, whatever site its page is
-//! from, so such a call is refused when it comes from a page of another origin (`Origin`, `Sec-Fetch-Site`;
-//! browsers send `Origin` with every POST, PUT and DELETE), or when it names weir by anything but
-//! `localhost` or an address: a hostile site can let its own name point to 127.0.0.1 and would then be of
-//! the same origin.
+//! Without a token: calls from this machine. A browser on this machine may run a page of any site, so a call is refused
+//! when it comes from a page of another origin (`Origin`, `Sec-Fetch-Site`; browsers send `Origin` with every POST, PUT
+//! and DELETE), or when its `Host` is anything but `localhost` or an address: with DNS rebinding a hostile site points
+//! its own name at 127.0.0.1 and is then of the same origin.
 //!
-//! For the same reason looking at what such a site could be after (the page, /status, the log level) takes the token or
-//! one of those names. Metrics and probes are answered under any name: a scraper calls weir as its service is called.
+//! For the same reason reading the page, /status and the log level takes the token or one of those names. Metrics and
+//! probes are answered under any name: a scraper uses the name of the service.
 
 use std::net::IpAddr;
 
@@ -20,7 +19,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::config::Secret;
 
-/// Why a call may not change anything.
+/// Why a call is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// No token, or not the right one.
@@ -29,7 +28,7 @@ pub(super) enum Refusal {
     CrossSite,
     /// Not from this machine, and there is no token that could allow it.
     Remote,
-    /// By a name that might be anybody's.
+    /// By a name that any site could have.
     HostName,
 }
 
@@ -56,12 +55,12 @@ impl Refusal {
 }
 
 /// Whether a call from `peer` with these headers may change the state.
-pub(super) fn may_change(token: Option<&Secret>, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn may_write(token: Option<&Secret>, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
     if is_cross_site(headers) {
         return Err(Refusal::CrossSite);
     }
     if let Some(token) = token {
-        return if shows(headers, token) {
+        return if has_token(headers, token) {
             Ok(())
         } else {
             Err(Refusal::Token)
@@ -70,19 +69,19 @@ pub(super) fn may_change(token: Option<&Secret>, peer: IpAddr, headers: &HeaderM
     if !peer.to_canonical().is_loopback() {
         return Err(Refusal::Remote);
     }
-    has_own_name(headers)
+    has_trusted_name(headers)
 }
 
-/// Whether a call with these headers may be told what only its users should know.
-pub(super) fn may_look(token: Option<&Secret>, headers: &HeaderMap) -> Result<(), Refusal> {
-    if token.is_some_and(|token| shows(headers, token)) {
+/// Whether a call with these headers may read what only weir's users should know.
+pub(super) fn may_read(token: Option<&Secret>, headers: &HeaderMap) -> Result<(), Refusal> {
+    if token.is_some_and(|token| has_token(headers, token)) {
         return Ok(());
     }
-    has_own_name(headers)
+    has_trusted_name(headers)
 }
 
-/// Not by a name that might be anybody's. Browsers always say which name they called.
-fn has_own_name(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Whether the call names weir by `localhost` or an address. Browsers always send the name.
+fn has_trusted_name(headers: &HeaderMap) -> Result<(), Refusal> {
     match text(headers, &header::HOST) {
         Some(host) if !is_localhost_or_address(host) => Err(Refusal::HostName),
         _ => Ok(()),
@@ -103,7 +102,7 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
 }
 
 /// Compares digests, in constant time: neither content nor length of the token leaks.
-fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
     let shown = headers
         .get(header::AUTHORIZATION)
         .map_or(&b""[..], |v| v.as_bytes());
@@ -137,11 +136,11 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        may_change(token.map(Secret::new).as_ref(), peer.parse().unwrap(), &map)
+        may_write(token.map(Secret::new).as_ref(), peer.parse().unwrap(), &map)
     }
 
     #[test]
-    fn with_a_token_only_the_token_counts() {
+    fn with_a_token_set_only_the_token_counts() {
         let with = |value| call(Some("s3cret"), "10.1.2.3", &[("authorization", value)]);
         assert_eq!(with("Bearer s3cret"), Ok(()));
         assert_eq!(with("bearer s3cret"), Ok(()));
@@ -158,12 +157,12 @@ mod tests {
         assert_eq!(
             call(Some("s3cret"), "127.0.0.1", &[]),
             Err(Refusal::Token),
-            "loopback is no token"
+            "loopback does not replace the token"
         );
     }
 
     #[test]
-    fn without_a_token_only_this_machine_may() {
+    fn without_a_token_only_loopback_may_write() {
         for (peer, expected) in [
             ("127.0.0.1", Ok(())),
             ("127.9.9.9", Ok(())),
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_site_may_nothing_even_with_the_token() {
+    fn pages_of_other_sites_are_refused_even_with_the_token() {
         let host = ("host", "127.0.0.1:9619");
         for origin in [
             "http://evil.example",
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_name_that_points_here_is_refused() {
+    fn a_host_name_that_was_rebound_to_loopback_is_refused() {
         let rebound = [
             ("host", "evil.example:9619"),
             ("origin", "http://evil.example:9619"),
@@ -238,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_by_a_name_that_might_be_anybodys_shows_the_token() {
+    fn reading_under_any_other_name_takes_the_token() {
         let look = |token: Option<&str>, headers: &[(&'static str, &str)]| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
                 map.insert(*name, value.parse().unwrap());
             }
-            may_look(token.map(Secret::new).as_ref(), &map)
+            may_read(token.map(Secret::new).as_ref(), &map)
         };
         let (named, shown) = (("host", "weir.example:9619"), ("authorization", "Bearer s3cret"));
         for own in ["localhost:9619", "127.0.0.1:9619", "[fd00::5]:9619", "10.0.0.5"] {

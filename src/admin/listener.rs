@@ -1,15 +1,15 @@
-//! A listener whose connections are few and short: one request each, and no caller keeps others waiting.
+//! The admin port's listener. Its connections are few and short: one request each, so that no caller delays another.
 //!
 //! A request must be whole one second after its connection was accepted, and its answer taken after ten. That covers
-//! slow heads, slow bodies, slow readers and idle connections alike. There is no keepalive: scrapers, probes and the
-//! page open a connection for each request, and answers carry `Connection: close` (see [`super::routes`]).
+//! slow heads, slow bodies, slow readers and idle connections. Connections are not reused: scrapers, probes and the page
+//! open one for each request, and answers carry `Connection: close` (see [`super::routes`]).
 //!
-//! Accepting never waits for a slow caller. When all places are taken, the connection that has waited longest for its
-//! caller (to send, or to read) is cut for the new one; if there is none, the one that has waited longest for its turn
-//! to get a large answer ([`Peer::in_turn`]). A request that is being answered is never cut. So a probe gets through
-//! beside any number of connections that are slow, or want too much.
+//! Accepting never waits for a slow caller. When all slots are taken, the connection that has waited longest for its
+//! caller (to send, or to read) is evicted for the new one; if there is none, the one that has waited longest for its turn
+//! to get a large answer ([`Peer::one_at_a_time`]). A request that is being answered is never evicted. So a probe gets
+//! through beside any number of connections that are slow or ask for large answers.
 //!
-//! A tap may stay ([`Peer::let_stay`]): its ten seconds begin when the caller stops reading.
+//! A tap may stay open ([`Peer::keep_open`]): its ten seconds begin when the caller stops reading.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -30,7 +30,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::lifecycle::Phase;
 
-/// Connections open at a time, and as many again that have been cut and are about to end.
+/// Connections open at a time; as many again may have been evicted and not ended yet.
 const CONNECTIONS_MAX: usize = 64;
 
 /// From accept to the last byte of the request.
@@ -39,13 +39,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// From accept to the end of the connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections the kernel keeps ready. std asks for 128, and what comes beyond is tried again after a second, which is
-/// as long as a probe waits.
+/// Connections that the kernel queues. std asks for 128; a client beyond that retries after a second, which is as long
+/// as a probe waits.
 const BACKLOG: i32 = 1024;
 
-/// What a connection is about.
+/// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum State {
     /// The request is not whole yet.
     Request,
     /// It is being answered.
@@ -54,58 +54,58 @@ enum Stage {
     Stay,
 }
 
-/// PURE: how far a connection is.
+/// How far a connection is; pure.
 #[derive(Debug)]
 struct Progress {
     accepted_at: Instant,
-    stage: Stage,
+    state: State,
     /// When the caller stopped reading.
     stuck_since: Option<Instant>,
     /// When the request began to wait for its turn.
-    queued_since: Option<Instant>,
+    waits_for_turn_since: Option<Instant>,
 }
 
-/// How little a connection is to be missed, and since when: the least is cut first.
-type Dispensable = (u8, Instant);
+/// The smallest is evicted first.
+type EvictionOrder = (u8, Instant);
 
 impl Progress {
     fn new(now: Instant) -> Self {
         Self {
             accepted_at: now,
-            stage: Stage::Request,
+            state: State::Request,
             stuck_since: None,
-            queued_since: None,
+            waits_for_turn_since: None,
         }
     }
 
     /// When the connection ends for lack of progress.
     fn deadline(&self) -> Option<Instant> {
-        match self.stage {
-            Stage::Request => Some(self.accepted_at + REQUEST_TIMEOUT),
-            Stage::Answer => Some(self.accepted_at + CONNECTION_TIMEOUT),
-            Stage::Stay => self.stuck_since.map(|since| since + CONNECTION_TIMEOUT),
+        match self.state {
+            State::Request => Some(self.accepted_at + REQUEST_TIMEOUT),
+            State::Answer => Some(self.accepted_at + CONNECTION_TIMEOUT),
+            State::Stay => self.stuck_since.map(|since| since + CONNECTION_TIMEOUT),
         }
     }
 
-    /// Whether the connection may be cut for a new one, and in which order; `None` while it is being answered.
-    fn dispensable(&self) -> Option<Dispensable> {
-        let waits_for_caller = match self.stage {
-            Stage::Request => Some(self.accepted_at),
-            Stage::Answer | Stage::Stay => self.stuck_since,
+    /// Whether the connection may be evicted for a new one, and in which order; `None` while it is being answered.
+    fn eviction_order(&self) -> Option<EvictionOrder> {
+        let waits_for_caller = match self.state {
+            State::Request => Some(self.accepted_at),
+            State::Answer | State::Stay => self.stuck_since,
         };
-        let waits_for_turn = || self.queued_since.map(|since| (1, since));
+        let waits_for_turn = || self.waits_for_turn_since.map(|since| (1, since));
         waits_for_caller.map(|since| (0, since)).or_else(waits_for_turn)
     }
 }
 
 /// One connection, as its task and the listener see it.
 #[derive(Debug)]
-struct Place {
+struct Slot {
     progress: Mutex<Progress>,
-    cut: CancellationToken,
+    evicted: CancellationToken,
 }
 
-impl Place {
+impl Slot {
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,15 +113,15 @@ impl Place {
 
 /// The connections that are open.
 #[derive(Debug)]
-struct Places {
-    taken: Mutex<Vec<Arc<Place>>>,
-    /// One has ended, or may be cut now.
+struct Slots {
+    taken: Mutex<Vec<Arc<Slot>>>,
+    /// One has ended, or may be evicted now.
     changed: Notify,
-    /// To get a large answer.
+    /// Held while a large answer is made.
     turn: Semaphore,
 }
 
-impl Default for Places {
+impl Default for Slots {
     fn default() -> Self {
         Self {
             taken: Mutex::default(),
@@ -131,34 +131,34 @@ impl Default for Places {
     }
 }
 
-impl Places {
-    fn taken(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
+impl Slots {
+    fn taken(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection. `None` = every request is being answered now.
-    fn take(&self, now: Instant) -> Option<Arc<Place>> {
+    /// A slot for a new connection; `None` while every request is being answered.
+    fn take(&self, now: Instant) -> Option<Arc<Slot>> {
         let mut taken = self.taken();
         if taken.len() >= 2 * CONNECTIONS_MAX {
             return None;
         }
-        let staying = || taken.iter().filter(|place| !place.cut.is_cancelled());
+        let staying = || taken.iter().filter(|slot| !slot.evicted.is_cancelled());
         if staying().count() >= CONNECTIONS_MAX {
             let (least, _) = staying()
-                .filter_map(|place| Some((place, place.progress().dispensable()?)))
+                .filter_map(|slot| Some((slot, slot.progress().eviction_order()?)))
                 .min_by_key(|(_, order)| *order)?;
-            least.cut.cancel();
+            least.evicted.cancel();
         }
-        let place = Arc::new(Place {
+        let slot = Arc::new(Slot {
             progress: Mutex::new(Progress::new(now)),
-            cut: CancellationToken::new(),
+            evicted: CancellationToken::new(),
         });
-        taken.push(Arc::clone(&place));
-        Some(place)
+        taken.push(Arc::clone(&slot));
+        Some(slot)
     }
 
-    fn free(&self, place: &Arc<Place>) {
-        self.taken().retain(|taken| !Arc::ptr_eq(taken, place));
+    fn free(&self, slot: &Arc<Slot>) {
+        self.taken().retain(|taken| !Arc::ptr_eq(taken, slot));
         self.changed.notify_one();
     }
 }
@@ -168,7 +168,7 @@ pub(super) struct Bounded {
     /// `None` = a successor accepts on this socket.
     listener: Option<TcpListener>,
     phase: watch::Receiver<Phase>,
-    places: Arc<Places>,
+    slots: Arc<Slots>,
 }
 
 impl Bounded {
@@ -178,18 +178,18 @@ impl Bounded {
         Ok(Self {
             listener: Some(TcpListener::from_std(listener)?),
             phase,
-            places: Arc::default(),
+            slots: Arc::default(),
         })
     }
 
-    /// The next connection. With a successor none: what is asked here is meant for the weir that serves.
+    /// The next connection; none once a successor accepts.
     async fn next(&mut self) -> (TcpStream, SocketAddr) {
         if let Some(listener) = &mut self.listener {
-            // Biased: of two processes at one socket only one answers.
+            // Biased: only one of two processes on a socket answers.
             tokio::select! {
                 biased;
                 Ok(_) = self.phase.wait_for(|phase| phase.is_succeeded()) => self.listener = None,
-                // The library's accept waits a second when file descriptors have run out.
+                // axum's accept waits a second when file descriptors have run out.
                 accepted = Listener::accept(listener) => return accepted,
             }
         }
@@ -198,27 +198,27 @@ impl Bounded {
 }
 
 impl Listener for Bounded {
-    type Io = Hurried;
+    type Io = Connection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Hurried, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (stream, peer) = self.next().await;
-        let place = loop {
-            // The caller's time begins when it has a place.
-            if let Some(place) = self.places.take(Instant::now()) {
-                break place;
+        let slot = loop {
+            // The second for the request begins here.
+            if let Some(slot) = self.slots.take(Instant::now()) {
+                break slot;
             }
-            self.places.changed.notified().await;
+            self.slots.changed.notified().await;
         };
-        let hurried = Hurried {
+        let connection = Connection {
             stream,
             deadline: Box::pin(sleep(REQUEST_TIMEOUT)),
-            cut: Box::pin(place.cut.clone().cancelled_owned()),
+            evicted: Box::pin(slot.evicted.clone().cancelled_owned()),
             was_read: false,
-            place,
-            places: Arc::clone(&self.places),
+            slot,
+            slots: Arc::clone(&self.slots),
         };
-        (hurried, peer)
+        (connection, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -231,71 +231,74 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         Peer {
             address: *stream.remote_addr(),
-            place: Arc::clone(&stream.io().place),
-            places: Arc::clone(&stream.io().places),
+            slot: Arc::clone(&stream.io().slot),
+            slots: Arc::clone(&stream.io().slots),
         }
     }
 }
 
-/// Who called.
+/// The caller of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    /// From where.
     pub(super) address: SocketAddr,
-    place: Arc<Place>,
-    places: Arc<Places>,
+    slot: Arc<Slot>,
+    slots: Arc<Slots>,
 }
 
 impl Peer {
-    /// The request is whole: from here on the caller waits for weir.
-    pub(super) fn has_asked(&self) {
-        self.place.progress().stage = Stage::Answer;
+    /// From here on the caller waits for weir.
+    pub(super) fn request_is_whole(&self) {
+        self.slot.progress().state = State::Answer;
     }
 
-    /// Waits for its turn: large answers are made one at a time, so that between two of them everybody else gets on.
-    pub(super) async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
-        self.place.progress().queued_since = Some(Instant::now());
-        self.places.changed.notify_one();
-        // Only closing the semaphore could fail it, and nobody does.
-        let _turn = self.places.turn.acquire().await;
-        self.place.progress().queued_since = None;
+    /// Makes large answers one at a time, so that other requests are served between two of them.
+    pub(super) async fn one_at_a_time<T>(&self, work: impl Future<Output = T>) -> T {
+        self.slot.progress().waits_for_turn_since = Some(Instant::now());
+        self.slots.changed.notify_one();
+        // Fails only if the semaphore is closed, which never happens.
+        let _turn = self.slots.turn.acquire().await;
+        self.slot.progress().waits_for_turn_since = None;
         work.await
     }
 
-    /// The connection may stay for as long as the caller reads.
-    pub(super) fn let_stay(&self) {
-        self.place.progress().stage = Stage::Stay;
+    /// Lets the connection stay open for as long as the caller reads.
+    pub(super) fn keep_open(&self) {
+        self.slot.progress().state = State::Stay;
     }
 }
 
-/// A connection that fails when its time is up or its place is needed.
-pub(super) struct Hurried {
+/// A connection that fails when its time is over or it is evicted.
+pub(super) struct Connection {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Something was read since the last check.
     was_read: bool,
-    place: Arc<Place>,
-    places: Arc<Places>,
+    slot: Arc<Slot>,
+    slots: Arc<Slots>,
 }
 
-impl Hurried {
-    /// Whether the connection goes on, asked when its socket has nothing to give or to take. A request that lies in the
-    /// socket, or was read just now and may be whole, waits for weir, however late it is seen.
+impl Connection {
+    /// Fails if the connection is late or evicted; called when its socket would block. A request that is in the socket,
+    /// or was just read and may be whole, is never late: it waits for weir.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let (is_request, may_be_cut, due) = {
-            let progress = self.place.progress();
-            let is_request = progress.stage == Stage::Request;
-            (is_request, progress.dispensable().is_some(), progress.deadline())
+        let (is_request, may_be_evicted, due) = {
+            let progress = self.slot.progress();
+            let is_request = progress.state == State::Request;
+            (
+                is_request,
+                progress.eviction_order().is_some(),
+                progress.deadline(),
+            )
         };
         if let Some(due) = due.filter(|due| *due != self.deadline.deadline()) {
             self.deadline.as_mut().reset(due);
         }
-        let is_cut = self.cut.as_mut().poll(cx).is_ready() && may_be_cut;
+        let is_evicted = self.evicted.as_mut().poll(cx).is_ready() && may_be_evicted;
         let is_late = due.is_some() && self.deadline.as_mut().poll(cx).is_ready();
         let lies_unread = || SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
         let was_read = std::mem::take(&mut self.was_read);
-        match (is_cut, is_late) {
+        match (is_evicted, is_late) {
             (false, false) => Ok(()),
             _ if is_request && was_read => {
                 cx.waker().wake_by_ref();
@@ -308,7 +311,7 @@ impl Hurried {
     }
 }
 
-impl AsyncRead for Hurried {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -323,19 +326,19 @@ impl AsyncRead for Hurried {
     }
 }
 
-impl AsyncWrite for Hurried {
+impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // A reader who takes a little just before its time is up is no faster for it.
-        if self.place.progress().stuck_since.is_some() {
+        // A caller that reads a little just before the deadline is still too slow.
+        if self.slot.progress().stuck_since.is_some() {
             self.check(cx)?;
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if written.is_ready() {
-            self.place.progress().stuck_since = None;
+            self.slot.progress().stuck_since = None;
             return written;
         }
-        self.place.progress().stuck_since.get_or_insert_with(Instant::now);
-        self.places.changed.notify_one();
+        self.slot.progress().stuck_since.get_or_insert_with(Instant::now);
+        self.slots.changed.notify_one();
         self.check(cx)?;
         written
     }
@@ -349,9 +352,9 @@ impl AsyncWrite for Hurried {
     }
 }
 
-impl Drop for Hurried {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.places.free(&self.place);
+        self.slots.free(&self.slot);
     }
 }
 
@@ -364,69 +367,67 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_one_second_an_answer_ten_and_a_tap_ten_from_where_its_reader_stopped() {
+    fn a_request_has_one_second_an_answer_ten_and_a_tap_ten_after_its_reader_stopped() {
         let start = Instant::now();
         let mut progress = Progress::new(start);
         assert_eq!(progress.deadline(), Some(start + seconds(1)));
-        progress.stage = Stage::Answer;
+        progress.state = State::Answer;
         assert_eq!(progress.deadline(), Some(start + seconds(10)));
-        progress.stage = Stage::Stay;
+        progress.state = State::Stay;
         assert_eq!(progress.deadline(), None);
         progress.stuck_since = Some(start + seconds(60));
         assert_eq!(progress.deadline(), Some(start + seconds(70)));
     }
 
     #[test]
-    fn a_full_port_cuts_who_has_kept_it_waiting_longest_and_nobody_who_waits_for_weir() {
-        let (places, start) = (Places::default(), Instant::now());
+    fn a_full_port_evicts_the_caller_that_was_idle_longest_and_none_that_waits_for_weir() {
+        let (slots, start) = (Slots::default(), Instant::now());
         let at = |n: usize| start + Duration::from_millis(n as u64);
-        let all: Vec<_> = (0..CONNECTIONS_MAX)
-            .map(|n| places.take(at(n)).unwrap())
-            .collect();
+        let all: Vec<_> = (0..CONNECTIONS_MAX).map(|n| slots.take(at(n)).unwrap()).collect();
         // The first three wait for weir; the second has stopped reading later than the fourth was accepted.
-        for place in &all[..3] {
-            place.progress().stage = Stage::Answer;
+        for slot in &all[..3] {
+            slot.progress().state = State::Answer;
         }
         all[1].progress().stuck_since = Some(at(4));
-        for (n, cut) in [(100, 3), (101, 1), (102, 4)] {
-            assert!(!all[cut].cut.is_cancelled());
-            places.take(at(n)).unwrap();
-            assert!(all[cut].cut.is_cancelled(), "{cut}");
+        for (n, evicted) in [(100, 3), (101, 1), (102, 4)] {
+            assert!(!all[evicted].evicted.is_cancelled());
+            slots.take(at(n)).unwrap();
+            assert!(all[evicted].evicted.is_cancelled(), "{evicted}");
         }
-        for cut in [1, 3, 4] {
-            places.free(&all[cut]);
+        for evicted in [1, 3, 4] {
+            slots.free(&all[evicted]);
         }
-        assert_eq!(places.taken().len(), CONNECTIONS_MAX);
-        for place in places.taken().iter() {
-            place.progress().stage = Stage::Answer;
+        assert_eq!(slots.taken().len(), CONNECTIONS_MAX);
+        for slot in slots.taken().iter() {
+            slot.progress().state = State::Answer;
         }
-        assert!(places.take(at(200)).is_none());
-        // Whoever waits for a turn goes after those who wait for nothing of weir's.
+        assert!(slots.take(at(200)).is_none());
+        // A request that waits for its turn is evicted after idle callers.
         for (n, since) in [(0, 190), (2, 191)] {
-            all[n].progress().queued_since = Some(at(since));
+            all[n].progress().waits_for_turn_since = Some(at(since));
         }
-        places.take(at(201)).unwrap().progress().stage = Stage::Answer;
-        assert!(all[0].cut.is_cancelled() && !all[2].cut.is_cancelled());
-        places.take(at(202)).unwrap().progress().stage = Stage::Answer;
-        assert!(all[2].cut.is_cancelled());
-        places
+        slots.take(at(201)).unwrap().progress().state = State::Answer;
+        assert!(all[0].evicted.is_cancelled() && !all[2].evicted.is_cancelled());
+        slots.take(at(202)).unwrap().progress().state = State::Answer;
+        assert!(all[2].evicted.is_cancelled());
+        slots
             .taken()
             .iter()
-            .for_each(|p| p.progress().stage = Stage::Answer);
-        assert!(places.take(at(203)).is_none());
-        places.free(&all[0]);
-        places.free(&all[2]);
-        let one = Arc::clone(&places.taken()[0]);
-        places.free(&one);
-        assert!(places.take(at(204)).is_some());
+            .for_each(|p| p.progress().state = State::Answer);
+        assert!(slots.take(at(203)).is_none());
+        slots.free(&all[0]);
+        slots.free(&all[2]);
+        let one = Arc::clone(&slots.taken()[0]);
+        slots.free(&one);
+        assert!(slots.take(at(204)).is_some());
     }
 
     #[test]
-    fn connections_that_have_been_cut_and_do_not_end_are_bounded_too() {
-        let (places, now) = (Places::default(), Instant::now());
+    fn evicted_connections_that_do_not_end_are_bounded() {
+        let (slots, now) = (Slots::default(), Instant::now());
         for _ in 0..2 * CONNECTIONS_MAX {
-            places.take(now).unwrap();
+            slots.take(now).unwrap();
         }
-        assert!(places.take(now).is_none());
+        assert!(slots.take(now).is_none());
     }
 }

@@ -1,6 +1,5 @@
-//! The admin port: metrics, health, status and a page for everybody who may reach it, and the switches for
-//! who may change things (the rules: `guard`). It runs on a thread of its own and asks the workers by messages, so
-//! whatever happens here costs the relay one snapshot a request, and nothing else.
+//! The admin port: metrics, health, status and a page, and actions for callers that may change things (the rules:
+//! `guard`). It runs on a thread of its own and asks the workers by messages, so a request costs the relay one snapshot.
 //!
 //! | | open to all | |
 //! |---|---|---|
@@ -8,10 +7,10 @@
 //! | GET | `/livez` | 200 while all workers answer |
 //! | GET | `/readyz`, `/readyz?verbose` | 200 while weir serves; does not follow the Traffic Managers' health |
 //!
-//! | | open to who calls weir localhost or by its address, or has the token | |
+//! | | open to calls that name weir `localhost` or by its address, or have the token | |
 //! |---|---|---|
 //! | GET | `/` | the page |
-//! | GET | `/status` | JSON: everything weir can say about itself |
+//! | GET | `/status` | the whole state as JSON |
 //! | GET | `/log-level` | the level in force |
 //!
 //! | | guarded | |
@@ -20,20 +19,20 @@
 //! | POST, DELETE | `/drain` | start a drain, take it back |
 //! | POST | `/upgrade` | have `weir supervise` start a successor |
 //! | POST | `/endpoints/{group}/{endpoint}/enable`, `…/disable` | switch an endpoint |
-//! | POST | `/tap` | passing events, as long as the caller reads (`tap`) |
+//! | POST | `/tap` | passing events, for as long as the caller reads (`tap`) |
 //! | PUT | `/log-level` | body `info` or `weir::egress=debug,info` |
 //!
 //! Limits (`listener`): 64 connections, one request each; one second from accept to the last byte of the request, ten
 //! to that of the answer (but for `/tap`); bodies of 4 KiB. A connection beyond them takes the place of the one that
 //! has waited longest for its caller.
 
+mod actions;
 pub mod client;
 mod guard;
 mod listener;
 mod page;
 mod routes;
 mod status;
-mod switches;
 mod tap;
 
 pub use tap::read_definitions;
@@ -60,7 +59,7 @@ pub struct Handles {
     pub control: Control,
     /// The phase of the process.
     pub lifecycle: Lifecycle,
-    /// Where wishes to reload go.
+    /// Takes requests to reload.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// The log.
     pub log: LogHandle,
@@ -99,8 +98,8 @@ pub fn bind(address: SocketAddr, ports: &Ports) -> Result<TcpListener, String> {
     })
 }
 
-/// Serves the admin port on a thread of its own until [`Lifecycle::stop`]. A port that fails says so in the
-/// log and stops weir: nobody could see it any more.
+/// Serves the admin port on a thread of its own until [`Lifecycle::stop`]. A port that fails stops weir, which could no
+/// longer be observed.
 ///
 /// # Errors
 ///
@@ -128,7 +127,7 @@ pub async fn serve(listener: TcpListener, handles: Handles) -> io::Result<()> {
     let (stop, phase) = (handles.lifecycle.stop_token(), handles.lifecycle.watch());
     let app = routes::router(handles).into_make_service_with_connect_info::<listener::Peer>();
     let server = axum::serve(listener::Bounded::new(listener, phase)?, app);
-    // Stop goes before everything: nothing here is worth waiting for.
+    // Biased: a stop does not wait for requests.
     tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),

@@ -1,6 +1,5 @@
-//! The page for people: one static HTML document, all from this binary, which asks /status each second and
-//! draws what it says. It loads nothing from anywhere and may not: the policy names its one style and its one
-//! script by their hashes, so nothing that should slip into it could run.
+//! The page: one static HTML document that fetches /status each second and draws it. It loads nothing else: the policy
+//! names its style and its script by their hashes, so injected markup could not run.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Handles;
 
-/// What stands between the tags, to the byte: the hashes are taken over it.
+/// The hashes are taken over these bytes, without the tags.
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 const PAGE: &str = concat!(
@@ -46,7 +45,7 @@ pub(super) fn routes() -> Router<Arc<Handles>> {
     Router::new().route("/", get(page))
 }
 
-/// As a Content-Security-Policy names an inline part.
+/// The source expression of an inline part in a Content-Security-Policy.
 fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(digest(&SHA256, text.as_bytes())))
 }

@@ -1,4 +1,4 @@
-//! The routes that only look, and what every answer carries.
+//! The routes that only read, and the headers of every answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use tokio::time::{Instant, timeout};
 
 use super::listener::Peer;
 use super::status::Status;
-use super::{Handles, page, switches};
+use super::{Handles, actions, page};
 use crate::decisions::DecisionsHandle;
 use crate::lifecycle::Phase;
-use crate::metrics::Look;
+use crate::metrics::ProcessState;
 use crate::status::Snapshot;
 
 /// Largest request body.
 const BODY_MAX_BYTES: usize = 4096;
 
-/// Longest wait for the workers; probes commonly give up after this long, too.
+/// Longest wait for the workers; probes commonly time out after two seconds, too.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All routes.
@@ -33,10 +33,10 @@ pub(super) fn router(handles: Handles) -> Router {
     let guarded = Router::new()
         .route("/status", get(status))
         .merge(page::routes())
-        .merge(switches::routes())
+        .merge(actions::routes())
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&handles),
-            switches::check,
+            actions::authorize,
         ));
     Router::new()
         .route("/metrics", get(metrics))
@@ -44,27 +44,26 @@ pub(super) fn router(handles: Handles) -> Router {
         .route("/readyz", get(readyz))
         .merge(guarded)
         .fallback(not_found)
-        .layer(middleware::from_fn(take))
+        .layer(middleware::from_fn(read_request))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(middleware::map_response(finish))
+        .layer(middleware::map_response(add_headers))
         .with_state(handles)
 }
 
-/// Reads the request to its end before anything is done about it; until then its connection may be cut.
-async fn take(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+/// Reads the whole request before anything is done about it; until then its connection may be evicted.
+async fn read_request(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
         Ok(body) => {
-            peer.has_asked();
+            peer.request_is_whole();
             next.run(Request::from_parts(parts, Body::from(body))).await
         }
         Err(refused) => refused.into_response(),
     }
 }
 
-/// One request a connection (see [`super::listener`]); answers are of the moment, and nobody's to frame or
-/// to guess the type of.
-async fn finish(mut response: Response) -> Response {
+/// One request a connection (see [`super::listener`]); answers are not cached, not framed, and their type is not guessed.
+async fn add_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -91,7 +90,7 @@ async fn metrics(State(handles): State<Arc<Handles>>, ConnectInfo(peer): Connect
             Err(silence) => silence.into_response(),
         }
     };
-    peer.in_turn(answer).await
+    peer.one_at_a_time(answer).await
 }
 
 async fn status(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
@@ -116,7 +115,7 @@ async fn status(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectI
             Err(silence) => silence.into_response(),
         }
     };
-    peer.in_turn(answer).await
+    peer.one_at_a_time(answer).await
 }
 
 async fn livez(State(handles): State<Arc<Handles>>) -> Response {
@@ -126,9 +125,8 @@ async fn livez(State(handles): State<Arc<Handles>>) -> Response {
     }
 }
 
-/// Ready: configuration loaded, listeners bound, not draining. The Traffic Managers' health has no say:
-/// beside a gateway, weir's readiness is the whole pod's, and an outage of a Traffic Manager would take every
-/// gateway out of service.
+/// Ready: configuration loaded, listeners bound, not draining. The Traffic Managers' health does not count: in a sidecar
+/// weir's readiness is the pod's, and an outage of a Traffic Manager would take every gateway out of service.
 async fn readyz(State(handles): State<Arc<Handles>>, RawQuery(query): RawQuery) -> Response {
     let phase = handles.lifecycle.phase();
     let ready = phase == Phase::Ready;
@@ -160,18 +158,18 @@ async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-/// One look at everything, or an answer that says a worker is stuck.
+/// The state of the process, or an answer that says that a worker is stuck.
 async fn look(
     handles: &Handles,
     snapshot: impl Future<Output = Option<Snapshot>>,
-) -> Result<Look, (StatusCode, &'static str)> {
+) -> Result<ProcessState, (StatusCode, &'static str)> {
     match timeout(LOOK_TIMEOUT, snapshot).await {
-        Ok(Some(snapshot)) => Ok(Look {
+        Ok(Some(snapshot)) => Ok(ProcessState {
             snapshot,
             facts: handles.facts.borrow().clone(),
             phase: handles.lifecycle.phase(),
         }),
-        // Silent, or it has ended.
+        // It is stuck or has ended.
         Ok(None) | Err(_) => Err((
             StatusCode::SERVICE_UNAVAILABLE,
             "a worker has not answered for two seconds\n",

@@ -1,4 +1,4 @@
-//! GET /status: the JSON that holds everything weir can say about itself, and no secret.
+//! The JSON of GET /status: the whole state of the process, without secrets.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use crate::config::{Ack, Config, Policy, Shed};
 use crate::control::{LastReload, Upgrades};
 use crate::decisions;
-use crate::metrics::Look;
+use crate::metrics::ProcessState;
 use crate::status::Snapshot;
 
-/// An endpoint that has owed an answer for so long is shown as not answering; or for half of what is patience with it.
+/// An endpoint whose oldest frame is unanswered for this long, or for half of `link.reply_timeout`, is shown as not
+/// answering.
 const LATE_AFTER_MAX: Duration = Duration::from_secs(3);
 
 /// The answer to GET /status.
@@ -25,7 +26,7 @@ pub(super) struct Status<'a> {
     pid: u32,
     /// By `weir supervise`.
     supervised: bool,
-    /// Why there is no successor, since `POST /upgrade` last asked for one.
+    /// Why the last `POST /upgrade` started no successor.
     upgrade_refused: Option<String>,
     started_at: String,
     uptime_seconds: f64,
@@ -49,7 +50,7 @@ struct Reload<'a> {
     problems: &'a [String],
 }
 
-/// What the configuration in force says, secrets and users left out.
+/// The configuration in force, without secrets and users.
 #[derive(Serialize)]
 struct Summary<'a> {
     workers: usize,
@@ -86,7 +87,7 @@ struct Endpoint<'a> {
 
 impl<'a> Status<'a> {
     pub(super) fn new(
-        look: &'a Look,
+        look: &'a ProcessState,
         config: &'a Config,
         decisions: Option<decisions::Status>,
         upgrades: Option<&Upgrades>,

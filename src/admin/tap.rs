@@ -1,12 +1,11 @@
 //! `POST /tap`: passing events as lines of JSON, for as long as the caller reads.
 //!
-//! Workers put copies into a bounded channel (`crate::tap`); everything else happens here: decoding, choosing,
-//! masking, writing. Looks for them at intervals instead of being woken: a wake-up is a system call of the worker's.
-//! A caller that reads slowly gets less, which the counts say, and one that reads nothing is cut off
-//! ([`super::listener`]).
+//! Workers put copies into a bounded channel (`crate::tap`); everything else happens here: decoding, filtering, masking,
+//! writing. The channel is polled at intervals, because a wake-up would cost the worker a system call. A caller that
+//! reads slowly gets fewer events, which the counts say, and one that does not read is cut off ([`super::listener`]).
 //!
-//! Between the events come lines `{"tap":{…}}` in which seen = shown + filtered + skipped: at the beginning, every
-//! ten seconds, and at the end with the reason.
+//! Between the events stand lines `{"tap":{…}}` in which seen = shown + filtered + skipped: at the beginning, every ten
+//! seconds, and at the end with the reason.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -28,38 +27,39 @@ use tokio_util::io::ReaderStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Handles;
+use super::actions::error;
 use super::listener::Peer;
-use super::switches::error;
 use crate::config::{Config, TapMode, read_file};
 use crate::lifecycle::Phase;
-use crate::tap::{Budget, Counts, Definitions, Feed, Mask, Sample, Wish, event, show};
+use crate::tap::{Budget, Counts, Definitions, Feed, Mask, Sample, TapOptions, event, show};
 
 /// Taps at a time.
 const TAPS_MAX: usize = 4;
 
-/// Events that may wait for one tap; with their bound in bytes it is the memory a tap may take.
+/// Events that may wait for one tap. With [`EVENT_COPY_MAX_BYTES`](crate::tap::EVENT_COPY_MAX_BYTES) this bounds the
+/// memory of a tap.
 const WAITING_MAX: usize = 256;
 
-/// How often a tap looks for events.
+/// How often a tap takes what waits.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often a tap says what it has counted.
+/// How often a tap reports its counts.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Longest wait for the workers to open a tap.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Lines on their way to the caller.
+/// Capacity of the pipe to the caller.
 const PIPE_BYTES: usize = 64 * 1024;
 
 /// Longest file of stream definitions.
 const DEFINITIONS_MAX_BYTES: u64 = 1 << 20;
 
-/// The taps there can be.
+/// Bounds the number of taps.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Semaphore>);
+pub(super) struct TapSlots(Arc<Semaphore>);
 
-impl Places {
+impl TapSlots {
     pub(super) fn new() -> Self {
         Self(Arc::new(Semaphore::new(TAPS_MAX)))
     }
@@ -67,16 +67,16 @@ impl Places {
 
 pub(super) async fn open(
     State(handles): State<Arc<Handles>>,
-    Extension(places): Extension<Places>,
+    Extension(slots): Extension<TapSlots>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     body: Bytes,
 ) -> Response {
-    let wish = match Wish::parse(&body) {
-        Ok(wish) => wish,
+    let options = match TapOptions::parse(&body) {
+        Ok(options) => options,
         Err(problem) => return error(StatusCode::BAD_REQUEST, &problem),
     };
     let config = Arc::clone(&handles.config.borrow());
-    if !may(&config, &wish) {
+    if !may(&config, &options) {
         let problem = match mode(&config) {
             TapMode::Off => "admin.tap is \"off\" in weir's configuration",
             _ => "unmasking needs admin.tap = \"full\" in weir's configuration",
@@ -91,16 +91,16 @@ pub(super) async fn open(
     if getrandom::fill(&mut key).is_err() {
         return error(StatusCode::INTERNAL_SERVER_ERROR, "the system has no randomness");
     }
-    let Ok(place) = places.0.try_acquire_owned() else {
+    let Ok(slot) = slots.0.try_acquire_owned() else {
         let problem = format!("{TAPS_MAX} taps are open already, which is the most");
         return error(StatusCode::CONFLICT, &problem);
     };
     let counts = Arc::<Counts>::default();
     let (out, samples) = mpsc::channel(WAITING_MAX);
-    let per_second = wish.looked_at_per_second();
+    let per_second = options.copied_per_second();
     let feed = Feed::new(
-        wish.stream.as_deref(),
-        wish.sample,
+        options.stream.as_deref(),
+        options.sample,
         per_second,
         Arc::clone(&counts),
         out,
@@ -117,20 +117,20 @@ pub(super) async fn open(
     let tap = Tap {
         shown: 0,
         filtered: 0,
-        budget: Budget::new(wish.rate),
-        mask: (!wish.unmask).then(|| Mask::new(&key)),
-        ends_at: wish
+        budget: Budget::new(options.rate),
+        mask: (!options.unmask).then(|| Mask::new(&key)),
+        ends_at: options
             .duration_ms
             .and_then(|ms| now.checked_add(Duration::from_millis(ms))),
         report_at: now,
-        wish,
+        options,
         definitions,
         counts,
         samples,
         handles,
-        _place: place,
+        _slot: slot,
     };
-    peer.let_stay();
+    peer.keep_open();
     tracing::info!(peer = %peer.address, unmasked = tap.mask.is_none(), "tap opened");
     tokio::spawn(tap.run(pipe, gone.clone()));
     let answer = Answer {
@@ -145,15 +145,15 @@ fn mode(config: &Config) -> TapMode {
     config.admin.as_ref().map_or(TapMode::Off, |admin| admin.tap)
 }
 
-fn may(config: &Config, wish: &Wish) -> bool {
+fn may(config: &Config, options: &TapOptions) -> bool {
     match mode(config) {
         TapMode::Off => false,
-        TapMode::Masked => !wish.unmask,
+        TapMode::Masked => !options.unmask,
         TapMode::Full => true,
     }
 }
 
-/// The built-in ones and those of the file, read anew for each tap.
+/// The built-in definitions and those of the file, which is read for each tap.
 async fn definitions(config: &Config) -> Result<Definitions, String> {
     let Some(path) = config.admin.as_ref().and_then(|a| a.tap_streams.clone()) else {
         return Ok(Definitions::built_in());
@@ -179,7 +179,7 @@ pub fn read_definitions(path: &Path) -> Result<Definitions, String> {
 
 /// One open tap.
 struct Tap {
-    wish: Wish,
+    options: TapOptions,
     definitions: Definitions,
     mask: Option<Mask>,
     counts: Arc<Counts>,
@@ -190,7 +190,7 @@ struct Tap {
     ends_at: Option<Instant>,
     report_at: Instant,
     handles: Arc<Handles>,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Tap {
@@ -199,7 +199,7 @@ impl Tap {
         let mut phase = self.handles.lifecycle.watch();
         let ended = loop {
             tokio::select! {
-                // Whoever has gone needs nothing more; then the end, which must not wait behind events.
+                // The end must not wait behind events.
                 biased;
                 () = gone.cancelled() => break "disconnect",
                 changed = phase.changed() => if changed.is_err() { break "draining" },
@@ -220,12 +220,12 @@ impl Tap {
                 break ended;
             }
         };
-        // Its end is the end of the answer.
+        // Ends the answer.
         drop(pipe);
         tracing::info!(shown = self.shown, why = ended, "tap closed");
     }
 
-    /// Everything that has come since the last look.
+    /// Takes what waits in the channel.
     fn take(&mut self, lines: &mut String, now: Instant) {
         for _ in 0..WAITING_MAX {
             if self.has_enough() {
@@ -235,7 +235,7 @@ impl Tap {
                 return;
             };
             let event = event::decode(&sample, |id| self.definitions.of(id));
-            match event.filter(|event| self.wish.wants(event)) {
+            match event.filter(|event| self.options.matches(event)) {
                 None => self.filtered += 1,
                 Some(event) if self.budget.take(now) => {
                     lines.push_str(&show::line(&event, sample.length, self.mask.as_ref()));
@@ -248,7 +248,7 @@ impl Tap {
     }
 
     fn has_enough(&self) -> bool {
-        self.wish.count.is_some_and(|count| self.shown >= count)
+        self.options.count.is_some_and(|count| self.shown >= count)
     }
 
     fn ended(&self, now: Instant) -> Option<&'static str> {
@@ -258,17 +258,17 @@ impl Tap {
             Some("duration")
         } else if self.handles.lifecycle.phase() != Phase::Ready {
             Some("draining")
-        } else if !may(&self.handles.config.borrow(), &self.wish) {
+        } else if !may(&self.handles.config.borrow(), &self.options) {
             Some("configuration")
         } else {
             None
         }
     }
 
-    /// What was sampled out, over a limit, or came while the caller was slow, is skipped.
+    /// Events that were sampled out, over a limit, or dropped because the caller was slow count as skipped.
     fn report(&self, ended: Option<&str>) -> String {
         let filtered = self.filtered + self.counts.other_streams.load(Ordering::Relaxed);
-        // Read last: what passes meanwhile counts as skipped, never as less than nothing.
+        // Read last: what passes meanwhile counts as skipped.
         let seen = self
             .counts
             .seen
@@ -286,7 +286,7 @@ impl Tap {
     }
 }
 
-/// The other end of the pipe: dropped with the connection, and takes the tap with it.
+/// The caller's end of the pipe: dropped with the connection, and ends the tap.
 struct Answer {
     pipe: DuplexStream,
     _gone: DropGuard,

@@ -1,4 +1,4 @@
-//! Where the configuration comes from, and whether any of it has changed.
+//! The files of the configuration, and whether any of them has changed.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,7 +10,7 @@ use crate::config::{Config, KeyFile, Trust};
 use crate::config::{Problems, Warning};
 use crate::net::TlsError;
 
-/// The files and words of the command line.
+/// The files and variables that the command line names.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     /// weir.toml.
@@ -23,17 +23,17 @@ pub struct Files {
     pub secrets_dir: Option<PathBuf>,
 }
 
-/// No file that a configuration names may be larger.
+/// The largest file that a configuration may name.
 const FILE_MAX_BYTES: u64 = 16 << 20;
 
-/// Files by path, each with a number that differs when the content does; `None`: it cannot be read.
+/// Files by path, each with a hash of its content; `None`: it cannot be read.
 pub(super) type Contents = BTreeMap<PathBuf, Option<u64>>;
 
 impl Files {
-    /// Reads and parses.
+    /// Reads and parses the files.
     ///
     /// # Errors
-    /// Every problem with its place.
+    /// Every problem with its location.
     pub fn load(&self) -> Result<(Config, Vec<Warning>), Problems> {
         let source = self.source()?;
         let (config, mut warnings) = config::parse(&source)?;
@@ -44,7 +44,7 @@ impl Files {
         Ok((config, warnings))
     }
 
-    /// What is wrong with certificates, keys and trust, at the lines that name them.
+    /// Problems with certificates, keys and trust, at the lines that name them.
     #[must_use]
     pub fn locate_all(&self, errors: &[TlsError]) -> Problems {
         let source = self.source().unwrap_or_default();
@@ -52,7 +52,7 @@ impl Files {
         config::complain(&source, &about)
     }
 
-    /// One of them, in a line.
+    /// One of them, on one line.
     pub(super) fn locate(&self, error: &TlsError) -> String {
         let problems = self.locate_all(std::slice::from_ref(error));
         problems
@@ -66,8 +66,8 @@ impl Files {
         config::load(weir, deployment, self.sys.clone(), self.secrets_dir.clone())
     }
 
-    /// The contents of every file behind `config`, and of those that the texts name by now. Links are followed: a
-    /// mounted Kubernetes volume swaps a symbolic link, which a watch on the file would see once and never again.
+    /// The contents of every file behind `config`, and of those that the files refer to now. Links are followed: a
+    /// mounted Kubernetes volume swaps a symbolic link, which a watch on the file would see only once.
     pub(super) fn contents(&self, config: &Config) -> Contents {
         let paths = self.paths(config);
         paths
@@ -108,7 +108,7 @@ fn content(path: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// What the files held when they were read, and at the last look.
+/// What the files held when they were loaded, and at the last check.
 #[derive(Debug)]
 pub(super) struct Seen {
     read: Contents,
@@ -116,8 +116,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Of looks before and after the files were read: the first counts, so that what changed meanwhile is found at
-    /// the next one. Files that only the new configuration names were not among them, and are as they are now.
+    /// From the contents before and after a load. Those before count, so that a change during the load is found at the
+    /// next check; files that only the new configuration names have those after it.
     pub(super) fn of(before: Contents, after: Contents) -> Self {
         let mut read = after;
         for (path, content) in before {
@@ -129,8 +129,8 @@ impl Seen {
         }
     }
 
-    /// Whether a look finds something new, and the same as the look before: a file that is still being written is
-    /// let be, and whoever changes a file and then asks for a reload gets the answer to it.
+    /// Whether the contents have changed and are the same as at the last check: a file that is still being written does
+    /// not count yet, and a change followed by a request to reload is reported by that reload.
     pub(super) fn has_changed_to(&mut self, now: Contents) -> bool {
         if now == self.read {
             self.unsettled = None;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_counts_when_two_looks_agree_on_it() {
+    fn a_change_counts_when_two_checks_agree_on_it() {
         let mut seen = Seen::of(Contents::new(), contents(&[("a", 1)]));
         assert!(!seen.has_changed_to(contents(&[("a", 1)])));
         assert!(
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_while_it_was_read_is_found_and_a_new_file_is_not_news() {
+    fn a_change_during_a_load_is_found_and_a_newly_named_file_is_no_change() {
         let mut seen = Seen::of(
             contents(&[("a", 1), ("old", 1)]),
             contents(&[("a", 2), ("new", 1)]),

@@ -1,4 +1,4 @@
-//! Whether this host lets the process have what the configuration promises.
+//! Whether the limits of this process suffice for the configuration.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -6,7 +6,7 @@ use crate::config::Config;
 
 /// Connections of the admin port.
 const ADMIN_CONNECTIONS: u64 = 64;
-/// Listeners, runtime, log and files that are read: for the process, and again for each worker.
+/// Listeners, runtime, log and files: for the process, and again for each worker.
 const OTHERS: u64 = 16;
 
 /// File descriptors this process may have; `None` = without limit.
@@ -14,7 +14,7 @@ pub(super) fn descriptors() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// That the connections which the configuration allows need more descriptors than there are, and what to do.
+/// A warning and a hint if the connections that the configuration allows need more descriptors than the process may have.
 pub(super) fn too_few_descriptors(config: &Config, allowed: Option<u64>) -> Option<(String, String)> {
     let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     let workers = number(config.workers);
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_than_descriptors_are_said_with_the_numbers_and_what_to_set() {
+    fn a_warning_about_descriptors_has_the_numbers_and_what_to_set() {
         let (message, hint) = too_few_descriptors(&config(""), Some(1024)).unwrap_or_default();
         assert!(message.starts_with("10000 connections"), "{message}");
         assert!(

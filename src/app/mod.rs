@@ -1,11 +1,10 @@
-//! The composition root: builds every room in flow order, and takes them down again.
+//! The composition root: builds every module in the order of an event's path, and takes them down again.
 //!
 //! [`Weir::start`] opens the ports, starts one thread per worker and one for the admin port. [`run()`] is
-//! `weir run`: it adds configuration files, signals and exit codes. Nothing else in the crate knows both
-//! ends of anything.
+//! `weir run`: it adds configuration files, signals and exit codes.
 
 mod files;
-pub(crate) mod given;
+pub(crate) mod inherited;
 mod limits;
 mod notify;
 mod panics;
@@ -14,7 +13,7 @@ mod run;
 mod threads;
 
 use std::net::SocketAddr;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +24,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::control::{Control, Facts, ReloadRequest};
 use crate::decisions::DecisionsHandle;
+use crate::ingress::Hashing;
 use crate::ingress::token::Tokens;
 use crate::lifecycle::{End, Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -33,7 +33,8 @@ use crate::status::Snapshot;
 use crate::telemetry::LogHandle;
 
 pub use files::Files;
-pub use given::Given;
+pub use inherited::Inherited;
+pub(crate) use run::prepare;
 pub use run::run;
 
 /// Why weir could not start.
@@ -83,21 +84,22 @@ pub struct Weir {
     certificates: Option<Certificates>,
     decisions: Option<DecisionsHandle>,
     tokens: Arc<Tokens>,
-    workers: Mutex<Vec<threads::Running>>,
+    /// Each gets a worker's last numbers when it ends, or is disconnected when it crashes.
+    workers: Mutex<Vec<Receiver<Snapshot>>>,
     reloads: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
 }
 
-/// Wishes to reload that wait; more are refused by the admin port.
+/// Requests to reload that wait; more are refused by the admin port.
 const RELOADS_WAITING_MAX: usize = 8;
 
-/// How long the end waits for workers that do not answer, all together.
+/// How long a stop waits for all workers together.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// At the end of a drain: how long what was taken last may still be delivered.
-const LET_OUT: Duration = Duration::from_secs(1);
+/// How long after `drain_timeout` what was accepted last may still be delivered.
+const LAST_DELIVERIES: Duration = Duration::from_secs(1);
 
-/// How often a drain looks whether it is done.
-const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How often a drain checks whether it is done.
+const DRAIN_CHECK: Duration = Duration::from_millis(10);
 
 impl Weir {
     /// Starts everything on ports of its own; when it returns, weir serves.
@@ -105,10 +107,10 @@ impl Weir {
     /// # Errors
     /// A port or a certificate that cannot be used, with the key that names it.
     pub fn start(config: Config, warnings: Vec<String>, log: LogHandle) -> Result<Self, StartError> {
-        Self::start_with(config, warnings, log, &Given::default())
+        Self::start_with(config, warnings, log, &Inherited::default())
     }
 
-    /// The same with what whoever started this process has given it.
+    /// The same with the sockets and the secret that this process inherited.
     ///
     /// # Errors
     /// As [`Weir::start`].
@@ -116,9 +118,8 @@ impl Weir {
         config: Config,
         warnings: Vec<String>,
         log: LogHandle,
-        given: &Given,
+        inherited: &Inherited,
     ) -> Result<Self, StartError> {
-        let wrong = |e: &dyn std::fmt::Display| StartError::Configuration(e.to_string());
         threads::gather_entropy(&config);
         let client_tls = ClientTls::load(&config.tls).map_err(StartError::Tls)?;
         let mut facts = Facts {
@@ -133,10 +134,12 @@ impl Weir {
             Some(_) => Some(Certificates::load(&config, &mut facts)?),
         };
         let admin_socket = match &config.admin {
-            Some(admin) => Some(admin::bind(admin.listen, &given.ports).map_err(StartError::Configuration)?),
+            Some(admin) => {
+                Some(admin::bind(admin.listen, &inherited.ports).map_err(StartError::Configuration)?)
+            }
             None => None,
         };
-        let sockets = threads::Sockets::open(&config, &given.ports).map_err(|e| wrong(&e))?;
+        let sockets = threads::Sockets::open(&config, &inherited.ports).map_err(StartError::Configuration)?;
         let mut addresses = Addresses {
             tcp: sockets.tcp_address(),
             tls: sockets.tls_address(),
@@ -144,7 +147,7 @@ impl Weir {
             ..Addresses::default()
         };
         let own = config.auth.session_secret.as_ref().map(|s| s.expose());
-        let secret = own.or(given.session_secret.as_deref());
+        let secret = own.or(inherited.session_secret.as_deref());
         let tokens = Arc::new(Tokens::new(secret).map_err(StartError::System)?);
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
@@ -155,9 +158,10 @@ impl Weir {
                     tls: client_tls.clone(),
                     acceptor: certificates.as_ref().map(|c| c.amqp.clone()),
                     idle_probe: Some(crate::decisions::IDLE_PROBE),
-                    ports: given.ports.clone(),
+                    ports: inherited.ports.clone(),
                 };
-                let handle = threads::decisions(wanted, network, &lifecycle).map_err(|e| wrong(&e))?;
+                let handle =
+                    threads::decisions(wanted, network, &lifecycle).map_err(StartError::Configuration)?;
                 (addresses.decisions, addresses.decisions_tls) = handle.local_addrs();
                 metrics.add_source(handle.metrics());
                 Some(handle)
@@ -165,22 +169,22 @@ impl Weir {
         };
         let (control, commands) = Control::new(config.workers);
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
-        let admin_on = config.admin.is_some();
         let config = watch::Sender::new(Arc::new(config));
         let facts = watch::Sender::new(facts);
-        let workers = threads::spawn(threads::Plan {
+        let plan = threads::Plan {
             config: Arc::clone(&config.borrow()),
-            sockets,
-            commands,
-            acceptor: certificates.as_ref().map(|c| c.gateways.clone()),
             client_tls: client_tls.clone(),
             options: threads::socket_options(&config.borrow()),
             tokens: Arc::clone(&tokens),
+            hashing: Hashing::default(),
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
-        })
-        .map_err(StartError::System)?;
-        if let Some(socket) = admin_socket.filter(|_| admin_on) {
+        };
+        let acceptor = certificates.as_ref().map(|c| c.gateways.clone());
+        let workers = plan
+            .spawn(sockets, acceptor, commands)
+            .map_err(StartError::System)?;
+        if let Some(socket) = admin_socket {
             let handles = admin::Handles {
                 control: control.clone(),
                 lifecycle: lifecycle.clone(),
@@ -190,7 +194,7 @@ impl Weir {
                 facts: facts.subscribe(),
                 metrics,
                 decisions: decisions.clone(),
-                upgrades: given.parent.as_ref().map(given::Parent::upgrades),
+                upgrades: inherited.parent.as_ref().map(inherited::Parent::upgrades),
             };
             admin::spawn(socket, handles).map_err(|e| StartError::System(e.to_string()))?;
         }
@@ -217,25 +221,25 @@ impl Weir {
         self.addresses
     }
 
-    /// The doors to the workers.
+    /// Commands to the workers.
     #[must_use]
     pub fn control(&self) -> &Control {
         &self.control
     }
 
-    /// How the return leg is; `None` = it is off.
+    /// The state of the return leg; `None` = it is off.
     #[must_use]
     pub fn decisions(&self) -> Option<crate::decisions::Status> {
         self.decisions.as_ref().map(DecisionsHandle::status)
     }
 
-    /// The phases.
+    /// The phase of the process.
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
     }
 
-    /// Wishes to reload from the admin port; the first caller gets them.
+    /// Requests to reload from the admin port; the first caller gets them.
     #[must_use]
     pub fn reload_requests(&self) -> Option<mpsc::Receiver<ReloadRequest>> {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -246,9 +250,8 @@ impl Weir {
         self.end(End::Process).await
     }
 
-    /// Waits until no gateway is connected and everything accepted has ended, at most `drain_timeout`: weir serves for
-    /// `drain_notice`, then sends gateways elsewhere, and serves on. Whether everything accepted has ended, and every
-    /// worker has said so.
+    /// Drains: weir serves for `drain_notice`, then sends gateways away while it serves on, until no gateway is connected
+    /// and every accepted event has ended, at most `drain_timeout`. Returns whether every worker reported that.
     pub async fn end(&self, end: End) -> bool {
         let (timeout, notice) = {
             let config = self.config.borrow();
@@ -258,9 +261,9 @@ impl Weir {
             };
             (config.drain_timeout, notice)
         };
-        // Of its own: an operator's drain before this one may have used up its time long ago.
+        // Of this drain: an operator's drain before it may have used up its time long ago.
         let deadline = Instant::now() + timeout;
-        let last = deadline + LET_OUT;
+        let last = deadline + LAST_DELIVERIES;
         self.lifecycle.end(Instant::now(), notice, timeout, end);
         let mut first = None;
         while let Phase::Draining { away_at, end, .. } = self.lifecycle.phase() {
@@ -275,11 +278,11 @@ impl Weir {
                 .groups
                 .iter()
                 .all(|g| g.events.queued + g.events.inflight == 0);
-            // Whoever has seen no gateway needs not wait for balancers to notice.
+            // Without any gateway there is no balancer that must notice.
             let accepted = ingress.accepted_total;
-            let nobody_came = *first.get_or_insert((connected, accepted)) == (0, accepted);
+            let no_gateway = *first.get_or_insert((connected, accepted)) == (0, accepted);
             let now = Instant::now();
-            if empty && (end == End::Closing || connected == 0 && (nobody_came || now >= away_at)) {
+            if empty && (end == End::Closing || connected == 0 && (no_gateway || now >= away_at)) {
                 return true;
             }
             if now >= last || now >= deadline && connected == 0 {
@@ -292,14 +295,14 @@ impl Weir {
                 );
                 self.lifecycle.close();
             }
-            sleep(DRAIN_LOOK).await;
+            sleep(DRAIN_CHECK).await;
         }
         false
     }
 
-    /// Ends every task, resets the gateways' connections (they send again elsewhere), counts what is left
-    /// as dropped, and gives the last look at the numbers. A worker that has crashed, or does not end within
-    /// five seconds, cannot count: the log says what it held when it was last seen, and weir has failed.
+    /// Ends every task, resets the gateways' connections (they send again elsewhere), counts what is left as dropped, and
+    /// returns the last numbers. A worker that has crashed, or does not end within five seconds, cannot count: the log
+    /// says what it held in its last snapshot, and weir has failed.
     #[must_use]
     #[allow(
         clippy::disallowed_methods,
@@ -312,7 +315,7 @@ impl Weir {
         let mut sum = Snapshot::default();
         for (i, worker) in workers.iter().enumerate() {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
-            match worker.last.recv_timeout(left) {
+            match worker.recv_timeout(left) {
                 Ok(last) => sum.add(&last),
                 Err(why) => {
                     self.uncounted(i, why);
@@ -323,14 +326,14 @@ impl Weir {
         sum
     }
 
-    /// What is known of a worker that gave no last numbers.
+    /// Logs the last snapshot of a worker that returned no last numbers.
     fn uncounted(&self, worker: usize, why: RecvTimeoutError) {
         let what = match why {
             RecvTimeoutError::Timeout => "does not end",
             RecvTimeoutError::Disconnected => "has crashed",
         };
         let Some((at, last)) = self.control.last(worker) else {
-            tracing::error!(worker, "a worker {what}; what it held is lost and was never seen");
+            tracing::error!(worker, "a worker {what}; what it held is lost and unknown");
             return;
         };
         for group in &last.groups {
@@ -340,7 +343,7 @@ impl Weir {
                 queued = group.events.queued,
                 inflight = group.events.inflight,
                 seen_ago = ?Instant::now().saturating_duration_since(at),
-                "a worker {what}; what it held is lost, as of the last look"
+                "a worker {what}; what it held is lost, as of the last snapshot"
             );
         }
     }
@@ -352,7 +355,7 @@ impl Drop for Weir {
     }
 }
 
-/// Weir's own certificate, as each of its TLS ports shows it.
+/// Weir's own certificate, for each of its TLS ports.
 struct Certificates {
     gateways: Acceptor,
     /// TLS 1.2 at most: with 1.3 WSO2's AMQP client hangs after the handshake.
@@ -360,7 +363,7 @@ struct Certificates {
 }
 
 impl Certificates {
-    /// Loads the certificate and says what there is to say about it.
+    /// Loads the certificate and notes its warnings.
     fn load(config: &Config, facts: &mut Facts) -> Result<Self, StartError> {
         let server = ServerTls::load(&config.tls).map_err(StartError::Tls)?;
         note_certificate(&server, facts);
@@ -370,14 +373,14 @@ impl Certificates {
         })
     }
 
-    /// New handshakes show this one.
+    /// New handshakes use this one.
     fn replace(&self, server: &ServerTls) {
         self.gateways.replace(server);
         self.amqp.replace(server);
     }
 }
 
-/// Warnings that only the files show: for the log, and among those of the configuration.
+/// Logs warnings about files and adds them to those of the configuration.
 fn warn(warnings: impl IntoIterator<Item = String>, facts: &mut Facts) {
     for warning in warnings {
         tracing::warn!("{warning}");

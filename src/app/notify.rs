@@ -1,7 +1,8 @@
-//! What the service manager is told, in the words of sd_notify(3): ready, reloading, stopping, a sign of life.
+//! Notifies the service manager (sd_notify(3)): ready, reloading, stopping, watchdog.
 //!
-//! A datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names: a path, or an abstract name behind
-//! `@`. Without the variable nothing is sent. What cannot be sent is logged and changes nothing else.
+//! Each message is a datagram of `NAME=value` lines to the socket in `NOTIFY_SOCKET`: a path, or `@` and an abstract
+//! name. Errors are logged and have no other effect. The crate `sd-notify` knows no abstract names and sends without a
+//! timeout.
 
 use std::fmt::Write as _;
 use std::io;
@@ -16,19 +17,19 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::control::Control;
 
-/// A service manager that reads this slowly has other troubles; weir's signals must not wait for it.
+/// Longest wait for the service manager, so that it cannot block the thread that handles signals.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// systemd ignores messages over 4096 bytes.
 const STATUS_MAX_BYTES: usize = 1024;
 
-/// Between two looks at the workers where no watchdog asks for more.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between two checks of the workers, unless a watchdog needs more.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Longest wait for the workers, as `/livez` waits.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The way to the service manager, if there is one.
+/// The socket of the service manager, if there is one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notify {
     socket: Option<Arc<UnixDatagram>>,
@@ -36,7 +37,7 @@ pub(super) struct Notify {
 }
 
 impl Notify {
-    /// As `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` say.
+    /// From `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub(super) fn from_environment() -> Self {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self::default();
@@ -50,7 +51,7 @@ impl Notify {
                 watchdog: microseconds.map(Duration::from_micros),
             },
             Err(e) => {
-                tracing::warn!("NOTIFY_SOCKET = {name:?}: {e}; the service manager is told nothing");
+                tracing::warn!("NOTIFY_SOCKET = {name:?}: {e}; the service manager is not notified");
                 Self::default()
             }
         }
@@ -61,14 +62,14 @@ impl Notify {
         self.send(format!("READY=1\n{}", status_line(status)));
     }
 
-    /// A reload begins; [`Notify::ready`] ends it, whatever came of it. The time is what `Type=notify-reload` asks for.
+    /// A reload begins; [`Notify::ready`] ends it, also if it failed. `Type=notify-reload` needs the time.
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
         self.send(format!("RELOADING=1\nMONOTONIC_USEC={microseconds}\n"));
     }
 
-    /// The end begins and may take so long, whatever `TimeoutStopSec=` says.
+    /// The process stops and may take up to `longest`, whatever `TimeoutStopSec=` is.
     pub(super) fn stopping(&self, status: &str, longest: Duration) {
         let extend = longest.as_micros();
         self.send(format!(
@@ -77,15 +78,14 @@ impl Notify {
         ));
     }
 
-    /// A look at the workers every few seconds. A sign of life to the watchdog, every third of what it waits, as long
-    /// as all of them answer.
+    /// Checks the workers every few seconds. Feeds the watchdog at a third of its timeout while all of them answer.
     pub(super) async fn keep_alive(self, control: Control) {
-        let every = self.watchdog.map_or(LOOK_EVERY, |patience| patience / 3);
+        let every = self.watchdog.map_or(CHECK_EVERY, |patience| patience / 3);
         let mut beat = interval(every.max(Duration::from_millis(1)));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
-            match timeout(LOOK_TIMEOUT, control.look()).await {
+            match timeout(CHECK_TIMEOUT, control.look()).await {
                 Ok(Some(_)) if self.watchdog.is_some() => self.send("WATCHDOG=1\n".to_owned()),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) if self.watchdog.is_some() => {
@@ -100,7 +100,7 @@ impl Notify {
         if let Some(socket) = &self.socket
             && let Err(e) = socket.send(message.as_bytes())
         {
-            tracing::warn!("the service manager cannot be told: {e}");
+            tracing::warn!("cannot notify the service manager: {e}");
         }
     }
 }
@@ -116,7 +116,7 @@ fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// One line whatever is in it: a line break would begin another assignment.
+/// One line of bounded length: a line break would begin another assignment.
 fn status_line(text: &str) -> String {
     let mut line = String::from("STATUS=");
     for c in text.chars() {
@@ -145,7 +145,7 @@ mod tests {
         (manager, notify)
     }
 
-    fn heard(manager: &UnixDatagram) -> String {
+    fn received(manager: &UnixDatagram) -> String {
         let mut buffer = [0; 4096];
         let n = manager.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..n].to_vec()).unwrap()
@@ -156,9 +156,9 @@ mod tests {
         let name = format!("weir-notify-{}", std::process::id());
         let (manager, notify) = pair(name.as_bytes());
         notify.ready("two\nREADY=0 \u{1b}[31m");
-        assert_eq!(heard(&manager), "READY=1\nSTATUS=two READY=0  [31m\n");
+        assert_eq!(received(&manager), "READY=1\nSTATUS=two READY=0  [31m\n");
         notify.ready(&"ä".repeat(5_000));
-        let long = heard(&manager);
+        let long = received(&manager);
         assert!(
             long.len() <= STATUS_MAX_BYTES + "READY=1\n\n".len(),
             "{}",
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_is_gone_or_was_never_there_changes_nothing() {
+    fn a_missing_manager_has_no_effect() {
         Notify::default().reloading();
         let name = format!("weir-notify-gone-{}", std::process::id());
         let (manager, notify) = pair(name.as_bytes());
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watchdog_is_fed_while_the_workers_answer_and_starves_when_one_hangs_or_has_ended() {
+    async fn the_watchdog_is_fed_only_while_all_workers_answer() {
         let name = format!("weir-notify-watchdog-{}", std::process::id());
         let (manager, notify) = pair(name.as_bytes());
         manager.set_nonblocking(true).unwrap();
@@ -191,7 +191,7 @@ mod tests {
         let stuck = watched.clone().keep_alive(control.clone());
         assert!(timeout(Duration::from_secs(300), stuck).await.is_err());
         assert_eq!(fed(), 0);
-        // The worker answers what has gathered meanwhile, and all that comes.
+        // From now on the worker answers.
         let mut door = doors.remove(0);
         let worker = tokio::spawn(async move {
             while let Some(command) = door.recv().await {
@@ -208,12 +208,12 @@ mod tests {
             .await
             .is_err()
         );
-        // Fewer than the kernel queues for a socket that nobody reads.
+        // Fewer than the kernel queues for a socket that is not read.
         assert_eq!(fed(), 8, "at once, and every ten seconds");
         worker.abort();
         let _ = worker.await;
         let dead = watched.keep_alive(control);
         assert!(timeout(Duration::from_secs(75), dead).await.is_err());
-        assert_eq!(fed(), 0, "a worker that has ended is not one that answers");
+        assert_eq!(fed(), 0, "the worker has ended");
     }
 }

@@ -1,6 +1,4 @@
-//! What a panic does to `weir run`: it ends the process, whichever thread or task it is in.
-//!
-//! Why: docs/adr/0013-a-panic-ends-the-process.md.
+//! A panic in any thread or task ends `weir run` (docs/adr/0013-a-panic-ends-the-process.md).
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
@@ -11,13 +9,13 @@ use crate::telemetry::LogHandle;
 pub(super) fn end_the_process(log: &LogHandle) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| {
-        say(panic);
+        log_panic(panic);
         log.flush();
         std::process::abort();
     }));
 }
 
-fn say(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let at = panic.location().map(ToString::to_string).unwrap_or_default();
     let payload = panic.payload();
@@ -30,6 +28,6 @@ fn say(panic: &PanicHookInfo<'_>) {
         thread = thread.name().unwrap_or("unnamed"),
         at,
         backtrace = trace,
-        "weir has a defect and ends at once, what its queues hold is lost: {why}"
+        "weir has a defect and ends at once; what its queues hold is lost: {why}"
     );
 }

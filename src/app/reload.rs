@@ -1,4 +1,4 @@
-//! Another configuration while weir runs: all of it in force, or nothing changed and every reason why.
+//! Applies another configuration while weir runs: all of it, or nothing and every reason why.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use crate::control::ReloadReport;
 use crate::net::{ClientTls, ServerTls, TlsError};
 
 impl Weir {
-    /// Puts `new` in force, but for what only a restart can change. What can fail is tried first.
+    /// Applies `new`, except for what only a restart can change. What can fail is tried first.
     ///
     /// # Errors
     /// Every reason why it cannot; then nothing has changed.
@@ -20,7 +20,7 @@ impl Weir {
         self.apply_located(new, warnings, &TlsError::to_string).await
     }
 
-    /// The same; `locate` says what is wrong with a file together with where the configuration names it.
+    /// The same; `locate` adds to a problem with a file where the configuration names it.
     pub(super) async fn apply_located(
         &self,
         new: Config,
@@ -32,21 +32,21 @@ impl Weir {
         outcome
     }
 
-    /// Takes note of a reload that ended, or that failed before there was a configuration to apply.
+    /// Records the outcome of a reload, also of one that failed before there was a configuration to apply.
     pub(super) fn reloaded(&self, outcome: &Result<ReloadReport, Vec<String>>) {
-        // Before the log: whoever acts on its line finds status and metrics that agree with it.
+        // Before the log, so that status and metrics agree with its line.
         self.facts
             .send_modify(|facts| facts.reloaded(SystemTime::now(), outcome.clone()));
         match outcome {
             Ok(report) if report.changes.is_empty() && report.needs_restart.is_empty() => {
-                tracing::info!("configuration read again, files it names too: no setting has changed");
+                tracing::info!("configuration reloaded: no changes");
             }
             Ok(report) => {
                 tracing::info!(changes = report.changes.join("; "), "configuration reloaded");
                 if !report.needs_restart.is_empty() {
                     tracing::warn!(
                         keys = report.needs_restart.join(", "),
-                        "these changes wait for a restart"
+                        "these changes take effect after a restart"
                     );
                 }
             }
@@ -68,10 +68,10 @@ impl Weir {
         let change = Change::between(&old, &new);
         let effective = Arc::new(keep_what_needs_a_restart(&old, new));
         let mut problems = Vec::new();
-        // A self-signed certificate is made once: made anew, no gateway would trust it any more.
+        // A self-signed certificate is made once: gateways would not trust a new one.
         let remade = effective.tls.identity.is_some() || old.tls.identity.is_some();
         let remade = remade && self.certificates.is_some();
-        // Files, and passwords that take their time: elsewhere than on the thread that serves signals.
+        // Reading files and deriving keys takes time, so not on the thread that handles signals.
         let read = Arc::clone(&effective);
         let loaded = spawn_blocking(move || {
             let server = remade.then(|| ServerTls::load(&read.tls)).transpose();
@@ -100,7 +100,7 @@ impl Weir {
             self.facts.send_modify(|facts| note_certificate(&server, facts));
         }
         self.control.apply(&effective).await;
-        // Not before the workers know the new users: what is looked at again is believed until the next time.
+        // After the workers know the new users: a recheck is not repeated.
         if old.auth.users != effective.auth.users {
             self.tokens.recheck();
         }
@@ -110,19 +110,19 @@ impl Weir {
         Ok(report)
     }
 
-    /// What there is to say about weir's certificate when it is another one, whatever file it came from.
+    /// A line about weir's certificate if it was replaced.
     fn renewed(&self, server: &ServerTls) -> Option<String> {
         let new = server.certificate();
         let other = self.facts.borrow().certificate_sha256 != Some(new.sha256);
         other.then(|| {
             format!(
-                "weir's own certificate is another one, valid until {}",
+                "weir's own certificate was replaced, valid until {}",
                 new.last_day()
             )
         })
     }
 
-    /// What can fail only for reasons that validation has ruled out, or for want of randomness.
+    /// Applies what fails only for reasons that validation rules out, or without randomness.
     fn try_the_rest(&self, old: &Config, new: &Config) -> Result<(), String> {
         if old.log.level != new.log.level {
             self.log.set_level(&new.log.level)?;
@@ -140,7 +140,7 @@ impl Weir {
     }
 }
 
-/// What the threads and sockets were made from stays as it was.
+/// `new` with the settings of `old` that threads and sockets were made from.
 fn keep_what_needs_a_restart(old: &Config, new: Config) -> Config {
     let mut kept = new;
     kept.workers = old.workers;
@@ -178,12 +178,7 @@ fn report(change: &Change) -> ReloadReport {
         let mut parts = Vec::new();
         parts.extend(group.endpoints_added.iter().map(|e| format!("{e} added")));
         parts.extend(group.endpoints_removed.iter().map(|e| format!("{e} removed")));
-        parts.extend(
-            group
-                .endpoints_changed
-                .iter()
-                .map(|e| format!("{e} connects anew")),
-        );
+        parts.extend(group.endpoints_changed.iter().map(|e| format!("{e} reconnects")));
         parts.extend(group.policy.then(|| "policy".to_owned()));
         parts.extend(group.queue.then(|| "queue limits".to_owned()));
         changes.push(format!("group {name}: {}", parts.join(", ")));

@@ -1,8 +1,8 @@
 //! `weir run`: configuration from files, signals, exit codes.
 
+use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -11,147 +11,120 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files::{Contents, Seen};
-use super::given::{Parent, Word};
+use super::inherited::{FromParent, Parent};
 use super::notify::Notify;
-use super::{Files, Given, StartError, Weir, panics};
-use crate::config::Config;
-use crate::config::{Problem, Problems, Warning};
+use super::{Files, Inherited, StartError, Weir, panics};
+use crate::config::{Config, Problem, Warning};
 use crate::control::{ReloadReport, ReloadRequest};
 use crate::lifecycle::End;
 use crate::net::TlsError;
-use crate::output;
+use crate::output::{self, FAILED, MISCONFIGURED};
 use crate::status::Snapshot;
-use crate::telemetry;
+use crate::telemetry::{self, LogHandle};
 
-/// How often the files are looked at; two looks must agree, so a change counts within twice that.
-const LOOK_AT_FILES_EVERY: Duration = Duration::from_millis(2500);
+/// How often the files are read for changes; two reads must agree, so a change takes effect within twice that.
+const CHECK_FILES_EVERY: Duration = Duration::from_millis(2500);
 
-/// What an end may take after `drain_timeout`.
+/// How long the end may take after `drain_timeout`.
 const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
-/// Something failed, or something was lost.
-const FAILED: u8 = 1;
-/// The configuration is wrong, and nothing was done.
-const MISCONFIGURED: u8 = 2;
+/// Changes a configuration that was read: what the command line says goes before the files.
+pub(crate) type Adjust<'a> = &'a dyn Fn(&mut Config);
 
-/// Runs until a signal ends it. `adjust` has the last word on the configuration (the command line's).
+/// Reads the configuration and starts the log: what `weir run` and `weir supervise` begin with.
+///
+/// # Errors
+/// The exit code; stderr says what is wrong.
+pub(crate) fn prepare(
+    files: &Files,
+    adjust: Adjust<'_>,
+) -> Result<(Config, Vec<String>, LogHandle), ExitCode> {
+    let wrong = |problem: &dyn Display| {
+        output::note(problem);
+        ExitCode::from(MISCONFIGURED)
+    };
+    let (config, warnings) = adjusted(files.load().map_err(|problems| wrong(&problems))?, adjust);
+    let log = telemetry::init(&config.log).map_err(|e| wrong(&format_args!("error: log: {e}")))?;
+    Ok((config, warnings, log))
+}
+
+fn adjusted((mut config, warnings): (Config, Vec<Warning>), adjust: Adjust<'_>) -> (Config, Vec<String>) {
+    adjust(&mut config);
+    (config, warnings.iter().map(Warning::to_string).collect())
+}
+
+/// Runs until a signal ends it.
 #[must_use]
 pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
-    let (config, warnings) = match load(files, adjust) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            output::note(problems);
-            return ExitCode::from(MISCONFIGURED);
-        }
-    };
-    let log = match telemetry::init(&config.log) {
-        Ok(log) => log,
-        Err(e) => {
-            output::note(format_args!("error: log: {e}"));
-            return ExitCode::from(MISCONFIGURED);
-        }
+    let (config, warnings, log) = match prepare(files, adjust) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
     };
     panics::end_the_process(&log);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let end = |code: u8| {
-        log.flush();
-        ExitCode::from(code)
-    };
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            tracing::error!("cannot start: {e}");
-            return end(FAILED);
-        }
-    };
-    // Before anything is accepted: a signal that comes while weir starts must not end it unheard.
-    let signals = match Signals::listen(&runtime) {
-        Ok(signals) => signals,
-        Err(e) => {
-            tracing::error!("cannot listen for signals: {e}");
-            return end(FAILED);
-        }
-    };
+    let code = serve(files, adjust, config, warnings, &log).unwrap_or_else(|(code, why)| {
+        tracing::error!("cannot start: {why}");
+        code
+    });
+    log.flush();
+    ExitCode::from(code)
+}
+
+/// From the start to the end; the exit code.
+///
+/// # Errors
+/// Weir could not start: the exit code, and why.
+fn serve(
+    files: &Files,
+    adjust: Adjust<'_>,
+    config: Config,
+    warnings: Vec<String>,
+    log: &LogHandle,
+) -> Result<u8, (u8, String)> {
+    let failed = |e: io::Error| (FAILED, e.to_string());
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    // Before anything is accepted: a signal during the start must not end the process unseen.
+    let signals = Signals::listen(&runtime).map_err(failed)?;
     let drain_timeout = config.drain_timeout;
-    let (watched, seen) = (config.clone(), files.contents(&config));
-    let groups: Vec<String> = config.groups.iter().map(|g| g.name.clone()).collect();
-    let given = match Given::from_environment() {
-        Ok(given) => given,
-        Err(e) => {
-            tracing::error!("cannot start: {e}");
-            // A wrong socket unit does not mend itself.
-            let is_wrong = e.kind() == io::ErrorKind::InvalidInput;
-            return end(if is_wrong { MISCONFIGURED } else { FAILED });
-        }
-    };
-    let weir = match Weir::start_with(config, warnings, log.clone(), &given) {
-        Ok(weir) => weir,
-        Err(StartError::Tls(e)) => {
-            tracing::error!("cannot start: {}", files.locate(&e));
-            return end(MISCONFIGURED);
-        }
-        Err(e) => {
-            tracing::error!("cannot start: {e}");
-            let code = if matches!(e, StartError::Configuration(_)) {
-                MISCONFIGURED
-            } else {
-                FAILED
-            };
-            return end(code);
-        }
-    };
-    for address in given.ports.unused() {
+    let (watched, contents) = (config.clone(), files.contents(&config));
+    let inherited = Inherited::from_environment().map_err(|e| match e.kind() {
+        // A wrong socket unit stays wrong.
+        io::ErrorKind::InvalidInput => (MISCONFIGURED, e.to_string()),
+        _ => failed(e),
+    })?;
+    let weir = Weir::start_with(config, warnings, log.clone(), &inherited).map_err(|e| match e {
+        StartError::Tls(e) => (MISCONFIGURED, files.locate(&e)),
+        StartError::Configuration(why) => (MISCONFIGURED, why),
+        StartError::System(why) => (FAILED, why),
+    })?;
+    for address in inherited.ports.unused() {
         tracing::warn!(
             %address,
             "a listening socket was passed that the configuration does not name: who connects there is not answered"
         );
     }
-    let at = weir.addresses();
-    let shown = |a: Option<std::net::SocketAddr>| a.map_or("off".to_owned(), |a| a.to_string());
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), tcp = shown(at.tcp), tls = shown(at.tls), admin = shown(at.admin),
-        decisions = shown(at.decisions.or(at.decisions_tls)),
-        groups = groups.join(","), drain_timeout = ?drain_timeout, "weir is ready"
-    );
-    let mut supervisor = Supervisor {
-        weir: Arc::new(weir),
+    let mut service = Service {
+        weir,
         files,
         adjust,
         watched,
-        seen: Seen::of(Contents::new(), seen),
+        seen: Seen::of(Contents::new(), contents),
         notify: Notify::from_environment(),
     };
-    supervisor.notify.ready(&supervisor.serving());
-    runtime.spawn(
-        supervisor
-            .notify
-            .clone()
-            .keep_alive(supervisor.weir.control().clone()),
-    );
-    let word = match given.parent.map(Parent::ready).transpose() {
-        Ok(word) => word,
-        Err(e) => {
-            tracing::error!("cannot start: {e}");
-            return end(FAILED);
-        }
-    };
-    runtime.block_on(supervisor.run(signals, word));
-    let last = supervisor.weir.stop();
+    service.log_ready(drain_timeout);
+    service.notify.ready(&service.summary());
+    runtime.spawn(service.notify.clone().keep_alive(service.weir.control().clone()));
+    let parent = inherited.parent.map(Parent::ready).transpose().map_err(failed)?;
+    runtime.block_on(service.run(signals, parent));
+    let last = service.weir.stop();
     // Without waiting: a file that is being read may be on a file system that hangs.
     runtime.shutdown_background();
-    end(conclude(supervisor.weir.lifecycle().has_failed(), &last))
-}
-
-fn load(files: &Files, adjust: &dyn Fn(&mut Config)) -> Result<(Config, Vec<String>), Problems> {
-    Ok(adjusted(files.load()?, adjust))
-}
-
-fn adjusted(loaded: (Config, Vec<Warning>), adjust: &dyn Fn(&mut Config)) -> (Config, Vec<String>) {
-    let (mut config, warnings) = loaded;
-    adjust(&mut config);
-    (config, warnings.iter().map(Warning::to_string).collect())
+    Ok(conclude(service.weir.lifecycle().has_failed(), &last))
 }
 
 /// Reads files on another thread than the one that serves signals: a file system may hang. `None`: weir is ending.
@@ -176,10 +149,10 @@ fn conclude(failed: bool, last: &Snapshot) -> u8 {
     if left > 0 || failed { FAILED } else { 0 }
 }
 
-/// What the parent says; never, where there is none.
-async fn said(word: Option<oneshot::Receiver<Word>>) -> Word {
-    match word {
-        Some(word) => word.await.unwrap_or(Word::Gone),
+/// The parent's message; pending for ever where there is no parent.
+async fn from_parent(message: Option<oneshot::Receiver<FromParent>>) -> FromParent {
+    match message {
+        Some(message) => message.await.unwrap_or(FromParent::Gone),
         None => std::future::pending().await,
     }
 }
@@ -201,25 +174,37 @@ impl Signals {
     }
 }
 
-struct Supervisor<'a> {
-    weir: Arc<Weir>,
+/// A running weir with its files and the service manager.
+struct Service<'a> {
+    weir: Weir,
     files: &'a Files,
-    adjust: &'a dyn Fn(&mut Config),
-    /// As last read, in force or refused: its files are the ones to look at.
+    adjust: Adjust<'a>,
+    /// As last read, in force or refused: the files it names are watched.
     watched: Config,
-    /// What they held then.
+    /// What those files held then.
     seen: Seen,
     notify: Notify,
 }
 
-impl Supervisor<'_> {
+impl Service<'_> {
+    fn log_ready(&self, drain_timeout: Duration) {
+        let at = self.weir.addresses();
+        let shown = |a: Option<std::net::SocketAddr>| a.map_or("off".to_owned(), |a| a.to_string());
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            tcp = shown(at.tcp),
+            tls = shown(at.tls),
+            admin = shown(at.admin),
+            decisions = shown(at.decisions.or(at.decisions_tls)),
+            groups = self.groups().join(","),
+            ?drain_timeout,
+            "weir is ready"
+        );
+    }
+
     /// Returns when weir is drained, is to end at once, or has failed.
-    async fn run(&mut self, signals: Signals, word: Option<oneshot::Receiver<Word>>) {
-        let Signals {
-            mut term,
-            mut int,
-            mut hup,
-        } = signals;
+    async fn run(&mut self, mut signals: Signals, parent: Option<oneshot::Receiver<FromParent>>) {
+        let Signals { term, int, hup } = &mut signals;
         let mut requests = self.weir.reload_requests();
         let stopped = self.weir.lifecycle().stop_token();
         let (why, end) = tokio::select! {
@@ -227,35 +212,35 @@ impl Supervisor<'_> {
             biased;
             _ = term.recv() => ("SIGTERM", End::Process),
             _ = int.recv() => ("SIGINT", End::Process),
-            said = said(word) => match said {
-                Word::Succeeded => ("a successor serves", End::Succeeded),
-                Word::Gone => ("the supervising process has ended", End::Process),
+            message = from_parent(parent) => match message {
+                FromParent::Succeeded => ("a successor serves", End::Succeeded),
+                FromParent::Gone => ("the supervising process has ended", End::Process),
             },
-            // Nobody else stops it while this runs.
+            // Only a failure stops it while this runs.
             () = stopped.cancelled() => return,
-            () = self.follow(&mut hup, &mut requests) => return,
+            () = self.follow(hup, &mut requests) => return,
         };
-        // Whoever asks for a reload from now on is told that weir is stopping.
+        // From now on a request to reload is answered that weir is stopping.
         drop(requests);
-        self.drain(why, end, &mut term, &mut int).await;
+        self.drain(why, end, term, int).await;
     }
 
-    /// Reloads whenever somebody asks for it or a file has changed.
+    /// Reloads at SIGHUP, when the admin port asks, and when a file has changed.
     async fn follow(&mut self, hup: &mut Signal, requests: &mut Option<mpsc::Receiver<ReloadRequest>>) {
-        let mut look = interval(LOOK_AT_FILES_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut check = interval(CHECK_FILES_EVERY);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // Who asks first: then the look at the files finds nothing new.
+                // Requests first: then the check of the files finds nothing new.
                 biased;
                 _ = hup.recv() => {
                     let _ = self.reload().await;
                 }
                 Some(request) = next(requests) => {
-                    // Whoever asked may have gone meanwhile.
+                    // The caller may have gone meanwhile.
                     let _ = request.answer.send(self.reload().await);
                 }
-                _ = look.tick() => {
+                _ = check.tick() => {
                     let (files, watched) = (self.files.clone(), self.watched.clone());
                     let Some(now) = elsewhere(move || files.contents(&watched)).await else { continue };
                     if self.seen.has_changed_to(now) {
@@ -294,28 +279,33 @@ impl Supervisor<'_> {
                 outcome
             }
         };
-        // Before whoever asked is answered: `ExecReload=weir reload` must find the reload over when it ends.
-        let serving = self.serving();
-        self.notify.ready(&match &outcome {
-            Ok(_) => serving,
-            Err(_) => {
-                format!("{serving}; the last reload was refused, the old configuration stays in force: see the log")
-            }
-        });
+        // Before the caller is answered: the reload must be over when `ExecReload=weir reload` ends.
+        let mut status = self.summary();
+        if outcome.is_err() {
+            status += "; the last reload was refused, the old configuration stays in force: see the log";
+        }
+        self.notify.ready(&status);
         outcome
     }
 
-    /// What weir does, in a line for the service manager.
-    fn serving(&self) -> String {
+    fn groups(&self) -> Vec<String> {
+        let config = self.weir.config.borrow();
+        config.groups.iter().map(|group| group.name.clone()).collect()
+    }
+
+    /// One line for the service manager.
+    fn summary(&self) -> String {
         let at = self.weir.addresses();
         let listening: Vec<String> = [at.tcp, at.tls, at.decisions, at.decisions_tls, at.admin]
             .iter()
             .flatten()
             .map(ToString::to_string)
             .collect();
-        let config = self.weir.config.borrow();
-        let groups: Vec<&str> = config.groups.iter().map(|g| g.name.as_str()).collect();
-        format!("at {}; to groups {}", listening.join(", "), groups.join(", "))
+        format!(
+            "at {}; to groups {}",
+            listening.join(", "),
+            self.groups().join(", ")
+        )
     }
 
     async fn drain(&self, why: &str, end: End, term: &mut Signal, int: &mut Signal) {
@@ -323,7 +313,7 @@ impl Supervisor<'_> {
         let longest = self.weir.config.borrow().drain_timeout + AFTER_DRAIN;
         self.notify.stopping("draining", longest);
         tokio::select! {
-            // The second signal first: it is meant.
+            // A second signal goes before the end of the drain.
             biased;
             _ = term.recv() => {}
             _ = int.recv() => {}

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -54,23 +54,88 @@ impl Sockets {
     }
 }
 
-/// What the threads are made of.
+/// What every worker is made from.
+#[derive(Clone)]
 pub(super) struct Plan {
     pub(super) config: Arc<Config>,
-    pub(super) sockets: Sockets,
-    pub(super) commands: Vec<mpsc::Receiver<Command>>,
-    pub(super) acceptor: Option<Acceptor>,
     pub(super) client_tls: ClientTls,
     pub(super) options: SocketOptions,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) hashing: Hashing,
     pub(super) metrics: Metrics,
     pub(super) lifecycle: Lifecycle,
 }
 
-/// A worker's thread, seen from outside.
-pub(super) struct Running {
-    /// Gets the last look at the worker when it ends, or is disconnected when it crashes.
-    pub(super) last: Receiver<Snapshot>,
+impl Plan {
+    /// Starts one thread per command channel. Each sends the last numbers of its worker when it ends.
+    pub(super) fn spawn(
+        &self,
+        sockets: Sockets,
+        acceptor: Option<Acceptor>,
+        commands: Vec<mpsc::Receiver<Command>>,
+    ) -> Result<Vec<Receiver<Snapshot>>, String> {
+        let (mut tcp, mut tls) = (sockets.tcp.into_iter(), sockets.tls.into_iter());
+        let mut threads = Vec::with_capacity(commands.len());
+        for (i, commands) in commands.into_iter().enumerate() {
+            let (plan, tcp) = (self.clone(), tcp.next());
+            let tls = tls.next().zip(acceptor.clone());
+            let (sender, last) = sync_channel(1);
+            let work = move || {
+                let _vital = plan.lifecycle.vital("a worker");
+                match plan.run(commands, tcp, tls) {
+                    // Weir may be dropped without waiting for the end of its workers.
+                    Ok(last) => drop(sender.send(last)),
+                    Err(error) => tracing::error!(%error, "a worker cannot start"),
+                }
+            };
+            std::thread::Builder::new()
+                .name(format!("weir-worker-{i}"))
+                .spawn(work)
+                .map_err(|e| format!("cannot start a worker thread: {e}"))?;
+            threads.push(last);
+        }
+        Ok(threads)
+    }
+
+    /// Runs a worker until weir stops.
+    fn run(
+        &self,
+        commands: mpsc::Receiver<Command>,
+        tcp: Option<TcpListener>,
+        tls: Option<(TcpListener, Acceptor)>,
+    ) -> io::Result<Snapshot> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())?;
+        let worker = runtime.block_on(async {
+            let worker = Worker::start(self.parts(tcp, tls)?);
+            worker.run(commands, self.lifecycle.watch()).await;
+            Ok::<_, io::Error>(worker)
+        });
+        // Ends all tasks: links give back what is unanswered, gateways' connections are reset. Then it is counted.
+        runtime.shutdown_background();
+        Ok(worker?.finish())
+    }
+
+    fn parts(&self, tcp: Option<TcpListener>, tls: Option<(TcpListener, Acceptor)>) -> io::Result<Parts> {
+        let listener = |socket| Listener::from_std(socket, self.options);
+        let metrics = self.metrics.clone();
+        Ok(Parts {
+            config: Arc::clone(&self.config),
+            tcp: tcp.map(listener).transpose()?,
+            tls: match tls {
+                Some((socket, acceptor)) => Some((listener(socket)?, acceptor)),
+                None => None,
+            },
+            dialer: Dialer::new(self.client_tls.clone(), self.options),
+            tokens: Arc::clone(&self.tokens),
+            hashing: self.hashing.clone(),
+            observers: Rc::new(move |group, endpoint| metrics.link(group, endpoint)),
+            unix_ms,
+            seed: fastrand::u64(..),
+            lifecycle: self.lifecycle.clone(),
+        })
+    }
 }
 
 /// AWS-LC measures the jitter of the CPU for 30 ms and more before its first random number. Where TLS will need one, a
@@ -92,35 +157,6 @@ pub(super) fn gather_entropy(config: &Config) {
     }
 }
 
-/// Starts one thread per command channel.
-pub(super) fn spawn(plan: Plan) -> Result<Vec<Running>, String> {
-    let mut tcp = plan.sockets.tcp.into_iter();
-    let mut tls = plan.sockets.tls.into_iter();
-    let mut threads = Vec::with_capacity(plan.commands.len());
-    let hashing = Hashing::default();
-    for (i, commands) in plan.commands.into_iter().enumerate() {
-        let thread = Thread {
-            commands,
-            tcp: tcp.next(),
-            tls: tls.next().zip(plan.acceptor.clone()),
-            config: Arc::clone(&plan.config),
-            client_tls: plan.client_tls.clone(),
-            options: plan.options,
-            tokens: Arc::clone(&plan.tokens),
-            hashing: hashing.clone(),
-            metrics: plan.metrics.clone(),
-            lifecycle: plan.lifecycle.clone(),
-        };
-        let (tell, last) = sync_channel(1);
-        let spawned = std::thread::Builder::new()
-            .name(format!("weir-worker-{i}"))
-            .spawn(move || thread.run(&tell));
-        spawned.map_err(|e| format!("cannot start a worker thread: {e}"))?;
-        threads.push(Running { last });
-    }
-    Ok(threads)
-}
-
 /// Starts the return leg on a thread of its own; the ports are open when it returns.
 ///
 /// # Errors
@@ -133,7 +169,7 @@ pub(super) fn decisions(
     let (started, result) = sync_channel(1);
     let life = life.clone();
     let work = move || {
-        // Never alone: a weir whose return leg is gone must not say that it is ready.
+        // A weir whose return leg has ended must not say that it is ready.
         let vital = life.vital("the return leg");
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -145,7 +181,6 @@ pub(super) fn decisions(
         runtime.block_on(async {
             let handle = crate::decisions::start(config, network, &life);
             let ended = handle.as_ref().ok().cloned();
-            // The other end waits for it below.
             let _ = started.send(handle);
             match ended {
                 // Not at a drain's deadline: the operator may take the drain back.
@@ -158,80 +193,15 @@ pub(super) fn decisions(
         });
         runtime.shutdown_background();
     };
-    let told = |e: &dyn std::fmt::Display| format!("[decisions]: {e}");
+    let failed = |e: &dyn std::fmt::Display| format!("[decisions]: {e}");
     std::thread::Builder::new()
         .name("weir-decisions".into())
         .spawn(work)
-        .map_err(|e| told(&e))?;
+        .map_err(|e| failed(&e))?;
     match result.recv() {
         Ok(Ok(handle)) => Ok(handle),
-        Ok(Err(e)) => Err(told(&e)),
-        Err(e) => Err(told(&e)),
-    }
-}
-
-struct Thread {
-    commands: mpsc::Receiver<Command>,
-    tcp: Option<TcpListener>,
-    tls: Option<(TcpListener, Acceptor)>,
-    config: Arc<Config>,
-    client_tls: ClientTls,
-    options: SocketOptions,
-    tokens: Arc<Tokens>,
-    hashing: Hashing,
-    metrics: Metrics,
-    lifecycle: Lifecycle,
-}
-
-impl Thread {
-    fn run(self, last: &SyncSender<Snapshot>) {
-        let _vital = self.lifecycle.vital("a worker");
-        let runtime = match Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-        {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, "a worker cannot start");
-                return;
-            }
-        };
-        let phase = self.lifecycle.watch();
-        let started = runtime.block_on(async {
-            let (parts, commands) = self.parts()?;
-            let worker = Worker::start(parts);
-            worker.run(commands, phase).await;
-            Ok::<_, io::Error>(worker)
-        });
-        // Ends all tasks: links give back what is unanswered, gateways' connections are reset. Then it is counted.
-        runtime.shutdown_background();
-        match started {
-            // Whoever starts weir may not wait for its end.
-            Ok(worker) => drop(last.send(worker.finish())),
-            Err(error) => tracing::error!(%error, "a worker cannot start"),
-        }
-    }
-
-    fn parts(self) -> io::Result<(Parts, mpsc::Receiver<Command>)> {
-        let options = self.options;
-        let listener = |socket| Listener::from_std(socket, options);
-        let metrics = self.metrics;
-        let parts = Parts {
-            config: self.config,
-            tcp: self.tcp.map(listener).transpose()?,
-            tls: match self.tls {
-                Some((socket, acceptor)) => Some((listener(socket)?, acceptor)),
-                None => None,
-            },
-            dialer: Dialer::new(self.client_tls, options),
-            tokens: self.tokens,
-            hashing: self.hashing,
-            observers: Rc::new(move |group, endpoint| metrics.link(group, endpoint)),
-            unix_ms,
-            seed: fastrand::u64(..),
-            lifecycle: self.lifecycle,
-        };
-        Ok((parts, self.commands))
+        Ok(Err(e)) => Err(failed(&e)),
+        Err(e) => Err(failed(&e)),
     }
 }
 
@@ -240,8 +210,8 @@ fn unix_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Socket options that agree with the timeouts above them: a peer that acknowledges but does not read for
-/// longer than a reply may take is given up by the link, not by the kernel.
+/// The kernel's timeout is longer than any reply may take: a peer that acknowledges but does not read is given up by the
+/// link, which knows why, and not by the kernel.
 pub(super) fn socket_options(config: &Config) -> SocketOptions {
     let default = SocketOptions::default();
     let longest = config.link.reply_timeout.max(config.ingress.reply_timeout) * 2;

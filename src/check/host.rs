@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::Keys;
 use super::certificates::{DAYS_LEFT_NOTE, days_left};
@@ -75,8 +74,9 @@ async fn running_weir(admin: SocketAddr) -> Option<Vec<u16>> {
         SocketAddr::new(reached(admin), admin.port())
     ))
     .ok()?;
-    let call = tokio::task::spawn_blocking(move || http::call(&target, None, "GET", "/status", ""));
-    let reply = timeout(ADMIN_TIMEOUT, call).await.ok()?.ok()?.ok()?;
+    let reply = http::call(&target, None, "GET", "/status", "", ADMIN_TIMEOUT)
+        .await
+        .ok()?;
     let status: Value = serde_json::from_str(&reply.body).ok()?;
     let listens_on = status.get("config")?.as_object()?;
     let listens = ["tcp", "tls", "decisions", "decisions_tls"].iter();

@@ -1,11 +1,10 @@
 //! What weir shows to Prometheus: every metric in one table, and how a scrape is rendered.
 //!
-//! Most metrics are projected from one [`Look`]: a snapshot in which all numbers belong together, so the
-//! numbers of one scrape add up as those of /status do, and the series of a group or endpoint that a reload
-//! removed are simply not there any more. A registry can do neither, and its counters know whole numbers only.
+//! Metrics are projected from one [`ProcessState`]: the numbers of one scrape are consistent, as those of /status are,
+//! and a group or endpoint that a reload removed has no series any more. A registry offers neither.
 //!
-//! What cannot be read off plain counters goes through the `metrics` crate: histograms, recorded through held
-//! handles ([`LinkObservers`]). A room with metrics of its own joins as a [`Source`].
+//! Histograms are recorded through handles of the `metrics` crate that links hold ([`LinkObservers`]). A module with
+//! metrics of its own adds a [`Source`].
 
 mod histogram;
 mod render;
@@ -67,18 +66,18 @@ impl Kind {
     }
 }
 
-/// Everything a scrape is projected from.
+/// What a scrape and /status are made from.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct ProcessState {
     /// The workers, added up.
     pub snapshot: Snapshot,
-    /// What only the composition root knows.
+    /// What no worker knows.
     pub facts: Facts,
-    /// Where in its life the process is.
+    /// The phase of the process.
     pub phase: Phase,
 }
 
-/// One value of a metric that a [`Source`] brings.
+/// One value of a [`Source`]'s metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Name of a metric in the source's table.
@@ -89,7 +88,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Metrics of a room that keeps its numbers itself.
+/// Metrics of a module that keeps its own numbers.
 pub struct Source {
     /// Its metrics, counters and gauges only; the names must be new.
     pub table: Vec<Metric>,
@@ -106,7 +105,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// No series yet.
+    /// Without series.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -118,7 +117,7 @@ impl Metrics {
         self.histograms.observers(group, endpoint)
     }
 
-    /// Lets a room join with metrics of its own.
+    /// Adds the metrics of a module.
     pub fn add_source(&self, source: Source) {
         self.sources().push(source);
     }
@@ -133,9 +132,9 @@ impl Metrics {
 
     /// The text of a scrape.
     #[must_use]
-    pub fn render(&self, look: &Look) -> String {
+    pub fn render(&self, state: &ProcessState) -> String {
         let mut text = String::with_capacity(32 * 1024);
-        render::table(&mut text, look, &self.histograms);
+        render::table(&mut text, state, &self.histograms);
         for source in self.sources().iter() {
             render::source(&mut text, source);
         }

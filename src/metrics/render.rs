@@ -7,14 +7,14 @@ use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line
 
 use super::histogram::{Buckets, Endpoints};
 use super::table::{Read, Row, TABLE, Value};
-use super::{Kind, Look, Source};
+use super::{Kind, ProcessState, Source};
 
 /// Writes every metric of the table.
-pub(super) fn table(text: &mut String, look: &Look, histograms: &Endpoints) {
+pub(super) fn table(text: &mut String, state: &ProcessState, histograms: &Endpoints) {
     let process = metrics_process::collector::collect();
     let histograms = histograms.all();
     let endpoints = || {
-        let groups = look.snapshot.groups.iter();
+        let groups = state.snapshot.groups.iter();
         groups.flat_map(|group| {
             group
                 .endpoints
@@ -25,10 +25,10 @@ pub(super) fn table(text: &mut String, look: &Look, histograms: &Endpoints) {
     for row in TABLE {
         heading(text, row.name, row.help, row.kind);
         match &row.read {
-            Read::Process(value) => value.write(text, row, &[], look),
-            Read::Ingress(value) => value.write(text, row, &[], &look.snapshot.ingress),
+            Read::Process(value) => value.write(text, row, &[], state),
+            Read::Ingress(value) => value.write(text, row, &[], &state.snapshot.ingress),
             Read::Group(value) => {
-                for group in &look.snapshot.groups {
+                for group in &state.snapshot.groups {
                     value.write(text, row, &[("group", &group.name)], group);
                 }
             }

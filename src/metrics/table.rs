@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metrics_process::collector::Metrics as Process;
 
 use super::histogram::{Buckets, Observed};
-use super::{Kind, Look, Metric};
+use super::{Kind, Metric, ProcessState};
 use crate::status::{Endpoint, FAILURES, Group, Ingress, LinkState, Overflow};
 
 /// A metric and where its values come from.
@@ -21,7 +21,7 @@ pub(super) struct Row {
 
 /// Where the values of a metric come from.
 pub(super) enum Read {
-    Process(Value<Look>),
+    Process(Value<ProcessState>),
     Ingress(Value<Ingress>),
     Group(Value<Group>),
     Endpoint(Value<Endpoint>),

@@ -1,8 +1,8 @@
 //! `weir supervise`: a parent that holds the ports, so that no gateway is refused while weir is started again.
 //!
-//! The parent opens the ports of the configuration and starts `weir run` with handles on them. It starts it again when
-//! it dies, passes signals on, reaps, and at SIGUSR2 starts a second process beside the first, which takes over when
-//! it is ready ([`state`]). It has no connections and knows nothing of events. [`Given`](crate::app::Given) is the other end.
+//! The parent opens the ports of the configuration and starts `weir run` with them. It starts it again when it dies,
+//! passes signals on, reaps children, and at SIGUSR2 starts a second process beside the first, which takes over when
+//! it is ready ([`state`]). It has no connections and sees no events. [`Inherited`](crate::app::Inherited) is the other end.
 
 mod state;
 
@@ -24,20 +24,19 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use self::state::{Action, Pid, Processes};
-use crate::app::Files;
-use crate::app::given::{READY, REFUSED, SUCCEEDED, SUPERVISED, UPGRADE};
+use crate::app::inherited::{READY, REFUSED, SUCCEEDED, SUPERVISED, UPGRADE};
+use crate::app::{Files, prepare};
 use crate::config::Config;
 use crate::net::{Ports, hex, pass};
 use crate::output::{self, FAILED, MISCONFIGURED};
-use crate::telemetry;
 
-/// Words of children that wait to be heard.
-const WORDS_MAX: usize = 16;
+/// Messages of children that wait to be handled.
+const MESSAGES_MAX: usize = 16;
 
 /// Runs until a signal ends it, and ends with the exit code of the process that served.
 #[must_use]
 pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
-    // Before the configuration is read: the kernel drops a signal to process 1 that it does not listen for.
+    // Before the configuration is read: the kernel drops signals to process 1 that it does not handle.
     let (runtime, signals) = match listen() {
         Ok(listening) => listening,
         Err(e) => {
@@ -45,22 +44,9 @@ pub fn run(files: &Files, adjust: &dyn Fn(&mut Config)) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let config = match files.load() {
-        Ok((mut config, _)) => {
-            adjust(&mut config);
-            config
-        }
-        Err(problems) => {
-            output::note(problems);
-            return ExitCode::from(MISCONFIGURED);
-        }
-    };
-    let log = match telemetry::init(&config.log) {
-        Ok(log) => log,
-        Err(e) => {
-            output::note(format_args!("error: log: {e}"));
-            return ExitCode::from(MISCONFIGURED);
-        }
+    let (config, _, log) = match prepare(files, adjust) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
     };
     let code = supervise(files, &config, &runtime, signals).unwrap_or_else(|e| {
         tracing::error!("cannot supervise: {e}");
@@ -95,7 +81,7 @@ fn listen() -> io::Result<(Runtime, Signals)> {
 }
 
 fn supervise(files: &Files, config: &Config, runtime: &Runtime, signals: Signals) -> io::Result<u8> {
-    let (tell, words) = mpsc::channel(WORDS_MAX);
+    let (sender, messages) = mpsc::channel(MESSAGES_MAX);
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
     let ports = match Ports::of_service_manager() {
@@ -110,21 +96,21 @@ fn supervise(files: &Files, config: &Config, runtime: &Runtime, signals: Signals
         sockets: HashMap::new(),
         secret: hex(&secret),
         channels: HashMap::new(),
-        tell,
+        messages: sender,
     };
     if let Err(e) = supervisor.open(config) {
         return Ok(misconfigured(&e));
     }
-    Ok(runtime.block_on(supervisor.run(signals, words)))
+    Ok(runtime.block_on(supervisor.run(signals, messages)))
 }
 
-/// As `weir run` says it of a port that it cannot use.
+/// In the words of `weir run`.
 fn misconfigured(e: &io::Error) -> u8 {
     tracing::error!("cannot start: {e}");
     MISCONFIGURED
 }
 
-/// The path by which this process was started, where it was one: a link to this version may be one to another later.
+/// The path by which this process was started, not the file behind it: a link may name another version later.
 fn program(name: Option<OsString>) -> io::Result<PathBuf> {
     match name {
         Some(name) if Path::new(&name).components().count() > 1 => std::path::absolute(name),
@@ -132,7 +118,7 @@ fn program(name: Option<OsString>) -> io::Result<PathBuf> {
     }
 }
 
-/// Those of this process, with `run` in the place of `supervise`.
+/// The arguments of this process, with `run` in place of `supervise`.
 fn arguments(own: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut own: Vec<OsString> = own.collect();
     if let Some(command) = own.iter_mut().find(|argument| *argument == "supervise") {
@@ -143,24 +129,24 @@ fn arguments(own: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 struct Supervisor {
     files: Files,
-    /// By its path, so that an upgrade starts what lies there then.
+    /// A path: an upgrade starts the file that it names then.
     program: PathBuf,
     arguments: Vec<OsString>,
-    /// Where sockets come from: a service manager may have passed some to the parent itself.
+    /// Opens sockets, or takes those that a service manager passed.
     ports: Ports,
     /// By the address of the configuration.
     sockets: HashMap<SocketAddr, TcpListener>,
     secret: String,
     channels: HashMap<Pid, UnixStream>,
-    tell: mpsc::Sender<(Pid, u8)>,
+    messages: mpsc::Sender<(Pid, u8)>,
 }
 
 impl Supervisor {
     /// Until the last process has ended.
-    async fn run(&mut self, mut signals: Signals, mut words: mpsc::Receiver<(Pid, u8)>) -> u8 {
+    async fn run(&mut self, mut signals: Signals, mut messages: mpsc::Receiver<(Pid, u8)>) -> u8 {
         let mut processes = Processes::new(Instant::now());
         let mut todo = Vec::new();
-        // Lets the runtime look at signals that came before: a stop is heard before anything is started.
+        // Lets the runtime see signals that came before: a stop is handled before anything is started.
         yield_now().await;
         loop {
             while let Some(action) = todo.pop() {
@@ -170,7 +156,7 @@ impl Supervisor {
                 }
             }
             let due = processes.due();
-            // Biased: who has ended is reaped before anything else is decided, and nothing is started before a stop is heard.
+            // Biased: ended children are reaped before anything else is decided, and a stop goes before a start.
             tokio::select! {
                 biased;
                 _ = signals.child.recv() => {
@@ -179,7 +165,7 @@ impl Supervisor {
                         todo.extend(processes.ended(pid, code, Instant::now()));
                     }
                 }
-                Some((pid, word)) = words.recv() => match word {
+                Some((pid, message)) = messages.recv() => match message {
                     READY => todo.extend(processes.ready(pid)),
                     UPGRADE => todo.extend(processes.asked(pid, Instant::now())),
                     _ => {}
@@ -197,7 +183,7 @@ impl Supervisor {
         }
     }
 
-    /// Does it; what is to be done then.
+    /// Performs an action; returns what is to be done next.
     fn act(&mut self, action: Action, processes: &mut Processes) -> Vec<Action> {
         match action {
             Action::Start => match self.start() {
@@ -207,10 +193,10 @@ impl Supervisor {
                 }
                 Err(e) => return processes.not_started(&e.to_string(), Instant::now()),
             },
-            Action::Retire(pid) => self.say(pid, &[SUCCEEDED]),
+            Action::Retire(pid) => self.tell(pid, &[SUCCEEDED]),
             Action::Refuse(pid, why) => {
                 let length = u16::try_from(why.len()).unwrap_or(0).to_be_bytes();
-                self.say(pid, &[&[REFUSED][..], &length, why.as_bytes()].concat());
+                self.tell(pid, &[&[REFUSED][..], &length, why.as_bytes()].concat());
             }
             Action::Kill(pid) => send(pid, Signal::KILL),
             Action::Terminate(pid) => send(pid, Signal::TERM),
@@ -219,10 +205,10 @@ impl Supervisor {
         Vec::new()
     }
 
-    /// To one that has ended nothing is said.
-    fn say(&self, pid: Pid, words: &[u8]) {
+    /// Does nothing where the process has ended.
+    fn tell(&self, pid: Pid, message: &[u8]) {
         if let Some(mut channel) = self.channels.get(&pid) {
-            let _ = channel.write_all(words);
+            let _ = channel.write_all(message);
         }
     }
 
@@ -246,18 +232,18 @@ impl Supervisor {
             .spawn()
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.program.display())))?;
         let pid = Pid::try_from(child.id()).map_err(io::Error::other)?;
-        let tell = self.tell.clone();
+        let messages = self.messages.clone();
         let listen = move || {
-            let mut word = [0];
-            while listening.read_exact(&mut word).is_ok() {
-                if tell.blocking_send((pid, word[0])).is_err() {
+            let mut message = [0];
+            while listening.read_exact(&mut message).is_ok() {
+                if messages.blocking_send((pid, message[0])).is_err() {
                     return;
                 }
             }
         };
         let listener = std::thread::Builder::new().name(format!("weir-child-{pid}"));
         if let Err(e) = listener.spawn(listen) {
-            // Nobody would hear it.
+            // Its messages could not be read.
             let _ = child.kill();
             return Err(e);
         }
@@ -267,7 +253,7 @@ impl Supervisor {
 
     /// Opens what the configuration names and is not open yet, and closes the rest.
     fn open(&mut self, config: &Config) -> io::Result<()> {
-        // Not those of the return leg: weir closes them on purpose while no broker answers.
+        // Not those of the return leg: weir closes them while no broker answers.
         let mut wanted = config.ports();
         wanted.retain(|(key, _)| !key.starts_with("decisions."));
         self.sockets
@@ -289,7 +275,7 @@ impl Supervisor {
     }
 }
 
-/// Everybody who has ended, orphans too where this is process 1, with exit codes as a shell gives them.
+/// All processes that have ended (orphans too, where this is process 1), with exit codes as a shell reports them.
 fn reap() -> Vec<(Pid, u8)> {
     let mut ended = Vec::new();
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {

@@ -1,36 +1,35 @@
-//! PURE: which processes there are, and what is to be done when one starts, is ready, or ends. Time is an argument.
+//! Which processes there are, and what to do when one starts, is ready, or ends. Pure: time is an argument.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A process that dies before it is ready is started again after this, doubled each time, up to the longest.
+use crate::output::MISCONFIGURED;
+
+/// The delay before a process that ended before it was ready is started again; doubles up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// How long a new process may take to be ready beside the old one.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The exit code of a wrong configuration.
-const MISCONFIGURED: u8 = 2;
-
-/// A process, by its number.
+/// The id of a process.
 pub(super) type Pid = i32;
 
-/// What is to be done.
+/// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// Start a process, then call [`Processes::started`] or [`Processes::not_started`].
     Start,
-    /// This one's successor serves: it may drain and end.
+    /// Tell it that its successor serves, so that it drains and ends.
     Retire(Pid),
     /// End it at once.
     Kill(Pid),
-    /// Tell it to end as weir was told.
+    /// Pass the signal on that ends it.
     Terminate(Pid),
-    /// Tell it that it is not succeeded, and why.
+    /// Tell it that there is no successor, and why.
     Refuse(Pid, String),
-    /// Everything is over; the exit code.
+    /// End `weir supervise` with this exit code.
     End(u8),
 }
 
@@ -60,7 +59,7 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// Nothing runs; the first start is due.
+    /// No process yet; the first start is due.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             start_at: Some(now),
@@ -68,7 +67,7 @@ impl Processes {
         }
     }
 
-    /// What time alone brings about.
+    /// Handles what is due.
     pub(super) fn tick(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.start_at.is_some_and(|at| at <= now) {
@@ -97,7 +96,7 @@ impl Processes {
         actions
     }
 
-    /// When [`Processes::tick`] has something to do.
+    /// When [`Processes::tick`] is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let successor = self.successor.map(|(_, deadline)| deadline);
         let serving = self.serving.as_ref().and_then(|p| p.ready_by);
@@ -171,7 +170,7 @@ impl Processes {
                 });
             } else if process.ready_by.is_none() {
                 tracing::error!(pid, code, "weir ended unexpectedly: starting it again");
-                // What starts now serves; it succeeds nobody.
+                // What starts now is not a successor.
                 self.upgrading = false;
                 self.start_at = Some(now);
             } else {
@@ -189,7 +188,7 @@ impl Processes {
         actions
     }
 
-    /// A new process is to take the place of the one that serves. While one is on its way, nothing more is done.
+    /// Replaces the process that serves. Does nothing while a replacement is on its way.
     pub(super) fn upgrade(&mut self, now: Instant) -> Vec<Action> {
         if self.upgrading || self.successor.is_some() {
             tracing::info!("an upgrade is under way already");
@@ -205,7 +204,7 @@ impl Processes {
         Vec::new()
     }
 
-    /// A process has asked for a successor.
+    /// A process asks for a successor.
     pub(super) fn asked(&mut self, pid: Pid, now: Instant) -> Vec<Action> {
         match self.serving() {
             Some(serving) if serving == pid => self.upgrade(now),
@@ -216,7 +215,7 @@ impl Processes {
         }
     }
 
-    /// An upgrade has failed: the one that serves stays, and hears why.
+    /// An upgrade has failed: the process that serves stays, and is told why.
     fn refuse(&self, why: String) -> Vec<Action> {
         tracing::error!("the old weir stays: {why}");
         self.serving()
@@ -225,7 +224,7 @@ impl Processes {
             .collect()
     }
 
-    /// Weir was told to end: so is every process. Called again, they are told again.
+    /// Ends every process; a second call signals them again.
     pub(super) fn stop(&mut self) -> Vec<Action> {
         self.stopping = true;
         self.start_at = None;
@@ -236,7 +235,7 @@ impl Processes {
         all.into_iter().map(Action::Terminate).collect()
     }
 
-    /// The one that serves.
+    /// The process that serves.
     pub(super) fn serving(&self) -> Option<Pid> {
         self.serving.as_ref().map(|p| p.pid)
     }
@@ -263,7 +262,7 @@ impl Processes {
 mod tests {
     use super::*;
 
-    /// One that serves as process 1.
+    /// Process 1 serves.
     fn serving(now: Instant) -> Processes {
         let mut processes = Processes::new(now);
         assert_eq!(processes.tick(now), [Action::Start]);
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_dies_before_it_is_ready_is_started_later_and_later() {
+    fn the_delay_doubles_for_a_process_that_dies_before_it_is_ready() {
         let mut now = Instant::now();
         let mut processes = serving(now);
         assert_eq!(processes.ended(1, 1, now), []);
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_retires_the_old_one_when_the_new_one_is_ready() {
+    fn an_upgrade_retires_the_old_process_when_the_new_one_is_ready() {
         let now = Instant::now();
         let mut processes = serving(now);
         processes.upgrade(now);
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_that_fails_leaves_the_old_one() {
+    fn a_failed_upgrade_keeps_the_old_process() {
         let now = Instant::now();
         let mut processes = serving(now);
         processes.upgrade(now);
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_dies_before_its_successor_is_started_is_started_again_without_succeeding_anybody() {
+    fn a_process_that_dies_before_its_successor_started_is_started_again() {
         let now = Instant::now();
         let mut processes = serving(now);
         processes.upgrade(now);
@@ -407,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_upgrade_waits_for_the_first() {
+    fn a_second_upgrade_does_nothing_during_the_first() {
         let now = Instant::now();
         let mut processes = serving(now);
         processes.upgrade(now);
@@ -419,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_one_that_dies_during_an_upgrade_leaves_its_place_to_the_new_one() {
+    fn the_new_process_takes_over_when_the_old_one_dies_during_an_upgrade() {
         let now = Instant::now();
         let mut processes = serving(now);
         processes.upgrade(now);
@@ -432,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_passed_on_and_ends_with_the_exit_code_of_the_one_that_served() {
+    fn a_stop_is_passed_on_and_returns_the_exit_code_of_the_process_that_served() {
         let now = Instant::now();
         let mut processes = serving(now);
         processes.upgrade(now);

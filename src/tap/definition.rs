@@ -1,7 +1,7 @@
 //! Stream definitions: which attributes an event has, in which order, of which types.
 //!
 //! The format is WSO2's own (`name`, `version`, `metaData`, `correlationData`, `payloadData`, each attribute with
-//! `name` and `type`), with one word more: `"masked": false` lets an attribute be seen without unmasking.
+//! `name` and `type`), with one addition: `"masked": false` shows an attribute without unmasking.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub struct Attribute {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// Whether it may name a person, as far as anybody has said; true when nobody has.
+    /// Whether it may identify a person; true unless the definition says otherwise.
     #[serde(default = "yes")]
     pub masked: bool,
 }
@@ -67,14 +67,14 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// As it stands in an event: `name:version`.
+    /// `name:version`, as in an event.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}:{}", self.name, self.version)
     }
 
-    /// Of throttle events (docs/PROTOCOL.md). Who called is masked: the application's key ends in its user, and the
-    /// properties hold addresses, headers, query parameters and claims.
+    /// The definition of throttle events (docs/PROTOCOL.md). What identifies the caller is masked: the application's key
+    /// ends in its user, and the properties hold addresses, headers, query parameters and claims.
     fn throttle() -> Self {
         let attribute = |name: &str| Attribute {
             name: name.into(),
@@ -107,8 +107,7 @@ impl Definitions {
         }
     }
 
-    /// Adds those of a file: one definition, several one after the other, or an array of them. One that is known
-    /// already is replaced.
+    /// Adds those of a file: one definition, several in a row, or an array. They replace others of the same id.
     ///
     /// # Errors
     /// What is wrong, with line and column.

@@ -1,11 +1,13 @@
-//! An event's bytes as values, by its stream's definition. Whatever the bytes are, it says how far they made sense.
+//! Decodes an event by its stream's definition, as far as its bytes are valid.
 
 use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
 
 use super::definition::{Attribute, Definition, Kind};
 use super::feed::Sample;
 
-/// What can be read of an event.
+/// The part of an event that could be decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded<'a> {
     /// Milliseconds since 1970, as the gateway wrote it.
@@ -18,14 +20,15 @@ pub struct Decoded<'a> {
     pub arbitrary: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// What follows the stream id, undecoded.
     pub body: &'a [u8],
-    /// Why it ends early.
+    /// Why the rest could not be decoded.
     pub problem: Option<String>,
 }
 
 /// The value of an attribute.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Value<'a> {
-    /// A string of length 0. The wire cannot tell the empty string from none.
+    /// A string of length 0: the wire format does not distinguish an empty string from none.
     Null,
     /// A string.
     Text(Cow<'a, str>),
@@ -34,21 +37,39 @@ pub enum Value<'a> {
     /// A long.
     Long(i64),
     /// A float.
+    #[serde(serialize_with = "float")]
     Float(f32),
     /// A double.
+    #[serde(serialize_with = "double")]
     Double(f64),
     /// A bool.
     Bool(bool),
 }
 
+/// JSON has no numbers that are not finite: they become strings, `"NaN"`, `"inf"`, `"-inf"`.
+fn float<S: Serializer>(n: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    match n.is_finite() {
+        true => serializer.serialize_f32(*n),
+        false => serializer.collect_str(n),
+    }
+}
+
+/// As [`float`].
+fn double<S: Serializer>(n: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    match n.is_finite() {
+        true => serializer.serialize_f64(*n),
+        false => serializer.collect_str(n),
+    }
+}
+
 impl Decoded<'_> {
-    /// Every attribute, whichever section it is in.
+    /// The attributes of all sections.
     pub fn attributes(&self) -> impl Iterator<Item = &(&Attribute, Value<'_>)> {
         self.sections.iter().flatten()
     }
 }
 
-/// Reads the event that `sample` begins with; `None` when not even its stream id can be read.
+/// Decodes a sample; `None` when its stream id cannot be read.
 pub fn decode<'a>(
     sample: &'a Sample,
     definition: impl FnOnce(&str) -> Option<&'a Definition>,
@@ -103,7 +124,7 @@ fn attributes<'a>(
     Ok(())
 }
 
-/// What is still to be read.
+/// The bytes that are not decoded yet.
 struct Rest<'a>(&'a [u8]);
 
 const TOO_SHORT: &str = "the event ends before it";

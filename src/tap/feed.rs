@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::wire::events::iterate;
 use crate::wire::{Event, Events};
 
-/// Of a longer event only the beginning is copied: a tap has a bound on bytes, too.
+/// Of a longer event only the beginning is copied.
 pub const EVENT_COPY_MAX_BYTES: usize = 16 * 1024;
 
 /// The open taps of one worker.
@@ -21,13 +21,13 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Opens one more. It ends when nobody holds its receiving end any more.
+    /// Opens one more. It ends when its receiving end is dropped.
     pub fn open(&self, feed: Feed) {
         self.feeds.borrow_mut().push(feed);
         self.are_open.set(true);
     }
 
-    /// Shows a frame's events to whoever looks; without a tap this is one branch.
+    /// Passes a frame's events to the open taps; without one this is one branch.
     #[inline]
     pub fn pass(&self, events: Events<'_>, now: Instant) {
         if self.are_open.get() {
@@ -35,7 +35,7 @@ impl Taps {
         }
     }
 
-    /// Whether some tap was open when the last frame passed, or has been opened since.
+    /// Whether a tap was open when the last frame passed, or has been opened since.
     #[must_use]
     pub fn are_open(&self) -> bool {
         self.are_open.get()
@@ -49,7 +49,7 @@ impl Taps {
     }
 }
 
-/// The beginning of an event, copied: a batch's memory must not stay because somebody looks.
+/// A copy of an event's beginning; it does not hold the memory of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// At most [`EVENT_COPY_MAX_BYTES`].
@@ -70,16 +70,16 @@ impl Sample {
     }
 }
 
-/// What workers have counted for one tap.
+/// What the workers have counted for one tap.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Events that passed.
     pub seen: AtomicU64,
-    /// Those of them that were of another stream than the one asked for.
+    /// Those of another stream than the one asked for.
     pub other_streams: AtomicU64,
 }
 
-/// One worker's way into one tap.
+/// One worker's end of one tap.
 #[derive(Debug, Clone)]
 pub struct Feed {
     stream: Option<Vec<u8>>,
@@ -112,7 +112,7 @@ impl Feed {
         }
     }
 
-    /// False when nobody looks any more.
+    /// Returns false when the tap is closed.
     fn take(&mut self, events: Events<'_>, now: Instant) -> bool {
         if self.out.is_closed() {
             return false;
@@ -134,7 +134,7 @@ impl Feed {
                 self.pass -= 1;
             } else {
                 self.pass = self.every - 1;
-                // Full: the reader is slow, and whatever comes now is skipped.
+                // Full: the reader is slow, and the rest of the frame is skipped.
                 if !self.budget.take(now) || self.out.try_send(Sample::of(event)).is_err() {
                     break;
                 }
@@ -155,7 +155,7 @@ impl Feed {
     }
 }
 
-/// So many a second, and at most as many at once.
+/// A token bucket: this many a second, and at most as many at once.
 #[derive(Debug, Clone)]
 pub struct Budget {
     per_second: f64,

@@ -1,23 +1,22 @@
-//! Hides what may name a person, so that equal values stay equal to the eye.
+//! Masks what may identify a person; equal values get equal marks.
 //!
 //! A value becomes `~` and ten hexadecimal digits of its HMAC, under a key that lives as long as one tap. So one can
-//! follow a user who meets a limit without learning who it is, and neither guess it by trying names nor compare two
-//! taps.
+//! follow a throttled user without learning who it is; names can be neither guessed nor compared between two taps.
 
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use serde_json::Value;
 
-/// Masked values shorter than this are not looked for inside others: they would be everywhere.
+/// Shorter masked values are not searched for inside others: they would be found everywhere.
 const NAME_MIN_CHARS: usize = 3;
 
-/// The pseudonyms of one tap.
+/// Makes the pseudonyms of one tap.
 #[derive(Debug)]
 pub struct Mask {
     key: Key,
 }
 
 impl Mask {
-    /// With a key nobody else has.
+    /// With a key that is used once.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
         Self {
@@ -33,7 +32,7 @@ impl Mask {
         std::iter::once("~".to_owned()).chain(digits).collect()
     }
 
-    /// A masked text. Of a JSON object or array the form and the names of fields stay.
+    /// A masked text. JSON objects and arrays keep their form and the names of their fields.
     #[must_use]
     pub fn hide_text(&self, text: &str) -> Value {
         if text.starts_with(['{', '['])
@@ -45,8 +44,8 @@ impl Mask {
         Value::String(self.hide(text))
     }
 
-    /// An open text in which names that are masked elsewhere in the event are masked too: keys of limits by user end
-    /// in the user's name.
+    /// A text in which names that are masked elsewhere in the event are masked too: throttle keys by user end in the
+    /// user's name.
     #[must_use]
     pub fn hide_names(&self, text: &str, names: &[&str]) -> String {
         let mut text = text.to_owned();

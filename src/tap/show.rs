@@ -2,13 +2,58 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
 
 use super::Mask;
 use super::event::{Decoded, Value};
 
 /// 9999-12-31T23:59:59.999Z; later times have no date.
 const DATED_MS_MAX: u64 = 253_402_300_799_999;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    timestamp: i64,
+    stream: &'a str,
+    bytes: usize,
+    #[serde(skip_serializing_if = "Fields::is_empty")]
+    meta: Fields<'a>,
+    #[serde(skip_serializing_if = "Fields::is_empty")]
+    correlation: Fields<'a>,
+    #[serde(skip_serializing_if = "Fields::is_empty")]
+    payload: Fields<'a>,
+    #[serde(skip_serializing_if = "Fields::is_empty")]
+    arbitrary: Fields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_hex: Option<String>,
+}
+
+/// Names and values in their order; a name may stand there twice.
+struct Fields<'a>(Vec<(&'a str, Shown<'a>)>);
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Open(&'a Value<'a>),
+    Text(&'a str),
+    Masked(Json),
+}
+
+impl Fields<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
 
 /// One line, without its newline; `mask`: `None` shows everything.
 #[must_use]
@@ -24,128 +69,70 @@ pub fn line(event: &Decoded<'_>, length: usize, mask: Option<&Mask>) -> String {
         .flat_map(|text| [Some(text), text.split_once(':').map(|(_, user)| user)])
         .flatten()
         .collect();
-    let mut object = Object::default();
+    let [meta, correlation, payload] = event.sections.each_ref().map(|section| {
+        let fields = section.iter().map(|(attribute, value)| {
+            let shown = match (mask, value) {
+                (Some(mask), value) if attribute.masked => Shown::Masked(masked(mask, value)),
+                (Some(mask), Value::Text(text)) => Shown::Masked(mask.hide_names(text, &names).into()),
+                _ => Shown::Open(value),
+            };
+            (attribute.name.as_str(), shown)
+        });
+        Fields(fields.collect())
+    });
+    let arbitrary = event.arbitrary.iter().map(|(key, value)| {
+        let shown = mask.map_or(Shown::Text(value), |mask| Shown::Masked(mask.hide_text(value)));
+        (key.as_ref(), shown)
+    });
     let date = u64::try_from(event.timestamp_ms)
         .ok()
         .filter(|ms| *ms <= DATED_MS_MAX);
-    if let Some(ms) = date {
-        let time = UNIX_EPOCH + Duration::from_millis(ms);
-        object.put("time", &humantime::format_rfc3339_millis(time).to_string());
-    }
-    object.put("timestamp", &event.timestamp_ms);
-    object.put("stream", &event.stream);
-    object.put("bytes", &length);
-    for (title, section) in ["meta", "correlation", "payload"]
-        .into_iter()
-        .zip(&event.sections)
-    {
-        if section.is_empty() {
-            continue;
-        }
-        let mut inner = Object::default();
-        for (attribute, value) in section {
-            match (mask, value) {
-                (Some(mask), value) if attribute.masked => inner.put(&attribute.name, &hidden(mask, value)),
-                (Some(mask), Value::Text(text)) => {
-                    inner.put(&attribute.name, &mask.hide_names(text, &names));
-                }
-                _ => put_value(&mut inner, &attribute.name, value),
-            }
-        }
-        object.put_raw(title, &inner.end());
-    }
-    if !event.arbitrary.is_empty() {
-        let mut inner = Object::default();
-        for (key, value) in &event.arbitrary {
-            match mask {
-                Some(mask) => inner.put(key, &mask.hide_text(value)),
-                None => inner.put(key, value),
-            }
-        }
-        object.put_raw("arbitrary", &inner.end());
-    }
-    if let Some(problem) = &event.problem {
-        object.put("problem", problem);
-        if mask.is_none() && event.sections.iter().all(Vec::is_empty) {
-            let hex: String = event.body.iter().map(|b| format!("{b:02x}")).collect();
-            object.put("body_hex", &hex);
-        }
-    }
-    harmless(&object.end())
+    let is_opaque = mask.is_none() && event.problem.is_some() && event.sections.iter().all(Vec::is_empty);
+    let line = Line {
+        time: date.map(|ms| {
+            let time = UNIX_EPOCH + Duration::from_millis(ms);
+            humantime::format_rfc3339_millis(time).to_string()
+        }),
+        timestamp: event.timestamp_ms,
+        stream: &event.stream,
+        bytes: length,
+        meta,
+        correlation,
+        payload,
+        arbitrary: Fields(arbitrary.collect()),
+        problem: event.problem.as_deref(),
+        body_hex: is_opaque.then(|| event.body.iter().map(|b| format!("{b:02x}")).collect()),
+    };
+    // Only maps with keys that are not text, or a failing writer, could fail here.
+    harmless(serde_json::to_string(&line).unwrap_or_default())
 }
 
-fn hidden(mask: &Mask, value: &Value<'_>) -> serde_json::Value {
+fn masked(mask: &Mask, value: &Value<'_>) -> Json {
     match value {
-        Value::Null => serde_json::Value::Null,
+        Value::Null => Json::Null,
         Value::Text(text) => mask.hide_text(text),
-        Value::Int(n) => mask.hide(&n.to_string()).into(),
-        Value::Long(n) => mask.hide(&n.to_string()).into(),
-        Value::Float(n) => mask.hide(&n.to_string()).into(),
-        Value::Double(n) => mask.hide(&n.to_string()).into(),
-        Value::Bool(b) => mask.hide(&b.to_string()).into(),
+        other => mask
+            .hide(&serde_json::to_string(other).unwrap_or_default())
+            .into(),
     }
 }
 
-/// JSON has no words for what is not finite: those become strings, `"NaN"`, `"inf"`, `"-inf"`.
-fn put_value(into: &mut Object, name: &str, value: &Value<'_>) {
-    match value {
-        Value::Null => into.put_raw(name, "null"),
-        Value::Text(text) => into.put(name, text),
-        Value::Int(n) => into.put(name, n),
-        Value::Long(n) => into.put(name, n),
-        Value::Float(n) if n.is_finite() => into.put(name, n),
-        Value::Float(n) => into.put(name, &n.to_string()),
-        Value::Double(n) if n.is_finite() => into.put(name, n),
-        Value::Double(n) => into.put(name, &n.to_string()),
-        Value::Bool(b) => into.put(name, b),
-    }
-}
-
-/// An object that keeps the order in which it is filled.
-#[derive(Default)]
-struct Object(String);
-
-impl Object {
-    fn put<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        // Only maps with keys that are no text, or a failing writer, could fail here.
-        let text = serde_json::to_string(value).unwrap_or_else(|_| "null".into());
-        self.put_raw(name, &text);
-    }
-
-    fn put_raw(&mut self, name: &str, value: &str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0
-            .push_str(&serde_json::to_string(name).unwrap_or_else(|_| "\"?\"".into()));
-        self.0.push(':');
-        self.0.push_str(value);
-    }
-
-    fn end(self) -> String {
-        if self.0.is_empty() {
-            "{}".into()
-        } else {
-            self.0 + "}"
-        }
-    }
-}
-
-/// JSON lets characters pass that steer a terminal (C1 controls) or turn the direction of text; they occur inside of
-/// strings only, where an escape means the same.
-fn harmless(json: &str) -> String {
+/// Escapes what JSON allows but a terminal obeys: C1 controls, and characters that turn the direction of text. They
+/// occur within strings only, where an escape means the same.
+fn harmless(json: String) -> String {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !json.contains(steers) {
-        return json.to_owned();
+        return json;
     }
-    let mut out = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
+    let escape = |c: char| {
         if steers(c) {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            format!("\\u{:04x}", u32::from(c))
         } else {
-            out.push(c);
+            c.to_string()
         }
-    }
-    out
+    };
+    json.chars().map(escape).collect()
 }

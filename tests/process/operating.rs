@@ -117,7 +117,7 @@ fn a_reload_says_what_changed_what_waits_for_a_restart_and_line_by_line_what_is_
             .replace("level = \"info\"", "level = \"debug\"");
         std::fs::write(stage.weir.config_file(), other).unwrap();
         let said = weir(&stage, token, &["reload"]);
-        let expected = "reloaded:\n  - log.level\nafter a restart only:\n  - workers\n";
+        let expected = "reloaded:\n  - log.level\nthese take effect after a restart:\n  - workers\n";
         assert_eq!(said, (0, expected.into()));
         assert_eq!(weir(&stage, None, &["log-level"]), (0, "debug\n".into()));
         assert_eq!(weir(&stage, token, &["log-level", "info"]), (0, "info\n".into()));

@@ -85,7 +85,7 @@ fn passwords_in_files_and_secrets_are_followed_when_they_change() {
             let lines = stage.weir.lines("configuration reloaded");
             assert_eq!(lines.len(), seen + 2);
             let said = lines[seen]["changes"].as_str().unwrap();
-            assert!(said.contains("connects anew"), "{said}");
+            assert!(said.contains("reconnects"), "{said}");
         }
         stage.weir.logged("a configuration file has changed").await;
         unnoticed(&stage, load).await;

@@ -1,6 +1,5 @@
 //! `weir tap` on a whole weir: what it shows, to whom, and that the relay does not notice.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,39 +35,37 @@ fn address(bed: &Bed) -> SocketAddr {
     bed.weir.addresses().admin.unwrap()
 }
 
-fn ask(address: SocketAddr, token: &str, wish: &str) -> Streamed {
+async fn ask(address: SocketAddr, token: &str, wish: &str) -> Streamed {
     let target = Target::parse(&format!("http://{address}")).unwrap();
-    open(&target, Some(&Secret::new(token)), "/tap", wish).unwrap()
+    let token = Secret::new(token);
+    let within = Duration::from_secs(5);
+    open(&target, Some(&token), "/tap", wish, within).await.unwrap()
 }
 
 /// The next line; `None` at the end.
-fn next(body: &mut impl BufRead) -> Option<Value> {
-    let mut line = String::new();
-    (body.read_line(&mut line).unwrap() > 0).then(|| serde_json::from_str(&line).unwrap())
+async fn next(answer: &mut Streamed) -> Option<Value> {
+    let line = answer.line().await.unwrap();
+    line.map(|line| serde_json::from_str(&line).unwrap())
 }
 
 /// An open tap; its first line is read, so it is open on the worker.
-fn tapped(bed: &Bed, wish: &str) -> BufReader<impl Read + Send + 'static> {
-    let mut answer = ask(address(bed), TOKEN, wish);
+async fn tapped(bed: &Bed, wish: &str) -> Streamed {
+    let mut answer = ask(address(bed), TOKEN, wish).await;
     assert_eq!(answer.status, 200);
-    let first = next(&mut answer.body).unwrap();
+    let first = next(&mut answer).await.unwrap();
     assert_eq!(first["tap"]["seen"], 0);
-    answer.body
+    answer
 }
 
 /// What comes until the end: events, and the last report.
-async fn rest(mut body: impl BufRead + Send + 'static) -> (Vec<Value>, Value) {
-    let reading = tokio::task::spawn_blocking(move || {
-        let (mut events, mut report) = (Vec::new(), Value::Null);
-        while let Some(line) = next(&mut body) {
-            match line.get("tap") {
-                Some(tap) => report = tap.clone(),
-                None => events.push(line),
-            }
+async fn rest(mut answer: Streamed) -> (Vec<Value>, Value) {
+    let (mut events, mut report) = (Vec::new(), Value::Null);
+    while let Some(line) = next(&mut answer).await {
+        match line.get("tap") {
+            Some(tap) => report = tap.clone(),
+            None => events.push(line),
         }
-        (events, report)
-    });
-    let (events, report) = reading.await.unwrap();
+    }
     let number = |name: &str| report[name].as_u64().unwrap();
     assert_eq!(
         number("seen"),
@@ -114,13 +111,16 @@ fn passing_events_are_decoded_and_masked_until_there_are_enough() {
 fn unmasking_needs_the_configuration_and_the_wish() {
     story(async {
         let masked = bed(TapMode::Masked, None).await;
-        assert_eq!(ask(address(&masked), TOKEN, r#"{"unmask": true}"#).status, 403);
+        assert_eq!(
+            ask(address(&masked), TOKEN, r#"{"unmask": true}"#).await.status,
+            403
+        );
         let off = bed(TapMode::Off, None).await;
-        assert_eq!(ask(address(&off), TOKEN, "").status, 403);
+        assert_eq!(ask(address(&off), TOKEN, "").await.status, 403);
         let full = bed(TapMode::Full, None).await;
         let (by_default, open) = (
-            tapped(&full, r#"{"count": 1}"#),
-            tapped(&full, r#"{"count": 1, "unmask": true}"#),
+            tapped(&full, r#"{"count": 1}"#).await,
+            tapped(&full, r#"{"count": 1, "unmask": true}"#).await,
         );
         publish(&full, 10).await;
         assert_ne!(
@@ -136,14 +136,13 @@ fn without_the_token_nothing_is_shown() {
     story(async {
         let bed = bed(TapMode::Masked, None).await;
         for wrong in ["", "wrong"] {
-            let mut answer = ask(address(&bed), wrong, "");
+            let mut answer = ask(address(&bed), wrong, "").await;
             assert_eq!(answer.status, 401);
-            let mut body = String::new();
-            answer.body.read_to_string(&mut body).unwrap();
+            let body = answer.line().await.unwrap().unwrap();
             assert!(body.contains("admin.token"), "{body}");
         }
-        assert_eq!(ask(address(&bed), TOKEN, r#"{"sort": 1}"#).status, 400);
-        assert_eq!(ask(address(&bed), TOKEN, r#"{"rate": 100000}"#).status, 400);
+        assert_eq!(ask(address(&bed), TOKEN, r#"{"sort": 1}"#).await.status, 400);
+        assert_eq!(ask(address(&bed), TOKEN, r#"{"rate": 100000}"#).await.status, 400);
     });
 }
 
@@ -156,11 +155,12 @@ fn filters_and_samples_choose_and_everything_else_is_counted() {
         let api = tapped(
             &bed,
             &wish(r#""api": "PizzaAPI", "application": "12", "rate": 2000"#),
-        );
-        let other = tapped(&bed, &wish(r#""api": "/pasta/1.0.0""#));
-        let stream = tapped(&bed, &wish(r#""stream": "org.wso2.blocking.request.stream""#));
-        let sample = tapped(&bed, &wish(r#""sample": 20, "rate": 2000"#));
-        assert_eq!(ask(address(&bed), TOKEN, "").status, 409, "a fifth one");
+        )
+        .await;
+        let other = tapped(&bed, &wish(r#""api": "/pasta/1.0.0""#)).await;
+        let stream = tapped(&bed, &wish(r#""stream": "org.wso2.blocking.request.stream""#)).await;
+        let sample = tapped(&bed, &wish(r#""sample": 20, "rate": 2000"#)).await;
+        assert_eq!(ask(address(&bed), TOKEN, "").await.status, 409, "a fifth one");
         publish(&bed, 200).await;
         assert_eq!(rest(api).await.0.len(), 200);
         let (events, report) = rest(other).await;
@@ -177,9 +177,10 @@ fn filters_and_samples_choose_and_everything_else_is_counted() {
 fn a_client_that_does_not_read_is_cut_off_and_the_relay_does_not_notice() {
     story(async {
         let bed = bed(TapMode::Full, Some(Events::new(Sizes::Fixed(12_000), 0))).await;
-        let deaf: Vec<_> = (0..4)
-            .map(|_| tapped(&bed, r#"{"rate": 2000, "unmask": true}"#))
-            .collect();
+        let mut deaf = Vec::new();
+        for _ in 0..4 {
+            deaf.push(tapped(&bed, r#"{"rate": 2000, "unmask": true}"#).await);
+        }
         // Far more than sockets and pipes hold, for longer than a stuck connection may stay.
         let options = LoadOptions {
             connections: 4,
@@ -193,7 +194,7 @@ fn a_client_that_does_not_read_is_cut_off_and_the_relay_does_not_notice() {
         let longest = report.latency.max();
         assert!(longest < Duration::from_secs(5), "{longest:?}");
         bed.assert_clean(report.counts.events_acked).await;
-        let again = tapped(&bed, r#"{"count": 1}"#);
+        let again = tapped(&bed, r#"{"count": 1}"#).await;
         publish_more(&bed).await;
         assert_eq!(
             rest(again).await.0.len(),
@@ -217,14 +218,17 @@ async fn publish_more(bed: &Bed) {
 fn a_tap_leaves_its_place_when_its_client_goes_and_ends_when_weir_drains() {
     story(async {
         let bed = bed(TapMode::Masked, None).await;
-        let taps: Vec<_> = (0..4).map(|_| tapped(&bed, "")).collect();
-        assert_eq!(ask(address(&bed), TOKEN, "").status, 409);
+        let mut taps = Vec::new();
+        for _ in 0..4 {
+            taps.push(tapped(&bed, "").await);
+        }
+        assert_eq!(ask(address(&bed), TOKEN, "").await.status, 409);
         drop(taps);
         let one = loop {
-            let mut answer = ask(address(&bed), TOKEN, "");
+            let mut answer = ask(address(&bed), TOKEN, "").await;
             if answer.status == 200 {
-                next(&mut answer.body).unwrap();
-                break answer.body;
+                next(&mut answer).await.unwrap();
+                break answer;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
@@ -251,7 +255,8 @@ fn the_command_prints_events_and_says_what_it_left_out() {
                     panic!("not a tap");
                 };
                 let (mut out, mut notes) = (Vec::new(), Vec::new());
-                let outcome: Result<(), Problem> = tap::run(&args, &mut out, &mut notes);
+                let runtime = tokio::runtime::Runtime::new().unwrap();
+                let outcome: Result<(), Problem> = runtime.block_on(tap::run(&args, &mut out, &mut notes));
                 (
                     outcome,
                     String::from_utf8(out).unwrap(),

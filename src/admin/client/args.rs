@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::Secret;
 
-/// Where weir's admin port is, and who asks.
+/// Where weir's admin port is, and the token for it.
 #[derive(Debug, Clone, Args)]
 pub struct AdminArgs {
     /// The admin port of the weir to talk to
@@ -18,39 +18,38 @@ pub struct AdminArgs {
         default_value = "http://127.0.0.1:9619"
     )]
     pub admin: String,
-    /// Its admin.token; better given by the variable than on the command line, which others can read
+    /// Its admin.token; prefer the variable, other users can read command lines
     #[arg(long, value_name = "TOKEN", env = "WEIR_ADMIN_TOKEN", hide_env_values = true, value_parser = secret)]
     pub token: Option<Secret>,
 }
 
-/// What a running weir can be asked.
+/// Commands to a running weir.
 #[derive(Debug, Clone, Subcommand)]
 pub enum AdminCommand {
     /// Show a running weir: groups, endpoints, queues, and why something is not up
     Status(StatusArgs),
-    /// Let a running weir read its configuration again
+    /// Make a running weir read its configuration again
     ///
-    /// All of the new configuration comes in force, or none of it; then every problem is listed and the exit
-    /// code is 2.
+    /// The new configuration takes effect as a whole or not at all; then every problem is listed and the exit code is 2.
     Reload(ReloadArgs),
     /// Take a running weir out of service, or put it back
     ///
-    /// It is no longer ready, accepts no new connections, and delivers what it has.
+    /// It is no longer ready, sends gateways away, and delivers what it has.
     Drain(DrainArgs),
-    /// Start the weir that lies at the program's path now beside a running one, which then drains and ends
+    /// Replace a running weir by the program that its path names now
     ///
-    /// For a weir under `weir supervise`. Waits until the new process answers; when it does not get ready, the old one
-    /// stays, and the exit code is 1.
+    /// For a weir under `weir supervise`. Starts the new process and waits until it answers; the old one then drains and
+    /// ends. If the new process does not get ready, the old one stays, and the exit code is 1.
     Upgrade(UpgradeArgs),
     /// Switch a Traffic Manager of a running weir on or off
     ///
-    /// The switch lasts until it is turned back or weir restarts, and has nothing to do with health.
+    /// Lasts until it is switched back or weir restarts, and is independent of health.
     #[command(after_help = "Example:\n  weir endpoint disable group1 tm1.example:9611")]
     Endpoint(EndpointArgs),
     /// Watch the events that pass a running weir, as lines of JSON
     ///
-    /// Nothing is looked at unless somebody asks. What may name a person is masked: equal values get equal marks, as
-    /// ~3f9a1c07be. Events are skipped rather than that weir or its gateways wait; how many is said at the end.
+    /// What may identify a person is masked; equal values get equal marks, such as ~3f9a1c07be. Weir and its gateways
+    /// never wait for this command: events are skipped instead, and counted at the end.
     #[command(after_help = TAP_EXAMPLES)]
     Tap(TapArgs),
     /// Show or change the log level of a running weir
@@ -67,11 +66,11 @@ Examples:
   weir tap --stream org.wso2.blocking.request.stream --duration 5m
   weir tap --sample 100 | jq -r .payload.apiName
 
-Events go to standard output; what was seen, shown and skipped to standard error. Other streams than the throttle \
-stream are decoded where admin.tap_streams names a file with their definitions.
+Events go to standard output, counts to standard error. Streams other than the throttle stream are decoded if \
+admin.tap_streams names a file with their definitions.
 
-Exit codes: 0 enough was seen, by --count or --duration, or weir drains; 1 weir was not reached, or went away; \
-2 it refused (no token, admin.tap)";
+Exit codes: 0 ended by --count, --duration or a drain; 1 weir was not reached, or the connection was lost; 2 weir \
+refused (no token, admin.tap)";
 
 /// Arguments of `weir tap`.
 #[derive(Debug, Clone, Args)]
@@ -156,7 +155,7 @@ pub struct EndpointArgs {
 pub enum Switch {
     /// Use the endpoint again
     Enable(WhichEndpoint),
-    /// Send it nothing more; what it has not answered goes to another endpoint of its group, or waits
+    /// Send it nothing more; unanswered events go to another endpoint of its group, or wait
     Disable(WhichEndpoint),
 }
 
@@ -175,7 +174,7 @@ pub struct WhichEndpoint {
 /// Arguments of `weir log-level`.
 #[derive(Debug, Clone, Args)]
 pub struct LogLevelArgs {
-    /// The level to set; without it the one in force is shown
+    /// The level to set; shows the current level if omitted
     pub level: Option<String>,
     #[command(flatten)]
     /// Which weir.
@@ -183,7 +182,7 @@ pub struct LogLevelArgs {
 }
 
 fn secret(text: &str) -> Result<Secret, Infallible> {
-    // A mounted file that became a variable ends with a line break, as the file behind admin.token may.
+    // A variable that was made from a file may end with a line break, as the file behind admin.token may.
     Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
 }
 
@@ -192,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_break_behind_a_token_is_no_part_of_it() {
+    fn line_breaks_after_a_token_are_ignored() {
         for given in ["s3cret", "s3cret\n", "s3cret\r\n"] {
             assert_eq!(secret(given).unwrap().expose(), "s3cret");
         }

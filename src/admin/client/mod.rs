@@ -1,7 +1,7 @@
-//! The commands that talk to a running weir through its admin port, and print for people what it says.
+//! The commands that talk to the admin port of a running weir and print its answers.
 //!
-//! Exit codes: 0 done; 1 weir was not reached, or could not do it; 2 it refused what was asked (no such
-//! endpoint, an invalid configuration, no token); 141 nobody reads stdout any more.
+//! Exit codes: 0 done; 1 weir was not reached, or could not do it; 2 it refused the request (no such
+//! endpoint, an invalid configuration, no token); 141 stdout was closed.
 
 pub mod args;
 pub mod http;
@@ -10,26 +10,33 @@ pub mod tap;
 
 use std::io;
 use std::process::ExitCode;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::runtime::Builder;
+use tokio::time::{Instant, sleep};
 
 use crate::output;
 use args::{AdminArgs, AdminCommand, Switch};
 use http::{Reply, Target};
 
+/// From the connect to the end of the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same of a reload, to which weir answers after eight seconds at the latest.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long `weir upgrade` waits: somewhat longer than `weir supervise` waits for a new process.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(65);
 
-/// How often it looks who answers.
-const UPGRADE_LOOK: Duration = Duration::from_millis(200);
+/// How often it asks which process answers.
+const UPGRADE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Does what `command` asks and prints the outcome: results on stdout, problems on stderr.
+/// Performs `command`: results go to stdout, problems to stderr.
 #[must_use]
 pub fn run(command: &AdminCommand) -> ExitCode {
     let outcome = match command {
-        AdminCommand::Tap(args) => tap::run(args, &mut io::stdout().lock(), &mut io::stderr().lock()),
+        AdminCommand::Tap(args) => block_on(tap::run(args, &mut io::stdout(), &mut io::stderr())),
         _ => perform(command).and_then(|text| output::print(&text).map_err(|e| unwritten(&e))),
     };
     match outcome {
@@ -46,36 +53,45 @@ pub fn run(command: &AdminCommand) -> ExitCode {
 /// Why a command did not succeed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What happened and what to do, for people; safe for a terminal. Empty: nobody is there to read it.
+    /// What happened and what to do, without control characters. Empty: stdout was closed, so nothing is said.
     pub message: String,
     /// The exit code.
     pub code: u8,
 }
 
-/// Does what `command` asks and says what to print.
+fn block_on<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| failed(&e.to_string(), 1))?.block_on(work)
+}
+
+/// Performs `command` and returns what to print.
 ///
 /// # Errors
 ///
 /// A [`Problem`] for stderr.
 pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
+    block_on(answer(command))
+}
+
+async fn answer(command: &AdminCommand) -> Result<String, Problem> {
     match command {
         AdminCommand::Status(args) => {
-            let reply = call(&args.admin, "GET", "/status", "")?;
+            let reply = call(&args.admin, "GET", "/status", "").await?;
             if args.json {
                 return Ok(reply.body);
             }
             Ok(tables::status(&parse(&reply.body)?))
         }
         AdminCommand::Reload(args) => {
-            let reply = call(&args.admin, "POST", "/reload", "")?;
+            let reply = call_within(RELOAD_TIMEOUT, &args.admin, "POST", "/reload", "").await?;
             Ok(tables::reload(&parse(&reply.body)?))
         }
         AdminCommand::Drain(args) => {
             let method = if args.undo { "DELETE" } else { "POST" };
-            let reply = call(&args.admin, method, "/drain", "")?;
+            let reply = call(&args.admin, method, "/drain", "").await?;
             Ok(tables::phase(&parse(&reply.body)?))
         }
-        AdminCommand::Upgrade(args) => upgrade(&args.admin),
+        AdminCommand::Upgrade(args) => upgrade(&args.admin).await,
         AdminCommand::Endpoint(args) => {
             let (switch, which) = match &args.switch {
                 Switch::Enable(which) => ("enable", which),
@@ -83,7 +99,7 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
             };
             let (group, endpoint) = (http::segment(&which.group), http::segment(&which.endpoint));
             let path = format!("/endpoints/{group}/{endpoint}/{switch}");
-            call(&which.admin, "POST", &path, "")?;
+            call(&which.admin, "POST", &path, "").await?;
             Ok(tables::safe(&format!(
                 "{switch}d {} of group {}\n",
                 which.endpoint, which.group
@@ -91,31 +107,28 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
         }
         AdminCommand::Tap(args) => {
             let mut lines = Vec::new();
-            tap::run(args, &mut lines, &mut io::sink())?;
+            tap::run(args, &mut lines, &mut io::sink()).await?;
             Ok(String::from_utf8_lossy(&lines).into_owned())
         }
         AdminCommand::LogLevel(args) => {
             let reply = match &args.level {
-                Some(level) => call(&args.admin, "PUT", "/log-level", level)?,
-                None => call(&args.admin, "GET", "/log-level", "")?,
+                Some(level) => call(&args.admin, "PUT", "/log-level", level).await?,
+                None => call(&args.admin, "GET", "/log-level", "").await?,
             };
             Ok(tables::safe(&reply.body))
         }
     }
 }
 
-/// Asks for a successor, and waits until it answers in the place of the one that was asked.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "blocks a thread: no runtime's clock here"
-)]
-fn upgrade(admin: &AdminArgs) -> Result<String, Problem> {
+/// Asks for a successor, and waits until it answers instead of the old process.
+async fn upgrade(admin: &AdminArgs) -> Result<String, Problem> {
     let deadline = Instant::now() + UPGRADE_TIMEOUT;
-    let old = parse(&call(admin, "POST", "/upgrade", "")?.body)?;
+    let old = parse(&call(admin, "POST", "/upgrade", "").await?.body)?;
     loop {
-        sleep(UPGRADE_LOOK);
-        // Between the two, one that ends may cut a connection; a new token is only known to the new one.
-        let seen = call(admin, "GET", "/status", "").and_then(|reply| parse(&reply.body));
+        sleep(UPGRADE_INTERVAL).await;
+        // The old process may cut a connection as it ends, and only the new one knows a new token.
+        let seen = call(admin, "GET", "/status", "").await;
+        let seen = seen.and_then(|reply| parse(&reply.body));
         match seen {
             Ok(new) if new["pid"] != old["pid"] => return Ok(tables::upgraded(&old, &new)),
             Ok(same) => {
@@ -133,9 +146,19 @@ fn upgrade(admin: &AdminArgs) -> Result<String, Problem> {
     }
 }
 
-fn call(admin: &AdminArgs, method: &str, path: &str, body: &str) -> Result<Reply, Problem> {
+async fn call(admin: &AdminArgs, method: &str, path: &str, body: &str) -> Result<Reply, Problem> {
+    call_within(TIMEOUT, admin, method, path, body).await
+}
+
+async fn call_within(
+    timeout: Duration,
+    admin: &AdminArgs,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<Reply, Problem> {
     let target = Target::parse(&admin.admin).map_err(|e| failed(&e, 2))?;
-    let reply = http::call(&target, admin.token.as_ref(), method, path, body);
+    let reply = http::call(&target, admin.token.as_ref(), method, path, body, timeout).await;
     let reply = reply.map_err(|e| unreached(admin, &e))?;
     match reply.status {
         200..=299 => Ok(reply),

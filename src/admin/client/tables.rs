@@ -1,18 +1,18 @@
-//! What the admin port says, as text for people.
+//! The admin port's answers as text.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// Makes text from elsewhere harmless for a terminal: newlines stay, other control characters become `?`.
+/// Replaces control characters of foreign text by `?`; newlines stay.
 pub(super) fn safe(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() && c != '\n' { '?' } else { c })
         .collect()
 }
 
-/// The answer of /status.
+/// The answer to GET /status.
 pub(super) fn status(v: &Value) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
@@ -58,7 +58,7 @@ pub(super) fn status(v: &Value) -> String {
     safe(&out)
 }
 
-/// Who is still connected while weir drains.
+/// The addresses that are still connected during a drain.
 fn gateways(v: &Value) -> String {
     if list(&v["list"]).is_empty() {
         return "no gateway is connected\n".into();
@@ -71,7 +71,7 @@ fn gateways(v: &Value) -> String {
     }
     let mut out = table(&rows);
     if let Some(more) = v["more"].as_u64().filter(|more| *more > 0) {
-        let _ = writeln!(out, "and {more} addresses more, with fewer connections");
+        let _ = writeln!(out, "and {more} more addresses with fewer connections");
     }
     out
 }
@@ -105,7 +105,7 @@ fn groups(v: &Value) -> String {
             text(&e["queued"]),
             text(&e["inflight"]),
             fullness(g),
-            // Of a weir of an older version: what is queued.
+            // An older version of weir has only the queued one.
             age(g.get("oldest_undelivered_ms").unwrap_or(&g["oldest_queued_ms"])),
         ]);
     }
@@ -132,7 +132,7 @@ fn endpoints(v: &Value) -> String {
     table(&rows)
 }
 
-/// Why an endpoint is not up, and how long it is left alone where that is long.
+/// Why an endpoint is not up, and when the next attempt is due.
 fn why(e: &Value) -> String {
     let why = e["reason"].as_str().unwrap_or_default().replace('\n', " ");
     match e["again_in_ms"].as_f64() {
@@ -141,7 +141,7 @@ fn why(e: &Value) -> String {
     }
 }
 
-/// The state, and whether it owes an answer for too long.
+/// The state, and whether the endpoint answers.
 fn endpoint_state(e: &Value, late_after_ms: &Value) -> String {
     let state = text(&e["state"]);
     let owed = &e["oldest_inflight_ms"];
@@ -227,7 +227,7 @@ fn failures(counts: &Value) -> String {
     }
 }
 
-/// The answer of POST /reload.
+/// The answer to POST /reload.
 pub(super) fn reload(v: &Value) -> String {
     if let Some(message) = v["message"].as_str() {
         return safe(&format!("{message}\n"));
@@ -235,26 +235,26 @@ pub(super) fn reload(v: &Value) -> String {
     let mut out = String::new();
     if list(&v["changes"]).is_empty() {
         out.push_str(match list(&v["needs_restart"]).is_empty() {
-            true => "reloaded, files it names too; no setting has changed\n",
-            false => "reloaded; nothing of what changed can be in force now\n",
+            true => "reloaded: no changes\n",
+            false => "reloaded: no changes without a restart\n",
         });
     } else {
         out.push_str("reloaded:\n");
         bullets(&mut out, &v["changes"]);
     }
     if !list(&v["needs_restart"]).is_empty() {
-        out.push_str("after a restart only:\n");
+        out.push_str("these take effect after a restart:\n");
         bullets(&mut out, &v["needs_restart"]);
     }
     safe(&out)
 }
 
-/// The answer of /drain.
+/// The answer to /drain.
 pub(super) fn phase(v: &Value) -> String {
     safe(&format!("{}\n", drain(v)))
 }
 
-/// The phase; of a drain, which part of it, and how long it lasts.
+/// The phase; in a drain also its stage and the time left.
 fn drain(v: &Value) -> String {
     let mut out = text(&v["phase"]);
     if let Some(stage) = v["drain_stage"].as_str() {
@@ -266,13 +266,13 @@ fn drain(v: &Value) -> String {
     out
 }
 
-/// Who answered before an upgrade, and who does now.
+/// The process before an upgrade and the one after it.
 pub(super) fn upgraded(old: &Value, new: &Value) -> String {
     let who = |v: &Value| format!("version {}, pid {}", text(&v["version"]), text(&v["pid"]));
     safe(&format!("upgraded: {} -> {}\n", who(old), who(new)))
 }
 
-/// An answer other than 2xx.
+/// An answer with another status than 2xx.
 pub(super) fn refusal(status: u16, body: &str) -> String {
     let v: Value = serde_json::from_str(body).unwrap_or_default();
     let mut out = match v["error"].as_str() {
@@ -301,7 +301,7 @@ fn text(v: &Value) -> String {
     }
 }
 
-/// The fuller of bytes and events, in per cent.
+/// The larger share of bytes and events, in per cent.
 fn fullness(g: &Value) -> String {
     let number = |v: &Value| v.as_f64().unwrap_or(0.0);
     let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };

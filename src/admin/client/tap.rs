@@ -1,47 +1,37 @@
-//! `weir tap`: asks for passing events and passes them on as they come.
+//! `weir tap`: prints passing events as they arrive.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Write};
 
 use serde_json::Value;
 
 use super::args::TapArgs;
 use super::http::{self, Target};
-use super::{Problem, failed, refused, tables, unreached, unwritten};
+use super::{Problem, TIMEOUT, failed, refused, tables, unreached, unwritten};
 use crate::output::print_to;
-use crate::tap::Wish;
+use crate::tap::TapOptions;
 
-/// Longest line taken; an event of the longest copy is shorter, however much of it has to be escaped.
-const LINE_MAX_BYTES: u64 = 1 << 20;
-
-/// Longest answer of a refusal that is read.
-const REFUSAL_MAX_BYTES: u64 = 64 * 1024;
-
-/// Writes events to `out` and what was counted to `notes`, until weir ends it or nobody reads `out` any more.
+/// Writes events to `out` and counts to `notes`, until weir ends the tap or `out` is closed.
 ///
 /// # Errors
 ///
 /// A [`Problem`] for stderr.
-pub fn run(args: &TapArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), Problem> {
+pub async fn run(args: &TapArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), Problem> {
     let target = Target::parse(&args.admin.admin).map_err(|e| failed(&e, 2))?;
-    let wish = serde_json::to_string(&wish(args)).map_err(|e| failed(&e.to_string(), 1))?;
-    let mut answer = http::open(&target, args.admin.token.as_ref(), "/tap", &wish)
+    let options = serde_json::to_string(&options(args)).map_err(|e| failed(&e.to_string(), 1))?;
+    let mut answer = http::open(&target, args.admin.token.as_ref(), "/tap", &options, TIMEOUT)
+        .await
         .map_err(|e| unreached(&args.admin, &e))?;
     if !(200..=299).contains(&answer.status) {
-        let mut body = String::new();
         // What cannot be read is left out of the message.
-        let _ = answer.body.take(REFUSAL_MAX_BYTES).read_to_string(&mut body);
+        let body = answer.line().await.ok().flatten().unwrap_or_default();
         return Err(refused(answer.status, &body));
     }
     let mut skipped = 0;
     loop {
-        let mut line = Vec::new();
-        let read = (&mut answer.body)
-            .take(LINE_MAX_BYTES)
-            .read_until(b'\n', &mut line);
-        if read.is_err() || !line.ends_with(b"\n") {
-            return Err(failed("weir went away, or its connection did", 1));
-        }
-        let line = tables::safe(&String::from_utf8_lossy(&line));
+        let line = match answer.line().await {
+            Ok(Some(line)) if line.ends_with('\n') => tables::safe(&line),
+            _ => return Err(failed("the connection to weir was lost", 1)),
+        };
         if !line.starts_with(r#"{"tap":"#) {
             print_to(out, &line).map_err(|e| unwritten(&e))?;
             continue;
@@ -52,7 +42,7 @@ pub fn run(args: &TapArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Result
         let now_skipped = report["skipped"].as_u64().unwrap_or(0);
         if ended.is_some() || now_skipped > skipped {
             skipped = now_skipped;
-            // Notes that nobody reads are no reason to end.
+            // A closed stderr does not end the tap.
             let _: io::Result<()> = writeln!(notes, "{}", sentence(report));
         }
         if ended.is_some() {
@@ -61,9 +51,9 @@ pub fn run(args: &TapArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Result
     }
 }
 
-fn wish(args: &TapArgs) -> Wish {
+fn options(args: &TapArgs) -> TapOptions {
     let duration_ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    Wish {
+    TapOptions {
         stream: args.stream.clone(),
         api: args.api.clone(),
         application: args.application.clone(),

@@ -242,7 +242,7 @@ function drawGateways(gateways) {
     el("span", "", `${count(g.connections)} connected`),
     el("span", "rate", `${count(g.sent_away)} sent away, ${count(g.publishing)} publishing, ${count(g.idle)} idle`)));
   const list = el("ul", "", ...gateways.list.map(item));
-  if (gateways.more) list.append(el("li", "dim", `and ${count(gateways.more)} addresses more, with fewer connections`));
+  if (gateways.more) list.append(el("li", "dim", `and ${count(gateways.more)} more addresses with fewer connections`));
   return gateways.list.length ? list : el("div", "dim", "no gateway is connected");
 }
 

@@ -228,7 +228,7 @@ fn who_is_still_connected_is_on_the_page_while_weir_drains() {
             &row("127.0.0.2", "1 connected\\n0 sent away, 0 publishing, 1 idle"),
         )
         .await;
-        page.until("how many more", &row("and 7 addresses more", ""))
+        page.until("how many more", &row("and 7 more addresses", ""))
             .await;
         assert_eq!(page.value(TOO_WIDE).await["by"], 0, "wider than its window");
         drop(idle);

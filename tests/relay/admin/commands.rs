@@ -102,7 +102,7 @@ fn status_lists_who_is_still_connected_in_a_drain_and_how_many_addresses_are_lef
         "GATEWAY CONNECTIONS SENT_AWAY PUBLISHING IDLE",
         "10.0.0.39 139 109 50 3",
         "10.0.0.8 108 78 50 3",
-        "and 8 addresses more, with fewer connections",
+        "and 8 more addresses with fewer connections",
     ] {
         let words: Vec<&str> = line.split(' ').collect();
         assert!(lines.contains(&words), "{line:?} is missing:\n{text}");
@@ -116,10 +116,7 @@ fn status_lists_who_is_still_connected_in_a_drain_and_how_many_addresses_are_lef
 #[test]
 fn reload_prints_changes_or_problems_and_exits_accordingly() {
     let weir = Weir::start(None);
-    assert_eq!(
-        run(&weir, "reload").unwrap(),
-        "reloaded, files it names too; no setting has changed\n"
-    );
+    assert_eq!(run(&weir, "reload").unwrap(), "reloaded: no changes\n");
     let report = ReloadReport {
         changes: vec!["group west removed".into()],
         needs_restart: vec!["workers".into()],
@@ -127,7 +124,7 @@ fn reload_prints_changes_or_problems_and_exits_accordingly() {
     *weir.reload.lock().unwrap() = Ok(report);
     assert_eq!(
         run(&weir, "reload").unwrap(),
-        "reloaded:\n  - group west removed\nafter a restart only:\n  - workers\n"
+        "reloaded:\n  - group west removed\nthese take effect after a restart:\n  - workers\n"
     );
     *weir.reload.lock().unwrap() = Err(vec!["line 3: unknown key".into()]);
     let problem = run(&weir, "reload").unwrap_err();

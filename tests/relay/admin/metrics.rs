@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::Value;
 use weir::control::{Facts, ReloadReport};
 use weir::lifecycle::Phase;
-use weir::metrics::{Kind, Look, Metric, Metrics, Sample, Source};
+use weir::metrics::{Kind, Metric, Metrics, ProcessState, Sample, Source};
 
 use super::fixture;
 
@@ -26,10 +26,10 @@ pub(crate) fn series(text: &str) -> Series {
         .collect()
 }
 
-fn look() -> Look {
+fn look() -> ProcessState {
     let mut facts = Facts::new(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     facts.certificate_not_after = Some(UNIX_EPOCH + Duration::from_secs(1_900_000_000));
-    Look {
+    ProcessState {
         snapshot: fixture::snapshot(),
         facts,
         phase: Phase::Ready,

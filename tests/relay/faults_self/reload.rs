@@ -143,7 +143,7 @@ fn credentials_change_with_the_endpoint_and_nothing_is_lost_in_between() {
         config.groups[0].username = "weir".into();
         config.groups[0].password = Secret::new("rotated");
         let said = change(&bed, &config).await;
-        assert!(said.contains("connects anew"), "{said}");
+        assert!(said.contains("reconnects"), "{said}");
         eventually("the new password is good", || renewed.counts().events > 500).await;
         eventually("the old one is no longer", || {
             bed.sinks[0][0].counts().logins_refused == 1
@@ -253,7 +253,7 @@ fn a_certificate_is_swapped_under_load_and_counts_for_new_handshakes() {
         config.tls.identity = Some(new_files.identity(&new));
         let said = change(&bed, &config).await;
         assert!(
-            said.starts_with("tls; weir's own certificate is another one, valid until "),
+            said.starts_with("tls; weir's own certificate was replaced, valid until "),
             "{said}"
         );
         traffic("open connections go on").await;

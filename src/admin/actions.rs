@@ -1,5 +1,4 @@
-//! The routes that change something, and the one that shows what events say; and the [`guard`] before these and
-//! others. Each change is a line in the log.
+//! The routes that change something, and the [`guard`] before these and others. Each change is a line in the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::lifecycle::{End, Phase};
 /// Longest wait for a reload; shorter than a connection may live, so the answer still gets through.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Longest wait for the workers to take over a switch.
+/// Longest wait for the workers to enable or disable an endpoint.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The routes, to be given `handles` as state.
@@ -40,23 +39,23 @@ pub(super) fn routes() -> Router<Arc<Handles>> {
         .route("/endpoints/{group}/{endpoint}/{switch}", post(endpoint))
         .route("/log-level", get(log_level).put(set_log_level))
         .route("/tap", post(tap::open))
-        .layer(Extension(tap::Places::new()))
+        .layer(Extension(tap::TapSlots::new()))
 }
 
-/// Lets a call pass that may look, or that may change things.
-pub(super) async fn check(
+/// Lets a call pass that may read, or that may change things.
+pub(super) async fn authorize(
     State(handles): State<Arc<Handles>>,
     ConnectInfo(Peer { address: peer, .. }): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let config = Arc::clone(&handles.config.borrow());
     let token = config.admin.as_ref().and_then(|a| a.token.as_ref());
     let what = format!("{} {}", request.method(), request.uri().path());
-    let allowed = match looks {
-        true => guard::may_look(token, request.headers()),
-        false => guard::may_change(token, peer.ip(), request.headers()),
+    let allowed = match reads {
+        true => guard::may_read(token, request.headers()),
+        false => guard::may_write(token, peer.ip(), request.headers()),
     };
     if let Err(refusal) = allowed {
         tracing::warn!(%peer, call = %what, reason = refusal.message(), "admin call refused");
@@ -67,10 +66,10 @@ pub(super) async fn check(
         }
         return response;
     }
-    if looks {
+    if reads {
         return next.run(request).await;
     }
-    // Before the call: a caller who goes away takes what is after it along.
+    // Before the call: the rest is not reached when the caller closes the connection.
     tracing::info!(%peer, call = %what, "admin call");
     let response = next.run(request).await;
     if !response.status().is_success() {
@@ -112,7 +111,7 @@ async fn drain(State(handles): State<Arc<Handles>>) -> Response {
     phase(&handles)
 }
 
-/// Only a drain is taken back: a weir that is starting must not become ready by this.
+/// Takes back only a drain: a weir that is starting must not become ready by this.
 async fn undo_drain(State(handles): State<Arc<Handles>>) -> Response {
     match handles.lifecycle.phase() {
         Phase::Draining { end: End::Open, .. } => handles.lifecycle.ready(),
@@ -130,7 +129,7 @@ async fn undo_drain(State(handles): State<Arc<Handles>>) -> Response {
     phase(&handles)
 }
 
-/// Answered before there is a successor: /status tells who serves, or why nobody else does.
+/// Answers before there is a successor: /status says which process serves, or why there is no new one.
 async fn upgrade(State(handles): State<Arc<Handles>>) -> Response {
     let Some(upgrades) = &handles.upgrades else {
         return error(

@@ -1,5 +1,4 @@
-//! What a process knows of whoever started it: the sockets it was given, and a parent that wants to hear when it is
-//! ready.
+//! What a process inherits from the one that started it: listening sockets, and the channel to `weir supervise`.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -18,7 +17,7 @@ pub(crate) const SUPERVISED: &str = "WEIR_SUPERVISED";
 /// The secret that signs sessions, in hexadecimal: the same for all processes of one parent.
 const SECRET_BYTES: usize = 64;
 
-/// To the parent: this process serves.
+/// To the parent: this process is ready.
 pub(crate) const READY: u8 = b'R';
 
 /// From the parent: a successor serves.
@@ -27,9 +26,9 @@ pub(crate) const SUCCEEDED: u8 = b'S';
 /// From the parent: no successor, and why; the length of the text in two bytes, then the text.
 pub(crate) const REFUSED: u8 = b'F';
 
-/// What a process was given.
+/// What `weir supervise` or a service manager passed to this process.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct Inherited {
     /// Listening sockets.
     pub ports: Ports,
     /// Signs sessions where the configuration has no `auth.session_secret`, so that they outlive the process.
@@ -45,20 +44,20 @@ pub struct Parent {
     upgrades: Upgrades,
 }
 
-/// What a parent may say.
+/// Why the parent wants this process to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum FromParent {
     /// A successor serves on the same sockets.
     Succeeded,
-    /// Nothing more: it has died.
+    /// The parent has ended.
     Gone,
 }
 
-impl Given {
-    /// By `weir supervise`, by a service manager (LISTEN_FDS), or nothing.
+impl Inherited {
+    /// From `weir supervise`, from a service manager (LISTEN_FDS), or nothing.
     ///
     /// # Errors
-    /// What was promised was not given.
+    /// The environment announces something that is not there.
     pub fn from_environment() -> io::Result<Self> {
         if std::env::var_os(SUPERVISED).is_none() {
             return Ok(Self {
@@ -81,36 +80,36 @@ impl Given {
 }
 
 impl Parent {
-    /// The way to ask for a successor.
+    /// Asks for a successor.
     pub(crate) fn upgrades(&self) -> Upgrades {
         self.upgrades.clone()
     }
 
-    /// This process serves. Resolves with the parent's next word.
+    /// Says that this process is ready. Resolves when it is to end.
     ///
     /// # Errors
-    /// The system has no thread to listen with.
-    pub fn ready(mut self) -> io::Result<oneshot::Receiver<Word>> {
-        // A parent that is gone is heard below.
+    /// There can be no thread that reads the channel.
+    pub fn ready(mut self) -> io::Result<oneshot::Receiver<FromParent>> {
+        // That the parent has gone is found by the read below.
         let _ = self.channel.write_all(&[READY]);
-        let (tell, word) = oneshot::channel();
+        let (sender, message) = oneshot::channel();
         let listen = move || {
             // Weir may have ended meanwhile.
-            let _ = tell.send(self.listen().unwrap_or(Word::Gone));
+            let _ = sender.send(self.listen().unwrap_or(FromParent::Gone));
         };
         std::thread::Builder::new()
             .name("weir-parent".into())
             .spawn(listen)?;
-        Ok(word)
+        Ok(message)
     }
 
-    /// Until a successor serves.
-    fn listen(&mut self) -> io::Result<Word> {
+    /// Reads refusals until a successor serves.
+    fn listen(&mut self) -> io::Result<FromParent> {
         loop {
-            let mut word = [0];
-            self.channel.read_exact(&mut word)?;
-            match word[0] {
-                SUCCEEDED => return Ok(Word::Succeeded),
+            let mut message = [0];
+            self.channel.read_exact(&mut message)?;
+            match message[0] {
+                SUCCEEDED => return Ok(FromParent::Succeeded),
                 REFUSED => {
                     let mut length = [0; 2];
                     self.channel.read_exact(&mut length)?;
@@ -118,7 +117,7 @@ impl Parent {
                     self.channel.read_exact(&mut why)?;
                     self.upgrades.refuse(String::from_utf8_lossy(&why).into_owned());
                 }
-                _ => return Ok(Word::Gone),
+                _ => return Ok(FromParent::Gone),
             }
         }
     }

@@ -1,16 +1,16 @@
-//! What can be asked of a tap: the body of `POST /tap`, and the options of `weir tap`.
+//! The options of a tap: the body of `POST /tap`, and the arguments of `weir tap`.
 
 use serde::{Deserialize, Serialize};
 
 use super::event::{Decoded, Value};
 
-/// Events that a worker copies in a second when they are yet to be chosen by what is in them.
-pub const LOOKED_AT_PER_SECOND: u32 = 2000;
+/// Events that a worker copies in a second when a filter needs to see what is in them.
+pub const COPIED_PER_SECOND: u32 = 2000;
 
-/// A wish, at its defaults: all events, at most 100 a second, masked, until the caller has enough.
+/// By default: all events, at most 100 a second, masked, until the caller disconnects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Wish {
+pub struct TapOptions {
     /// Only this stream: its id, or its name without the version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
@@ -20,13 +20,13 @@ pub struct Wish {
     /// Only events of the application with this id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
-    /// Looks at every so many-th event only.
+    /// Takes only every n-th event.
     pub sample: u64,
-    /// Shows at most so many events a second.
+    /// Shows at most this many events a second.
     pub rate: u32,
-    /// Shows masked fields, too, where `admin.tap` allows it.
+    /// Shows masked fields too, where `admin.tap` allows it.
     pub unmask: bool,
-    /// Ends after so many events.
+    /// Ends after this many events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// Ends after this time.
@@ -34,7 +34,7 @@ pub struct Wish {
     pub duration_ms: Option<u64>,
 }
 
-impl Default for Wish {
+impl Default for TapOptions {
     fn default() -> Self {
         Self {
             stream: None,
@@ -49,8 +49,8 @@ impl Default for Wish {
     }
 }
 
-impl Wish {
-    /// Reads a body; an empty one is a wish at its defaults.
+impl TapOptions {
+    /// Reads a body; an empty one means the defaults.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -58,28 +58,28 @@ impl Wish {
         if body.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
-        let wish: Self = serde_json::from_slice(body).map_err(|e| e.to_string())?;
-        if !(1..=LOOKED_AT_PER_SECOND).contains(&wish.rate) {
-            return Err(format!("rate must be between 1 and {LOOKED_AT_PER_SECOND}"));
+        let options: Self = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+        if !(1..=COPIED_PER_SECOND).contains(&options.rate) {
+            return Err(format!("rate must be between 1 and {COPIED_PER_SECOND}"));
         }
-        if wish.sample == 0 || wish.count == Some(0) {
+        if options.sample == 0 || options.count == Some(0) {
             return Err("sample and count must be at least 1".into());
         }
-        Ok(wish)
+        Ok(options)
     }
 
-    /// Events that each worker copies in a second at most.
+    /// The most events that each worker copies in a second.
     #[must_use]
-    pub fn looked_at_per_second(&self) -> u32 {
+    pub fn copied_per_second(&self) -> u32 {
         match (&self.api, &self.application) {
             (None, None) => self.rate,
-            _ => LOOKED_AT_PER_SECOND,
+            _ => COPIED_PER_SECOND,
         }
     }
 
     /// Whether an event is of the API and the application asked for.
     #[must_use]
-    pub fn wants(&self, event: &Decoded<'_>) -> bool {
+    pub fn matches(&self, event: &Decoded<'_>) -> bool {
         let has = |wanted: &Option<String>, names: &[&str]| {
             wanted.as_ref().is_none_or(|wanted| {
                 event.attributes().any(|(attribute, value)| {

@@ -1,6 +1,6 @@
-//! Lines on their way to a place that may be slow: a thread writes them, so that a full pipe behind stderr
-//! (a stalled collector, a stopped terminal) never stops a worker. At most [`LINES_MAX`] wait; further ones
-//! are lost, and a line says how many.
+//! A writer that never blocks: a thread of its own writes the lines, so that a full pipe behind stderr (a stalled
+//! collector, a stopped terminal) cannot stop a worker. At most [`LINES_MAX`] lines wait; further ones are lost, and a
+//! line says how many.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,20 +13,20 @@ use std::time::{Duration, Instant};
 /// Lines waiting to be written.
 const LINES_MAX: usize = 1024;
 
-/// The near end; each write is one whole line.
-pub(super) struct Detached {
+/// Each write is one whole line.
+pub(super) struct NonBlocking {
     lines: SyncSender<Message>,
     lost: Arc<AtomicU64>,
 }
 
 enum Message {
     Line(Vec<u8>),
-    /// Answered when every line before it is written.
+    /// Answered when all lines before it are written.
     Flush(SyncSender<()>),
 }
 
-impl Detached {
-    /// Starts the thread that writes to `out`; `notice` words the line about so many lost ones.
+impl NonBlocking {
+    /// Starts the thread that writes to `out`; `notice` makes the line about lost ones from their number.
     pub(super) fn new(out: impl Write + Send + 'static, notice: fn(u64) -> String) -> io::Result<Self> {
         let (lines, far_end) = sync_channel(LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
@@ -37,7 +37,7 @@ impl Detached {
         Ok(Self { lines, lost })
     }
 
-    /// Waits until what was logged is written, `timeout` at most; says whether it is.
+    /// Waits until everything logged so far is written, `timeout` at most; returns whether it is.
     #[allow(
         clippy::disallowed_methods,
         reason = "called by plain threads, outside of any runtime"
@@ -46,7 +46,7 @@ impl Detached {
         const TRY_AGAIN: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + timeout;
         let (done, wait) = sync_channel(1);
-        // No blocking send here: it has no deadline.
+        // The blocking send has no deadline.
         while let Err(TrySendError::Full(_)) = self.lines.try_send(Message::Flush(done.clone())) {
             if Instant::now() >= deadline {
                 return false;
@@ -58,7 +58,7 @@ impl Detached {
     }
 }
 
-impl Write for &Detached {
+impl Write for &NonBlocking {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lines.try_send(Message::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -71,18 +71,18 @@ impl Write for &Detached {
     }
 }
 
-impl fmt::Debug for Detached {
+impl fmt::Debug for NonBlocking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Detached")
+        f.debug_struct("NonBlocking")
             .field("lost", &self.lost)
             .finish_non_exhaustive()
     }
 }
 
-/// Writes until the near end is gone. A place that fails (a closed pipe) is nothing to stop for.
+/// Writes until the sending end is dropped; errors of `out` (a closed pipe) are ignored.
 fn write_lines(mut out: impl Write, lines: &Receiver<Message>, lost: &AtomicU64, notice: fn(u64) -> String) {
     while let Ok(message) = lines.recv() {
-        // Before the message: when lines are lost there are always further messages, and a flush counts all.
+        // Before the message: lines are lost only while others wait, and a flush reports all of them.
         match lost.swap(0, Ordering::Relaxed) {
             0 => {}
             n => {
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe whose reader has stopped until it is let go.
+    /// A pipe whose reader is stopped until `resume`.
     #[derive(Clone, Default)]
     struct Pipe {
         read: Arc<(Mutex<bool>, Condvar)>,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     impl Pipe {
-        fn let_go(&self) {
+        fn resume(&self) {
             *self.read.0.lock().unwrap() = true;
             self.read.1.notify_all();
         }
@@ -139,16 +139,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_reader_stops_nobody_and_what_was_lost_is_counted() {
+    fn a_stalled_reader_does_not_block_writers_and_lost_lines_are_counted() {
         let pipe = Pipe::default();
-        let detached = Detached::new(pipe.clone(), |n| format!("{n} lost\n")).unwrap();
+        let log = NonBlocking::new(pipe.clone(), |n| format!("{n} lost\n")).unwrap();
         let written = LINES_MAX + 500;
         for i in 0..written {
-            (&detached).write_all(format!("line {i}\n").as_bytes()).unwrap();
+            (&log).write_all(format!("line {i}\n").as_bytes()).unwrap();
         }
-        assert!(!detached.flush(Duration::from_millis(20)), "nobody reads");
-        pipe.let_go();
-        assert!(detached.flush(Duration::from_secs(10)));
+        assert!(!log.flush(Duration::from_millis(20)), "the reader is stopped");
+        pipe.resume();
+        assert!(log.flush(Duration::from_secs(10)));
         let text = pipe.text();
         let lines = text.lines().filter(|l| l.starts_with("line ")).count();
         let lost: usize = text
