@@ -25,7 +25,7 @@ use crate::status::Snapshot;
 const BODY_MAX_BYTES: usize = 4096;
 
 /// Longest wait for the workers; probes commonly time out after two seconds, too.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const WORKER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All routes.
 pub(super) fn router(handles: Handles) -> Router {
@@ -82,47 +82,32 @@ async fn add_headers(mut response: Response) -> Response {
 
 async fn metrics(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
     let answer = async {
-        match look(&handles, handles.control.look()).await {
-            Ok(look) => {
-                let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-                (kind, handles.metrics.render(&look)).into_response()
-            }
-            Err(silence) => silence.into_response(),
-        }
+        let state = state(&handles, handles.control.look()).await?;
+        let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+        Ok::<_, Stuck>((kind, handles.metrics.render(&state)))
     };
-    peer.one_at_a_time(answer).await
+    peer.one_at_a_time(answer).await.into_response()
 }
 
 async fn status(State(handles): State<Arc<Handles>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
     let answer = async {
-        match look(&handles, handles.control.status()).await {
-            Ok(look) => {
-                let config = Arc::clone(&handles.config.borrow());
-                let decisions = handles.decisions.as_ref().map(DecisionsHandle::status);
-                let level = handles.log.level();
-                json(
-                    StatusCode::OK,
-                    &Status::new(
-                        &look,
-                        &config,
-                        decisions,
-                        handles.upgrades.as_ref(),
-                        level,
-                        Instant::now(),
-                    ),
-                )
-            }
-            Err(silence) => silence.into_response(),
-        }
+        let state = state(&handles, handles.control.status()).await?;
+        let config = Arc::clone(&handles.config.borrow());
+        let status = Status::new(
+            &state,
+            &config,
+            handles.decisions.as_ref().map(DecisionsHandle::status),
+            handles.upgrades.as_ref(),
+            handles.log.level(),
+            Instant::now(),
+        );
+        Ok::<_, Stuck>(json(StatusCode::OK, &status))
     };
-    peer.one_at_a_time(answer).await
+    peer.one_at_a_time(answer).await.into_response()
 }
 
-async fn livez(State(handles): State<Arc<Handles>>) -> Response {
-    match look(&handles, handles.control.look()).await {
-        Ok(_) => "ok\n".into_response(),
-        Err(silence) => silence.into_response(),
-    }
+async fn livez(State(handles): State<Arc<Handles>>) -> Result<&'static str, Stuck> {
+    state(&handles, handles.control.look()).await.map(|_| "ok\n")
 }
 
 /// Ready: configuration loaded, listeners bound, not draining. The Traffic Managers' health does not count: in a sidecar
@@ -158,23 +143,21 @@ async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-/// The state of the process, or an answer that says that a worker is stuck.
-async fn look(
+/// The answer when a worker does not.
+type Stuck = (StatusCode, &'static str);
+
+/// The state of the process, unless a worker is stuck or has ended.
+async fn state(
     handles: &Handles,
     snapshot: impl Future<Output = Option<Snapshot>>,
-) -> Result<ProcessState, (StatusCode, &'static str)> {
-    match timeout(LOOK_TIMEOUT, snapshot).await {
-        Ok(Some(snapshot)) => Ok(ProcessState {
-            snapshot,
-            facts: handles.facts.borrow().clone(),
-            phase: handles.lifecycle.phase(),
-        }),
-        // It is stuck or has ended.
-        Ok(None) | Err(_) => Err((
-            StatusCode::SERVICE_UNAVAILABLE,
-            "a worker has not answered for two seconds\n",
-        )),
-    }
+) -> Result<ProcessState, Stuck> {
+    let snapshot = timeout(WORKER_TIMEOUT, snapshot).await.ok().flatten();
+    let text = "a worker has not answered for two seconds\n";
+    Ok(ProcessState {
+        snapshot: snapshot.ok_or((StatusCode::SERVICE_UNAVAILABLE, text))?,
+        facts: handles.facts.borrow().clone(),
+        phase: handles.lifecycle.phase(),
+    })
 }
 
 /// An answer in JSON.

@@ -1,5 +1,6 @@
 //! The options of a tap: the body of `POST /tap`, and the arguments of `weir tap`.
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Decoded, Value};
@@ -8,30 +9,37 @@ use super::event::{Decoded, Value};
 pub const COPIED_PER_SECOND: u32 = 2000;
 
 /// By default: all events, at most 100 a second, masked, until the caller disconnects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Args)]
 #[serde(default, deny_unknown_fields)]
 pub struct TapOptions {
-    /// Only this stream: its id, or its name without the version.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Only this stream: its id, or its name without the version
+    #[arg(long, value_name = "ID")]
     pub stream: Option<String>,
-    /// Only events of the API with this name or context.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Only events of the API with this name or context
+    #[arg(long, value_name = "NAME")]
     pub api: Option<String>,
-    /// Only events of the application with this id.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Only events of the application with this id
+    #[arg(long, value_name = "ID")]
     pub application: Option<String>,
-    /// Takes only every n-th event.
+    /// Take only every N-th event
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub sample: u64,
-    /// Shows at most this many events a second.
+    /// Show at most N events a second
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub rate: u32,
-    /// Shows masked fields too, where `admin.tap` allows it.
+    /// Show masked fields too; needs admin.tap = "full"
+    #[arg(long)]
     pub unmask: bool,
-    /// Ends after this many events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// End after N events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Ends after this time.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// End after this time, as 30s or 5m
+    #[arg(long = "duration", value_name = "TIME", value_parser = milliseconds)]
     pub duration_ms: Option<u64>,
+}
+
+fn milliseconds(text: &str) -> Result<u64, humantime::DurationError> {
+    humantime::parse_duration(text).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Default for TapOptions {

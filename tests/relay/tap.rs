@@ -90,7 +90,7 @@ async fn publish(bed: &Bed, events: u64) {
 fn passing_events_are_decoded_and_masked_until_there_are_enough() {
     story(async {
         let bed = bed(TapMode::Masked, None).await;
-        let body = tapped(&bed, r#"{"count": 30}"#);
+        let body = tapped(&bed, r#"{"count": 30}"#).await;
         publish(&bed, 40).await;
         let (events, report) = rest(body).await;
         assert_eq!(events.len(), 30);
@@ -186,7 +186,7 @@ fn a_client_that_does_not_read_is_cut_off_and_the_relay_does_not_notice() {
             connections: 4,
             events_per_frame: 5,
             rate: Some(500.0),
-            duration: Some(Duration::from_secs(14)),
+            duration: Some(Duration::from_secs(16)),
             events: Events::new(Sizes::Fixed(12_000), 0),
             ..bed.load()
         };

@@ -1,11 +1,11 @@
 //! Arguments of the commands that talk to a running weir.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use crate::config::Secret;
+use crate::tap::TapOptions;
 
 /// Where weir's admin port is, and the token for it.
 #[derive(Debug, Clone, Args)]
@@ -27,25 +27,51 @@ pub struct AdminArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum AdminCommand {
     /// Show a running weir: groups, endpoints, queues, and why something is not up
-    Status(StatusArgs),
+    Status {
+        /// Which weir.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Print the JSON of /status instead of tables
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a running weir read its configuration again
     ///
     /// The new configuration takes effect as a whole or not at all; then every problem is listed and the exit code is 2.
-    Reload(ReloadArgs),
+    Reload {
+        /// Which weir.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Take a running weir out of service, or put it back
     ///
     /// It is no longer ready, sends gateways away, and delivers what it has.
-    Drain(DrainArgs),
+    Drain {
+        /// Which weir.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Take the drain back: serve again
+        #[arg(long)]
+        undo: bool,
+    },
     /// Replace a running weir by the program that its path names now
     ///
     /// For a weir under `weir supervise`. Starts the new process and waits until it answers; the old one then drains and
     /// ends. If the new process does not get ready, the old one stays, and the exit code is 1.
-    Upgrade(UpgradeArgs),
+    Upgrade {
+        /// Which weir.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Switch a Traffic Manager of a running weir on or off
     ///
     /// Lasts until it is switched back or weir restarts, and is independent of health.
     #[command(after_help = "Example:\n  weir endpoint disable group1 tm1.example:9611")]
-    Endpoint(EndpointArgs),
+    Endpoint {
+        /// On or off.
+        #[command(subcommand)]
+        switch: Switch,
+    },
     /// Watch the events that pass a running weir, as lines of JSON
     ///
     /// What may identify a person is masked; equal values get equal marks, such as ~3f9a1c07be. Weir and its gateways
@@ -56,7 +82,13 @@ pub enum AdminCommand {
     #[command(
         after_help = "Examples:\n  weir log-level\n  weir log-level debug\n  weir log-level weir::egress=debug,info"
     )]
-    LogLevel(LogLevelArgs),
+    LogLevel {
+        /// The level to set; shows the current level if omitted
+        level: Option<String>,
+        /// Which weir.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
 }
 
 const TAP_EXAMPLES: &str = "\
@@ -75,79 +107,12 @@ refused (no token, admin.tap)";
 /// Arguments of `weir tap`.
 #[derive(Debug, Clone, Args)]
 pub struct TapArgs {
-    /// Only this stream: its id, or its name without the version
-    #[arg(long, value_name = "ID")]
-    pub stream: Option<String>,
-    /// Only events of the API with this name or context
-    #[arg(long, value_name = "NAME")]
-    pub api: Option<String>,
-    /// Only events of the application with this id
-    #[arg(long, value_name = "ID")]
-    pub application: Option<String>,
-    /// Look at every N-th event only
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub sample: u64,
-    /// Show at most so many events a second
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2000))]
-    pub rate: u32,
-    /// End after so many events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// End after this time, as 30s or 5m
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub duration: Option<Duration>,
-    /// Show masked fields too; needs admin.tap = "full"
-    #[arg(long)]
-    pub unmask: bool,
+    /// What to show.
     #[command(flatten)]
+    pub options: TapOptions,
     /// Which weir.
-    pub admin: AdminArgs,
-}
-
-/// Arguments of `weir status`.
-#[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
     #[command(flatten)]
-    /// Which weir.
     pub admin: AdminArgs,
-    /// Print the JSON of /status instead of tables
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `weir reload`.
-#[derive(Debug, Clone, Args)]
-pub struct ReloadArgs {
-    #[command(flatten)]
-    /// Which weir.
-    pub admin: AdminArgs,
-}
-
-/// Arguments of `weir drain`.
-#[derive(Debug, Clone, Args)]
-pub struct DrainArgs {
-    #[command(flatten)]
-    /// Which weir.
-    pub admin: AdminArgs,
-    /// Take the drain back: serve again
-    #[arg(long)]
-    pub undo: bool,
-}
-
-/// Arguments of `weir upgrade`.
-#[derive(Debug, Clone, Args)]
-pub struct UpgradeArgs {
-    #[command(flatten)]
-    /// Which weir.
-    pub admin: AdminArgs,
-}
-
-/// Arguments of `weir endpoint`.
-#[derive(Debug, Clone, Args)]
-pub struct EndpointArgs {
-    /// On or off.
-    #[command(subcommand)]
-    pub switch: Switch,
 }
 
 /// On or off.
@@ -166,16 +131,6 @@ pub struct WhichEndpoint {
     pub group: String,
     /// Name of the endpoint: host:port
     pub endpoint: String,
-    #[command(flatten)]
-    /// Which weir.
-    pub admin: AdminArgs,
-}
-
-/// Arguments of `weir log-level`.
-#[derive(Debug, Clone, Args)]
-pub struct LogLevelArgs {
-    /// The level to set; shows the current level if omitted
-    pub level: Option<String>,
     #[command(flatten)]
     /// Which weir.
     pub admin: AdminArgs,

@@ -75,25 +75,25 @@ pub fn perform(command: &AdminCommand) -> Result<String, Problem> {
 
 async fn answer(command: &AdminCommand) -> Result<String, Problem> {
     match command {
-        AdminCommand::Status(args) => {
-            let reply = call(&args.admin, "GET", "/status", "").await?;
-            if args.json {
+        AdminCommand::Status { admin, json } => {
+            let reply = call(admin, "GET", "/status", "").await?;
+            if *json {
                 return Ok(reply.body);
             }
             Ok(tables::status(&parse(&reply.body)?))
         }
-        AdminCommand::Reload(args) => {
-            let reply = call_within(RELOAD_TIMEOUT, &args.admin, "POST", "/reload", "").await?;
+        AdminCommand::Reload { admin } => {
+            let reply = call_within(RELOAD_TIMEOUT, admin, "POST", "/reload", "").await?;
             Ok(tables::reload(&parse(&reply.body)?))
         }
-        AdminCommand::Drain(args) => {
-            let method = if args.undo { "DELETE" } else { "POST" };
-            let reply = call(&args.admin, method, "/drain", "").await?;
+        AdminCommand::Drain { admin, undo } => {
+            let method = if *undo { "DELETE" } else { "POST" };
+            let reply = call(admin, method, "/drain", "").await?;
             Ok(tables::phase(&parse(&reply.body)?))
         }
-        AdminCommand::Upgrade(args) => upgrade(&args.admin).await,
-        AdminCommand::Endpoint(args) => {
-            let (switch, which) = match &args.switch {
+        AdminCommand::Upgrade { admin } => upgrade(admin).await,
+        AdminCommand::Endpoint { switch } => {
+            let (switch, which) = match switch {
                 Switch::Enable(which) => ("enable", which),
                 Switch::Disable(which) => ("disable", which),
             };
@@ -110,10 +110,10 @@ async fn answer(command: &AdminCommand) -> Result<String, Problem> {
             tap::run(args, &mut lines, &mut io::sink()).await?;
             Ok(String::from_utf8_lossy(&lines).into_owned())
         }
-        AdminCommand::LogLevel(args) => {
-            let reply = match &args.level {
-                Some(level) => call(&args.admin, "PUT", "/log-level", level).await?,
-                None => call(&args.admin, "GET", "/log-level", "").await?,
+        AdminCommand::LogLevel { level, admin } => {
+            let reply = match level {
+                Some(level) => call(admin, "PUT", "/log-level", level).await?,
+                None => call(admin, "GET", "/log-level", "").await?,
             };
             Ok(tables::safe(&reply.body))
         }

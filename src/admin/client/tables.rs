@@ -63,13 +63,11 @@ fn gateways(v: &Value) -> String {
     if list(&v["list"]).is_empty() {
         return "no gateway is connected\n".into();
     }
-    let head = "GATEWAY CONNECTIONS SENT_AWAY PUBLISHING IDLE";
-    let mut rows = vec![head.split(' ').map(str::to_owned).collect()];
-    for g in list(&v["list"]) {
+    let rows = list(&v["list"]).iter().map(|g| {
         let keys = ["address", "connections", "sent_away", "publishing", "idle"];
-        rows.push(keys.iter().map(|key| text(&g[*key])).collect());
-    }
-    let mut out = table(&rows);
+        keys.map(|key| text(&g[key])).to_vec()
+    });
+    let mut out = table("GATEWAY CONNECTIONS SENT_AWAY PUBLISHING IDLE", rows);
     if let Some(more) = v["more"].as_u64().filter(|more| *more > 0) {
         let _ = writeln!(out, "and {more} more addresses with fewer connections");
     }
@@ -77,16 +75,10 @@ fn gateways(v: &Value) -> String {
 }
 
 fn groups(v: &Value) -> String {
-    let head = "GROUP POLICY STATE ACCEPTED DELIVERED REJECTED DROPPED QUEUED INFLIGHT FULL OLDEST";
-    let mut rows = vec![head.split(' ').map(str::to_owned).collect()];
-    for g in list(&v["groups"]) {
+    let rows = list(&v["groups"]).iter().map(|g| {
         let e = &g["events"];
-        let dropped: u64 = e["dropped"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter_map(|(_, n)| n.as_u64())
-            .sum();
+        let dropped = e["dropped"].as_object().into_iter().flatten();
+        let dropped: u64 = dropped.filter_map(|(_, n)| n.as_u64()).sum();
         let overflow = g["overflow"].as_str().unwrap_or("?");
         let state = match (g["available"] == true, overflow) {
             (true, "open") => "available".to_owned(),
@@ -94,7 +86,7 @@ fn groups(v: &Value) -> String {
             (false, "open") => "unavailable".to_owned(),
             (false, overflow) => format!("unavailable, {overflow}"),
         };
-        rows.push(vec![
+        vec![
             text(&g["name"]),
             text(&g["policy"]),
             state,
@@ -107,29 +99,30 @@ fn groups(v: &Value) -> String {
             fullness(g),
             // An older version of weir has only the queued one.
             age(g.get("oldest_undelivered_ms").unwrap_or(&g["oldest_queued_ms"])),
-        ]);
-    }
-    table(&rows)
+        ]
+    });
+    table(
+        "GROUP POLICY STATE ACCEPTED DELIVERED REJECTED DROPPED QUEUED INFLIGHT FULL OLDEST",
+        rows,
+    )
 }
 
 fn endpoints(v: &Value) -> String {
-    let head = "GROUP ENDPOINT STATE FOR DELIVERED UNANSWERED FAILURES WHY";
-    let mut rows = vec![head.split(' ').map(str::to_owned).collect()];
-    for g in list(&v["groups"]) {
-        for e in list(&g["endpoints"]) {
-            rows.push(vec![
-                text(&g["name"]),
-                text(&e["name"]),
-                endpoint_state(e, &v["config"]["late_after_ms"]),
-                age(&e["since_ms"]),
-                text(&e["delivered_events_total"]),
-                text(&e["inflight_frames"]),
-                failures(&e["failures_total"]),
-                why(e),
-            ]);
-        }
-    }
-    table(&rows)
+    let groups = list(&v["groups"]).iter();
+    let rows = groups.flat_map(|g| list(&g["endpoints"]).iter().map(move |e| (g, e)));
+    let rows = rows.map(|(g, e)| {
+        vec![
+            text(&g["name"]),
+            text(&e["name"]),
+            endpoint_state(e, &v["config"]["late_after_ms"]),
+            age(&e["since_ms"]),
+            text(&e["delivered_events_total"]),
+            text(&e["inflight_frames"]),
+            failures(&e["failures_total"]),
+            why(e),
+        ]
+    });
+    table("GROUP ENDPOINT STATE FOR DELIVERED UNANSWERED FAILURES WHY", rows)
 }
 
 /// Why an endpoint is not up, and when the next attempt is due.
@@ -192,15 +185,13 @@ fn decisions(d: &Value) -> String {
         );
     }
     out.push('\n');
-    let head = "BROKER STATE FOR GATEWAYS PASSED_OVER FAILURES WHY";
-    let mut rows = vec![head.split(' ').map(str::to_owned).collect()];
-    for b in list(&d["brokers"]) {
+    let rows = list(&d["brokers"]).iter().map(|b| {
         let state = match b["up"].as_bool() {
             Some(true) => "up",
             Some(false) => "down",
             None => "not tried",
         };
-        rows.push(vec![
+        vec![
             text(&b["name"]),
             state.to_owned(),
             b["since_ms"].as_f64().map_or_else(|| "-".to_owned(), age_ms),
@@ -208,9 +199,9 @@ fn decisions(d: &Value) -> String {
             text(&b["failovers_total"]),
             failures(&b["failures_total"]),
             b["reason"].as_str().unwrap_or_default().replace('\n', " "),
-        ]);
-    }
-    out + &table(&rows)
+        ]
+    });
+    out + &table("BROKER STATE FOR GATEWAYS PASSED_OVER FAILURES WHY", rows)
 }
 
 /// `refused 3, timeout 1`, or a dash.
@@ -325,18 +316,18 @@ fn age_ms(ms: f64) -> String {
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// Columns as wide as their widest cell; the last one as it is.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |c: usize| {
-        rows.iter()
-            .filter_map(|r| r.get(c))
-            .map(|t| t.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
+/// A heading for each column, and rows; columns are as wide as their widest cell.
+fn table(heading: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let heading = heading.split(' ').map(str::to_owned).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
+    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut out = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(line, "{cell:<width$}  ");

@@ -8,7 +8,6 @@ use super::args::TapArgs;
 use super::http::{self, Target};
 use super::{Problem, TIMEOUT, failed, refused, tables, unreached, unwritten};
 use crate::output::print_to;
-use crate::tap::TapOptions;
 
 /// Writes events to `out` and counts to `notes`, until weir ends the tap or `out` is closed.
 ///
@@ -17,7 +16,7 @@ use crate::tap::TapOptions;
 /// A [`Problem`] for stderr.
 pub async fn run(args: &TapArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), Problem> {
     let target = Target::parse(&args.admin.admin).map_err(|e| failed(&e, 2))?;
-    let options = serde_json::to_string(&options(args)).map_err(|e| failed(&e.to_string(), 1))?;
+    let options = serde_json::to_string(&args.options).map_err(|e| failed(&e.to_string(), 1))?;
     let mut answer = http::open(&target, args.admin.token.as_ref(), "/tap", &options, TIMEOUT)
         .await
         .map_err(|e| unreached(&args.admin, &e))?;
@@ -48,20 +47,6 @@ pub async fn run(args: &TapArgs, out: &mut dyn Write, notes: &mut dyn Write) -> 
         if ended.is_some() {
             return Ok(());
         }
-    }
-}
-
-fn options(args: &TapArgs) -> TapOptions {
-    let duration_ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    TapOptions {
-        stream: args.stream.clone(),
-        api: args.api.clone(),
-        application: args.application.clone(),
-        sample: args.sample,
-        rate: args.rate,
-        unmask: args.unmask,
-        count: args.count,
-        duration_ms: args.duration.map(duration_ms),
     }
 }
 
