@@ -134,7 +134,7 @@ async fn upgrade(State(handles): State<Arc<Handles>>) -> Response {
     let Some(upgrades) = &handles.upgrades else {
         return error(
             StatusCode::CONFLICT,
-            "this weir was not started by `weir supervise`, so nobody can start another beside it; start it anew: with \
+            "this weir was not started by `weir supervise`, which could start another beside it; restart it: with \
              systemd by `systemctl restart weir` (weir.socket keeps the ports open), else start the new weir first, \
              which shares the ports, and then send this one SIGTERM",
         );

@@ -83,7 +83,7 @@ fn the_first_captured_events_read_as_they_were_sent() {
 }
 
 #[test]
-fn what_names_a_person_is_masked_and_equal_values_stay_equal() {
+fn personal_values_are_masked_and_equal_values_get_equal_marks() {
     let (definitions, mask) = (definitions(), Mask::new(&[7; 32]));
     let frame = gateway::frame(b"s", &Events::new(Sizes::Typical, 0), 0, 0, 2);
     let published = publish(&frame);
@@ -110,7 +110,7 @@ fn what_names_a_person_is_masked_and_equal_values_stay_equal() {
 }
 
 #[test]
-fn of_masked_json_the_form_stays_and_no_value() {
+fn masked_json_keeps_its_form_and_no_value() {
     let mask = Mask::new(&[1; 32]);
     let hidden = mask.hide_text(r#"{"ip":167772161,"claims":{"sub":"alice"},"roles":["a"],"none":null}"#);
     assert!(hidden["claims"]["sub"].as_str().unwrap().starts_with('~'));
@@ -125,7 +125,7 @@ fn of_masked_json_the_form_stays_and_no_value() {
 }
 
 #[test]
-fn a_stream_without_a_definition_shows_its_name_and_only_unmasked_its_bytes() {
+fn a_stream_without_a_definition_shows_its_name_and_its_bytes_only_unmasked() {
     let event = captured().into_iter().find_map(|sample| {
         let bare = Definitions::built_in();
         let open = shown(&sample, &bare, None);
@@ -179,10 +179,10 @@ fn feed(
     stream: Option<&str>,
     every: u64,
     rate: u32,
-    room: usize,
+    capacity: usize,
 ) -> (Taps, mpsc::Receiver<Sample>, Arc<Counts>) {
     let (taps, counts) = (Taps::default(), Arc::<Counts>::default());
-    let (out, samples) = mpsc::channel(room);
+    let (out, samples) = mpsc::channel(capacity);
     taps.open(Feed::new(stream, every, rate, Arc::clone(&counts), out));
     (taps, samples, counts)
 }
@@ -208,11 +208,11 @@ fn a_feed_samples_limits_and_never_waits() {
     taps.pass(publish(&frame), now + Duration::from_millis(500));
     assert_eq!(received(&mut samples), 15);
     taps.pass(publish(&frame), now + Duration::from_secs(60));
-    assert_eq!(received(&mut samples), 30, "silence saves up one second");
+    assert_eq!(received(&mut samples), 30, "at most one second is saved up");
 
     let (taps, mut samples, counts) = feed(None, 1, 2000, 8);
     taps.pass(publish(&frame), now);
-    assert_eq!(received(&mut samples), 8, "the rest found no room");
+    assert_eq!(received(&mut samples), 8, "the channel is full");
     assert_eq!(counts.seen.load(Ordering::Relaxed), 50);
 }
 
@@ -241,7 +241,7 @@ fn a_feed_of_one_stream_takes_no_other() {
 }
 
 #[test]
-fn when_nobody_looks_any_more_the_next_frame_closes_the_tap() {
+fn a_tap_without_a_reader_is_closed_by_the_next_frame() {
     let now = Instant::now();
     let frame = gateway::frame(b"s", &Events::new(Sizes::Typical, 0), 0, 0, 1);
     let (taps, samples, counts) = feed(None, 1, 100, 10);

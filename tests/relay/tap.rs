@@ -108,7 +108,7 @@ fn passing_events_are_decoded_and_masked_until_there_are_enough() {
 }
 
 #[test]
-fn unmasking_needs_the_configuration_and_the_wish() {
+fn unmasking_needs_the_configuration_and_the_option() {
     story(async {
         let masked = bed(TapMode::Masked, None).await;
         assert_eq!(
@@ -174,7 +174,7 @@ fn filters_and_samples_choose_and_everything_else_is_counted() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut_off_and_the_relay_does_not_notice() {
+fn a_client_that_does_not_read_is_cut_off_without_effect_on_the_relay() {
     story(async {
         let bed = bed(TapMode::Full, Some(Events::new(Sizes::Fixed(12_000), 0))).await;
         let mut deaf = Vec::new();
@@ -215,7 +215,7 @@ async fn publish_more(bed: &Bed) {
 }
 
 #[test]
-fn a_tap_leaves_its_place_when_its_client_goes_and_ends_when_weir_drains() {
+fn a_tap_ends_when_its_client_disconnects_and_when_weir_drains() {
     story(async {
         let bed = bed(TapMode::Masked, None).await;
         let mut taps = Vec::new();

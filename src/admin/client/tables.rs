@@ -36,7 +36,7 @@ pub(super) fn status(v: &Value) -> String {
     let i = &v["ingress"];
     let _ = writeln!(
         out,
-        "gateways: {} connections on tcp, {} on tls, {} waiting for room; {} sent away; {} events taken, {} logins failed\n",
+        "gateways: {} connections on tcp, {} on tls, {} waiting for capacity; {} sent away; {} events taken, {} logins failed\n",
         text(&i["connections_tcp"]),
         text(&i["connections_tls"]),
         text(&i["blocked_now"]),

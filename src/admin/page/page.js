@@ -267,7 +267,7 @@ function draw(status) {
   const i = status.ingress;
   byId("gateways").replaceChildren(el("h2", "", "Gateways"),
     numbers(["connections, TCP", count(i.connections_tcp)], ["connections, TLS", count(i.connections_tls)],
-      ["waiting for room", count(i.blocked_now), i.blocked_now ? "busy" : ""], ["events taken", count(i.events_ok_total)],
+      ["waiting for capacity", count(i.blocked_now), i.blocked_now ? "busy" : ""], ["events taken", count(i.events_ok_total)],
       ["logins failed", count(i.logins_failed_total), i.logins_failed_total ? "bad" : ""],
       ["publishes refused", count(i.publishes_refused_total), i.publishes_refused_total ? "bad" : ""]),
     spark("gateways", `taken ${count(rate("gateways"))}/s`), ...(left === null ? [] : [drawGateways(status.gateways)]));

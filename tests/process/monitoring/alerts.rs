@@ -50,7 +50,7 @@ fn alerts() -> Vec<Alert> {
 }
 
 #[test]
-fn promtool_accepts_the_rules_and_every_story_of_theirs_comes_out() {
+fn promtool_accepts_the_rules_and_their_tests_pass() {
     if promtool(&["check", "rules"], &deploy("prometheus/weir.rules.yml")) {
         promtool(&["test", "rules"], &deploy("prometheus/weir.rules.test.yml"));
     }
@@ -76,7 +76,7 @@ fn every_alert_is_tested_both_ways() {
 }
 
 #[test]
-fn alerts_name_only_what_weir_has() {
+fn alerts_use_only_existing_metrics() {
     let known = Known::ask();
     let wrong: Vec<String> = alerts()
         .iter()
@@ -95,7 +95,7 @@ fn alerts_name_only_what_weir_has() {
 }
 
 #[test]
-fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do_as_the_book_does() {
+fn every_alert_has_the_summary_severity_and_link_of_the_documentation() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let book = read(&root.join("docs/MONITORING.md"));
     for a in alerts() {

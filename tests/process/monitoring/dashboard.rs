@@ -49,7 +49,7 @@ pub(crate) fn expressions(dashboard: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_dashboard_names_only_what_weir_has_and_leaves_nothing_out_by_oversight() {
+fn the_dashboard_uses_existing_metrics_and_omits_none_by_oversight() {
     let known = Known::ask();
     let dashboard = dashboard();
     let expressions = expressions(&dashboard);

@@ -78,7 +78,7 @@ pub(crate) fn endpoint_says(sink: &Sink, words: &[&str]) -> String {
 }
 
 #[test]
-fn a_killed_traffic_manager_is_seen_within_two_seconds_with_its_why() {
+fn a_killed_traffic_manager_is_shown_within_two_seconds_with_the_reason() {
     let _turn = match turn() {
         Ok(turn) => turn,
         Err(why) => return println!("skipped: {why}"),
@@ -169,7 +169,7 @@ fn the_page_can_be_read_in_light_and_dark_and_on_a_small_screen() {
 }
 
 #[test]
-fn a_weir_that_has_gone_is_seen_and_the_last_numbers_fade() {
+fn a_weir_that_has_ended_is_reported_and_the_last_numbers_fade() {
     let _turn = match turn() {
         Ok(turn) => turn,
         Err(why) => return println!("skipped: {why}"),
@@ -188,7 +188,7 @@ fn a_weir_that_has_gone_is_seen_and_the_last_numbers_fade() {
 }
 
 #[test]
-fn who_is_still_connected_is_on_the_page_while_weir_drains() {
+fn connected_addresses_are_on_the_page_during_a_drain() {
     let _turn = match turn() {
         Ok(turn) => turn,
         Err(why) => return println!("skipped: {why}"),
@@ -258,7 +258,7 @@ fn who_is_still_connected_is_on_the_page_while_weir_drains() {
 }
 
 #[test]
-fn a_hung_traffic_manager_is_amber_and_its_repeats_are_one_line_of_changes() {
+fn a_hung_traffic_manager_is_amber_and_its_repeats_are_one_line() {
     let _turn = match turn() {
         Ok(turn) => turn,
         Err(why) => return println!("skipped: {why}"),

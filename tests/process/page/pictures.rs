@@ -14,7 +14,7 @@ use crate::support::{Bed, Plan, dialer, story};
 
 #[test]
 #[ignore = "takes pictures for docs/images; a minute long"]
-fn the_pictures_of_the_book_are_taken() {
+fn the_pictures_of_the_documentation_are_taken() {
     let _turn = match turn() {
         Ok(turn) => turn,
         Err(why) => return println!("skipped: {why}"),

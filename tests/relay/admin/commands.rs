@@ -136,7 +136,7 @@ fn reload_prints_changes_or_problems_and_exits_accordingly() {
 }
 
 #[test]
-fn drain_endpoint_and_log_level_do_what_they_say() {
+fn drain_endpoint_and_log_level_take_effect() {
     let weir = Weir::start(Some("s3cret"));
     assert!(
         run(&weir, "drain --token s3cret")
@@ -153,7 +153,7 @@ fn drain_endpoint_and_log_level_do_what_they_say() {
 }
 
 #[test]
-fn what_is_refused_exits_with_two_and_what_is_not_reached_with_one() {
+fn a_refusal_exits_with_two_and_an_unreachable_weir_with_one() {
     let weir = Weir::start(Some("s3cret"));
     let problem = run(&weir, "drain --token wrong").unwrap_err();
     assert!(

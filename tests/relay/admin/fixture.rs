@@ -111,7 +111,7 @@ fn group(name: &str, hosts: &[&str]) -> Group {
     }
 }
 
-/// A snapshot of [`config`]'s groups in which every number is another one, and the law holds.
+/// A snapshot of [`config`]'s groups in which all numbers differ and the balance holds.
 pub(crate) fn snapshot() -> Snapshot {
     let mut last = 1_000;
     let mut n = || {

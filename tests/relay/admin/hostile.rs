@@ -46,7 +46,7 @@ fn a_body_over_the_limit_is_refused() {
 }
 
 #[test]
-fn slow_requests_are_cut_off_after_a_second_and_slow_readers_after_ten_and_meanwhile_hurt_nobody() {
+fn slow_requests_end_after_a_second_and_slow_readers_after_ten_without_delaying_others() {
     let weir = Weir::start(None);
     // More than a kernel buffers for a reader that does not read.
     enlarge(&weir, 2500);
@@ -171,7 +171,7 @@ fn probe(weir: &Weir, path: &str) -> bool {
 }
 
 #[test]
-fn a_request_that_is_being_answered_gives_its_place_to_nobody() {
+fn a_request_that_is_being_answered_is_not_evicted() {
     let (weir, _ends) = Weir::stuck();
     let ask = |path: &str| {
         let mut stream = weir.connect();

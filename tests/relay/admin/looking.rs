@@ -42,11 +42,15 @@ fn status_and_metrics_say_the_same_and_add_up() {
             assert_eq!(dropped, n.as_f64().unwrap(), "{name} {reason}");
             sum += dropped;
         }
-        assert_eq!(exported("accepted_total"), sum, "{name}: the law, in the scrape");
+        assert_eq!(
+            exported("accepted_total"),
+            sum,
+            "{name}: the balance, in the scrape"
+        );
         assert_eq!(
             events["accepted"].as_f64().unwrap(),
             sum,
-            "{name}: the law, in the status"
+            "{name}: the balance, in the status"
         );
         for endpoint in group["endpoints"].as_array().unwrap() {
             let up = series[&format!(
@@ -64,7 +68,7 @@ fn status_and_metrics_say_the_same_and_add_up() {
 }
 
 #[test]
-fn status_tells_everything_but_secrets() {
+fn status_has_everything_except_secrets() {
     let weir = Weir::start(Some("hidden-token"));
     weir.facts.send_modify(|f| {
         f.warnings.push("two TMs in loadbalance".into());
@@ -174,7 +178,7 @@ fn the_page_is_one_document_and_may_load_nothing_else() {
 }
 
 #[test]
-fn other_paths_and_methods_are_answered_with_what_there_is() {
+fn unknown_paths_and_methods_are_answered_with_the_known_ones() {
     let weir = Weir::start(None);
     let missing = weir.get("/metric");
     assert_eq!(missing.status, 404);

@@ -191,7 +191,7 @@ fn names_from_a_configuration_cannot_break_the_text() {
 }
 
 #[test]
-fn what_a_reload_removed_is_gone_and_comes_back_with_its_counts() {
+fn a_removed_endpoint_has_no_series_and_comes_back_with_its_counts() {
     let metrics = Metrics::new();
     let link = metrics.link("west", "tm3.example:9611");
     link.reply_seconds.record(0.02);
@@ -217,7 +217,7 @@ fn what_a_reload_removed_is_gone_and_comes_back_with_its_counts() {
 }
 
 #[test]
-fn histograms_that_nobody_reads_take_no_memory() {
+fn histograms_that_are_never_read_do_not_grow() {
     let resident = || {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
         let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
@@ -261,7 +261,7 @@ fn a_refused_reload_shows_and_leaves_the_time_of_the_last_good_one() {
 }
 
 #[test]
-fn a_room_joins_with_metrics_of_its_own() {
+fn a_module_adds_metrics_of_its_own() {
     let metrics = Metrics::new();
     let sample = |metric, labels: &[&str], value| Sample {
         metric,

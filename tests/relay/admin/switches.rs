@@ -21,7 +21,7 @@ const CHANGES: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn whatever_changes_something_needs_the_token_and_whatever_looks_does_not() {
+fn changes_need_the_token_and_reads_do_not() {
     let weir = Weir::start(Some("s3cret"));
     for (method, path) in CHANGES {
         for headers in [
@@ -67,7 +67,7 @@ fn a_weir_without_a_supervisor_cannot_be_upgraded_and_says_what_to_do() {
 }
 
 #[test]
-fn a_token_that_a_reload_changed_counts_at_once() {
+fn a_token_changed_by_a_reload_takes_effect_at_once() {
     let weir = Weir::start(Some("old"));
     weir.config.send_replace(Arc::new(fixture::config(Some("new"))));
     assert_eq!(
@@ -83,7 +83,7 @@ fn a_token_that_a_reload_changed_counts_at_once() {
 }
 
 #[test]
-fn a_browser_on_this_machine_changes_nothing_for_another_site() {
+fn a_browser_on_this_machine_cannot_change_anything_for_another_site() {
     let weir = Weir::start(None);
     for (method, path) in CHANGES {
         for headers in [
@@ -109,7 +109,7 @@ fn a_browser_on_this_machine_changes_nothing_for_another_site() {
 }
 
 #[test]
-fn a_browser_on_this_machine_shows_nothing_to_another_site() {
+fn a_browser_on_this_machine_cannot_read_anything_for_another_site() {
     for token in [None, Some("s3cret")] {
         let weir = Weir::start(token);
         for path in ["/", "/status", "/log-level"] {
@@ -138,7 +138,7 @@ fn a_browser_on_this_machine_shows_nothing_to_another_site() {
 }
 
 #[test]
-fn a_change_is_logged_when_it_is_taken_though_its_caller_leaves_before_the_answer() {
+fn a_change_is_logged_even_if_its_caller_disconnects_before_the_answer() {
     alone(|| {
         log::keep();
         let weir = Weir::start(None);
@@ -215,7 +215,7 @@ fn a_drain_starts_once_and_can_be_taken_back() {
 }
 
 #[test]
-fn an_endpoint_is_switched_by_its_name_with_the_colon() {
+fn an_endpoint_is_disabled_by_its_name_with_a_colon() {
     let weir = Weir::start(None);
     for (path, enabled) in [
         ("/endpoints/east/tm2.example:9611/disable", false),
