@@ -5,6 +5,7 @@
 //!
 //! Also what every text for people needs: [`one_line`] makes foreign text harmless, [`table`] aligns columns.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
@@ -92,7 +93,7 @@ pub fn note(line: impl fmt::Display) {
 /// Whether a character can break a line, steer a terminal, or reverse the direction of the text after it.
 #[must_use]
 pub fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Foreign text on one line, every character that [`steers`] escaped.
@@ -106,6 +107,22 @@ pub fn one_line(text: &str) -> String {
         }
     }
     out
+}
+
+/// The same with escapes of JSON. JSON has such characters only within strings, so it stays the same JSON.
+#[must_use]
+pub fn one_line_json(text: &str) -> Cow<'_, str> {
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c| match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if steers(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Lines with aligned columns, two spaces between them. Cells may hold foreign text.

@@ -6,6 +6,7 @@
 
 mod non_blocking;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
+use crate::output::one_line_json;
 use non_blocking::NonBlocking;
 
 /// Changes the level while weir runs; clones act on the same log.
@@ -155,12 +157,9 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLine<W> {
 impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        if line.contains(steers) {
-            self.0.write_all(escape(line).as_bytes())?;
-            self.0.write_all(b"\n")?;
-        } else {
-            self.0.write_all(event)?;
+        match one_line_json(text.strip_suffix('\n').unwrap_or(&text)) {
+            Cow::Borrowed(_) => self.0.write_all(event)?,
+            Cow::Owned(line) => self.0.write_all((line + "\n").as_bytes())?,
         }
         Ok(event.len())
     }
@@ -168,26 +167,6 @@ impl<W: Write> Write for OneLine<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-/// Whether a character can break a line, control a terminal, or turn the direction of the text after it.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Escapes as in JSON. JSON has such characters only within strings, so it stays JSON.
-fn escape(line: &str) -> String {
-    let mut safe = String::with_capacity(line.len() + 16);
-    for c in line.chars() {
-        match c {
-            '\n' => safe.push_str("\\n"),
-            '\r' => safe.push_str("\\r"),
-            '\t' => safe.push_str("\\t"),
-            c if steers(c) => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => safe.push(c),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]
@@ -236,7 +215,7 @@ mod tests {
                 tracing::info!(user = %NASTY, reason = ?NASTY, plain = NASTY, "login refused for {NASTY}");
             });
             let line = text.strip_suffix('\n').unwrap();
-            assert!(!line.contains(steers), "{line:?}");
+            assert!(!line.contains(crate::output::steers), "{line:?}");
             assert!(line.contains("login refused"), "{line}");
             if format == LogFormat::Json {
                 let json: serde_json::Value = serde_json::from_str(line).unwrap();

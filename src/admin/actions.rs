@@ -82,7 +82,7 @@ async fn reload(State(handles): State<Arc<Handles>>) -> Response {
     let (answer, outcome) = oneshot::channel();
     match handles.reload.try_send(ReloadRequest { answer }) {
         Ok(()) => {}
-        Err(TrySendError::Full(_)) => return error(StatusCode::CONFLICT, "a reload is under way already"),
+        Err(TrySendError::Full(_)) => return error(StatusCode::CONFLICT, "a reload is already in progress"),
         Err(TrySendError::Closed(_)) => return error(StatusCode::SERVICE_UNAVAILABLE, "weir is stopping"),
     }
     match timeout(RELOAD_TIMEOUT, outcome).await {
@@ -97,7 +97,7 @@ async fn reload(State(handles): State<Arc<Handles>>) -> Response {
         Ok(Err(_)) => error(StatusCode::SERVICE_UNAVAILABLE, "weir is stopping"),
         Err(_) => json(
             StatusCode::ACCEPTED,
-            &json!({ "message": "still under way; last_reload in /status will say how it ends" }),
+            &json!({ "message": "still in progress; last_reload in /status has the outcome" }),
         ),
     }
 }
@@ -119,11 +119,11 @@ async fn undo_drain(State(handles): State<Arc<Handles>>) -> Response {
         Phase::Draining { .. } => {
             return error(
                 StatusCode::CONFLICT,
-                "this drain ends the process, it cannot be taken back",
+                "this drain ends the process and cannot be undone",
             );
         }
         Phase::Starting | Phase::Stopped => {
-            return error(StatusCode::CONFLICT, "there is no drain to take back");
+            return error(StatusCode::CONFLICT, "there is no drain to undo");
         }
     }
     phase(&handles)
@@ -169,7 +169,7 @@ async fn endpoint(
     let enabled = match switch.as_str() {
         "enable" => true,
         "disable" => false,
-        _ => return error(StatusCode::NOT_FOUND, "an endpoint can be told: enable, disable"),
+        _ => return error(StatusCode::NOT_FOUND, "an endpoint can be enabled or disabled"),
     };
     match timeout(SWITCH_TIMEOUT, handles.control.enable(&group, &endpoint, enabled)).await {
         Ok(true) => json(

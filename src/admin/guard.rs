@@ -48,7 +48,7 @@ impl Refusal {
                 "without admin.token in the configuration, such calls are served on loopback only"
             }
             Refusal::HostName => {
-                "call weir as localhost or by its address, or show the token of admin.token: any site could have this name"
+                "use localhost or an address as the host name, or send the token of admin.token: any site could have this name"
             }
         }
     }

@@ -89,7 +89,10 @@ pub(super) async fn open(
     };
     let mut key = [0; 32];
     if getrandom::fill(&mut key).is_err() {
-        return error(StatusCode::INTERNAL_SERVER_ERROR, "the system has no randomness");
+        return error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the system has no random numbers",
+        );
     }
     let Ok(slot) = slots.0.try_acquire_owned() else {
         let problem = format!("{TAPS_MAX} taps are open already, which is the most");

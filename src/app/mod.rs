@@ -291,7 +291,7 @@ impl Weir {
             if now >= deadline && end != End::Closing {
                 tracing::info!(
                     connected,
-                    "drain_timeout is over: the gateways that are left are reset"
+                    "drain_timeout is over: remaining gateway connections are reset"
                 );
                 self.lifecycle.close();
             }

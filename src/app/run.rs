@@ -105,7 +105,7 @@ fn serve(
     for address in inherited.ports.unused() {
         tracing::warn!(
             %address,
-            "a listening socket was passed that the configuration does not name: who connects there is not answered"
+            "a listening socket was passed that the configuration does not name: connections to it are not answered"
         );
     }
     let mut service = Service {

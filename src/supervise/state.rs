@@ -169,7 +169,7 @@ impl Processes {
                     ready_by: Some(deadline),
                 });
             } else if process.ready_by.is_none() {
-                tracing::error!(pid, code, "weir ended unexpectedly: starting it again");
+                tracing::error!(pid, code, "weir ended unexpectedly: restarting it");
                 // What starts now is not a successor.
                 self.upgrading = false;
                 self.start_at = Some(now);
@@ -178,7 +178,7 @@ impl Processes {
                 tracing::error!(
                     pid,
                     code,
-                    "weir ended before it was ready: starting it again after a pause"
+                    "weir ended before it was ready: restarting it after a pause"
                 );
             }
         }
@@ -191,7 +191,7 @@ impl Processes {
     /// Replaces the process that serves. Does nothing while a replacement is on its way.
     pub(super) fn upgrade(&mut self, now: Instant) -> Vec<Action> {
         if self.upgrading || self.successor.is_some() {
-            tracing::info!("an upgrade is under way already");
+            tracing::info!("an upgrade is already in progress");
             return Vec::new();
         }
         let is_ready = self.serving.as_ref().is_some_and(|p| p.ready_by.is_none());
@@ -210,7 +210,7 @@ impl Processes {
             Some(serving) if serving == pid => self.upgrade(now),
             _ => vec![Action::Refuse(
                 pid,
-                "this process ends; another one serves".to_owned(),
+                "this process is ending; another one serves".to_owned(),
             )],
         }
     }

@@ -119,7 +119,7 @@ impl Definitions {
             each.collect::<Result<_, _>>().map_err(|e| e.to_string())?
         };
         if found.is_empty() {
-            return Err("there is no stream definition in it".into());
+            return Err("there is no stream definition".into());
         }
         for definition in found {
             if definition.name.is_empty() || definition.version.is_empty() {

@@ -93,7 +93,7 @@ pub fn decode<'a>(
     let is_cut = sample.bytes.len() < sample.length;
     decoded.problem = match (outcome, definition.is_some() && is_cut) {
         (_, true) => Some(format!(
-            "only the first {} of {} bytes are looked at",
+            "only the first {} of {} bytes are decoded",
             sample.bytes.len(),
             sample.length
         )),
@@ -156,7 +156,7 @@ impl<'a> Rest<'a> {
         let (text, rest) = self
             .0
             .split_at_checked(length)
-            .ok_or("its length goes past the end of the event")?;
+            .ok_or("its length exceeds the event")?;
         self.0 = rest;
         Ok(String::from_utf8_lossy(text))
     }

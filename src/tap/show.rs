@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::Mask;
 use super::event::{Decoded, Value};
+use crate::output::one_line_json;
 
 /// 9999-12-31T23:59:59.999Z; later times have no date.
 const DATED_MS_MAX: u64 = 253_402_300_799_999;
@@ -104,7 +105,8 @@ pub fn line(event: &Decoded<'_>, length: usize, mask: Option<&Mask>) -> String {
         body_hex: is_opaque.then(|| event.body.iter().map(|b| format!("{b:02x}")).collect()),
     };
     // Only maps with keys that are not text, or a failing writer, could fail here.
-    harmless(serde_json::to_string(&line).unwrap_or_default())
+    let json = serde_json::to_string(&line).unwrap_or_default();
+    one_line_json(&json).into_owned()
 }
 
 fn masked(mask: &Mask, value: &Value<'_>) -> Json {
@@ -115,24 +117,4 @@ fn masked(mask: &Mask, value: &Value<'_>) -> Json {
             .hide(&serde_json::to_string(other).unwrap_or_default())
             .into(),
     }
-}
-
-/// Escapes what JSON allows but a terminal obeys: C1 controls, and characters that turn the direction of text. They
-/// occur within strings only, where an escape means the same.
-fn harmless(json: String) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !json.contains(steers) {
-        return json;
-    }
-    let escape = |c: char| {
-        if steers(c) {
-            format!("\\u{:04x}", u32::from(c))
-        } else {
-            c.to_string()
-        }
-    };
-    json.chars().map(escape).collect()
 }

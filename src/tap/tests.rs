@@ -266,7 +266,7 @@ fn a_long_event_is_copied_in_part_and_says_so() {
     assert_eq!(event["payload"]["apiName"], "PizzaAPI");
     assert_eq!(
         event["problem"],
-        "only the first 16384 of 100000 bytes are looked at"
+        "only the first 16384 of 100000 bytes are decoded"
     );
 }
 

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Replaces control characters of foreign text by `?`; newlines stay.
+use crate::output;
+
+/// Escapes control characters of foreign text; newlines stay.
 pub(super) fn safe(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() && c != '\n' { '?' } else { c })
-        .collect()
+    text.split('\n')
+        .map(output::one_line)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The answer to GET /status.
@@ -127,10 +130,10 @@ fn endpoints(v: &Value) -> String {
 
 /// Why an endpoint is not up, and when the next attempt is due.
 fn why(e: &Value) -> String {
-    let why = e["reason"].as_str().unwrap_or_default().replace('\n', " ");
+    let why = e["reason"].as_str().unwrap_or_default();
     match e["again_in_ms"].as_f64() {
         Some(ms) if ms >= 1000.0 => format!("{why}; next attempt in {}", age_ms(ms)),
-        _ => why,
+        _ => why.to_owned(),
     }
 }
 
@@ -198,7 +201,7 @@ fn decisions(d: &Value) -> String {
             text(&b["connections"]),
             text(&b["failovers_total"]),
             failures(&b["failures_total"]),
-            b["reason"].as_str().unwrap_or_default().replace('\n', " "),
+            b["reason"].as_str().unwrap_or_default().to_owned(),
         ]
     });
     out + &table("BROKER STATE FOR GATEWAYS PASSED_OVER FAILURES WHY", rows)
@@ -316,23 +319,9 @@ fn age_ms(ms: f64) -> String {
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// A heading for each column, and rows; columns are as wide as their widest cell.
+/// A heading for each column, and rows.
 fn table(heading: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
     let heading = heading.split(' ').map(str::to_owned).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
-    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut out = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-    out
+    let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
+    output::table(&rows).join("\n") + "\n"
 }

@@ -207,7 +207,7 @@ fn a_file_of_stream_definitions_that_no_tap_could_read_is_a_warning() {
         &["warning", "admin.tap_streams", "streams.json", "No such file"],
     );
     std::fs::write(&streams, "[]").unwrap();
-    site.check(&[]).says(0, &["there is no stream definition in it"]);
+    site.check(&[]).says(0, &["there is no stream definition"]);
     std::fs::write(&streams, include_str!("../../vectors/streams.json")).unwrap();
     let said = site.check(&[]);
     said.says(0, &[]);
