@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::AddAssign;
 
-use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Defines a struct whose fields are all added when two workers' numbers are.
@@ -362,16 +361,18 @@ impl Serialize for Gateways {
             #[serde(flatten)]
             gateway: &'a Gateway,
         }
+        #[derive(Serialize)]
+        struct Most<'a> {
+            list: Vec<Shown<'a>>,
+            more: usize,
+        }
         let shown = |(address, gateway)| Shown { address, gateway };
-        let mut all: Vec<Shown<'_>> = self.0.iter().map(shown).collect();
+        let mut list: Vec<Shown<'_>> = self.0.iter().map(shown).collect();
         // Stable: of equals, the lower address comes first.
-        all.sort_by_key(|g| std::cmp::Reverse(g.gateway.connections));
-        let more = all.len().saturating_sub(GATEWAYS_SHOWN);
-        all.truncate(GATEWAYS_SHOWN);
-        let mut gateways = serializer.serialize_struct("Gateways", 2)?;
-        gateways.serialize_field("list", &all)?;
-        gateways.serialize_field("more", &more)?;
-        gateways.end()
+        list.sort_by_key(|g| std::cmp::Reverse(g.gateway.connections));
+        let more = list.len().saturating_sub(GATEWAYS_SHOWN);
+        list.truncate(GATEWAYS_SHOWN);
+        Most { list, more }.serialize(serializer)
     }
 }
 

@@ -87,17 +87,17 @@ struct Endpoint<'a> {
 
 impl<'a> Status<'a> {
     pub(super) fn new(
-        look: &'a ProcessState,
+        state: &'a ProcessState,
         config: &'a Config,
         decisions: Option<decisions::Status>,
         upgrades: Option<&Upgrades>,
         log_level: String,
         now: Instant,
     ) -> Self {
-        let facts = &look.facts;
-        let drain = look.phase.drain(now);
+        let facts = &state.facts;
+        let drain = state.phase.drain(now);
         Self {
-            phase: look.phase.as_str(),
+            phase: state.phase.as_str(),
             drain_stage: drain.map(|d| d.0),
             drain_remaining_seconds: drain.map(|d| d.1.as_secs_f64()),
             version: env!("CARGO_PKG_VERSION"),
@@ -111,7 +111,7 @@ impl<'a> Status<'a> {
             config_loaded_at: utc(facts.config_loaded_at),
             last_reload: facts.last_reload.as_ref().map(Reload::new),
             warnings: &facts.warnings,
-            snapshot: &look.snapshot,
+            snapshot: &state.snapshot,
             decisions,
         }
     }

@@ -41,7 +41,7 @@ const TAPS_MAX: usize = 4;
 const WAITING_MAX: usize = 256;
 
 /// How often a tap takes what waits.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often a tap reports its counts.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -198,7 +198,7 @@ struct Tap {
 
 impl Tap {
     async fn run(mut self, mut pipe: DuplexStream, gone: CancellationToken) {
-        let mut look = interval(LOOK_EVERY);
+        let mut poll = interval(POLL_INTERVAL);
         let mut phase = self.handles.lifecycle.watch();
         let ended = loop {
             tokio::select! {
@@ -206,7 +206,7 @@ impl Tap {
                 biased;
                 () = gone.cancelled() => break "disconnect",
                 changed = phase.changed() => if changed.is_err() { break "draining" },
-                _ = look.tick() => {}
+                _ = poll.tick() => {}
             }
             let now = Instant::now();
             let mut lines = String::new();
