@@ -39,7 +39,7 @@ impl Weir {
             .send_modify(|facts| facts.reloaded(SystemTime::now(), outcome.clone()));
         match outcome {
             Ok(report) if report.changes.is_empty() && report.needs_restart.is_empty() => {
-                tracing::info!("configuration reloaded: no changes");
+                tracing::info!("reloaded: no changes");
             }
             Ok(report) => {
                 tracing::info!(changes = report.changes.join("; "), "configuration reloaded");

@@ -72,7 +72,7 @@ fn a_log_reader_that_stalls_stops_nothing_and_learns_how_many_lines_were_lost() 
         stage.assert_clean(acked).await;
         stage.weir.read_log(true);
         // A line that gets through shows that the reader has caught up.
-        while stage.weir.lines("configuration reloaded: no changes").is_empty() {
+        while stage.weir.lines("reloaded: no changes").is_empty() {
             stage.weir.signal("HUP");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
