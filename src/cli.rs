@@ -66,7 +66,7 @@ pub enum Command {
     ///
     /// Lists every problem with line and key, or explains where events go: which groups, which Traffic Managers, in which
     /// order. Changes nothing. With --connect it also logs in to every Traffic Manager, sends a heartbeat and logs out, and
-    /// opens a connection to every broker of [decisions].
+    /// opens a connection to every broker of the return leg.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Commands for a running weir.
@@ -113,7 +113,7 @@ pub struct ConfigArgs {
     /// The configuration [default: weir.toml, unless --deployment-toml is given]
     #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
     pub config: Option<PathBuf>,
-    /// A gateway's deployment.toml, of which [apim.throttling] and [super_admin] are read
+    /// A gateway's deployment.toml, of which [apim.throttling] and its credentials are read
     #[arg(long, value_name = "FILE", env = "WEIR_DEPLOYMENT_TOML")]
     pub deployment_toml: Option<PathBuf>,
     /// Value of $sys{KEY} in the configuration; may be repeated
