@@ -1,8 +1,11 @@
-//! Damaged, truncated and hostile keystores are errors, never panics.
+//! Damaged, truncated and hostile keystores are errors, never panics; certificates in PEM are read as rustls-pemfile does.
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::{Key, KeyEntry, Store, choose, jks, pem, store};
 
@@ -89,6 +92,29 @@ proptest! {
     ) {
         let bytes = with_digest([&JKS[..head], &tail].concat());
         decrypt_all(&bytes);
+    }
+
+    #[test]
+    fn pem_agrees_with_rustls_pemfile(
+        ders in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..4),
+        noise in "[ -~\n]{0,80}",
+        cut in any::<prop::sample::Index>(),
+        whole in any::<bool>(),
+    ) {
+        let mut text = noise;
+        for der in &ders {
+            let der = STANDARD.encode(der);
+            text += &format!("\n-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
+        }
+        let bytes = text.as_bytes();
+        let bytes = if whole { bytes } else { &bytes[..cut.index(bytes.len() + 1)] };
+        let oracle: Result<Vec<CertificateDer<'static>>, _> = rustls_pemfile::certs(&mut &bytes[..]).collect();
+        match (pem::certificates(bytes), oracle) {
+            (Ok(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),
+            (Err(_), Ok(theirs)) => prop_assert!(theirs.is_empty()),
+            (Err(_), Err(_)) => {}
+            (Ok(ours), Err(e)) => prop_assert!(false, "{ours:?} {e}"),
+        }
     }
 }
 
