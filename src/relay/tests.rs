@@ -222,6 +222,8 @@ struct Model {
     /// Receipts with the events of their frames, and those that were woken.
     receipts: Vec<(usize, Range<u64>)>,
     resolved: BTreeSet<usize>,
+    /// After an error reply, a receipt waits for both halves of a batch, whichever holds its frame.
+    halved: bool,
 }
 
 const BATCH_MAX: usize = 200;
@@ -250,6 +252,7 @@ impl Model {
             called: false,
             receipts: Vec::new(),
             resolved: BTreeSet::new(),
+            halved: false,
         }
     }
 
@@ -355,6 +358,7 @@ impl Model {
                 }
             }
             Step::Error(group) => {
+                self.halved = true;
                 if let Some(batches) = self.pop_out(group) {
                     let (rejected, wake) = self.state.end_with_error(group, batches);
                     self.sides[group].rejected += rejected as u64;
@@ -550,7 +554,7 @@ impl Model {
             (0..2).partition(|group| self.sides[*group].always_holds);
         let pending = always.iter().any(holds);
         assert!(!resolved || !pending, "answered before every group has ended it");
-        let ended = !pending && !sometimes.iter().any(holds);
+        let ended = !self.halved && !pending && !sometimes.iter().any(holds);
         assert!(resolved || !ended, "every group has ended it");
         let woken = self.resolved.contains(&receipt);
         assert_eq!(resolved, woken, "woken exactly when it resolves");
@@ -851,6 +855,20 @@ fn a_frame_larger_than_the_queue_enters_when_it_is_alone() {
     state.admit_one(9..10, now).unwrap();
 }
 
+#[test]
+fn an_incident_ends_although_the_frame_that_waited_has_given_up() {
+    let now = Instant::now();
+    let (mut state, a, _) = full(None, now);
+    let place = state.wait_in_line(10..18, now);
+    for _ in 0..5 {
+        let batch = state.next_batch(a, now);
+        state.deliver(a, batch);
+    }
+    assert_eq!(state.status(a, now).overflow, Overflow::Blocking);
+    let _ = state.leave(place.unwrap());
+    assert_eq!(state.status(a, now).overflow, Overflow::Open);
+}
+
 // === Groups ===
 
 #[test]
@@ -884,6 +902,17 @@ fn links_are_woken_in_more_groups_than_there_are_bits() {
     }
 }
 
+#[test]
+fn dropping_what_is_queued_drops_the_open_batch_too() {
+    let now = Instant::now();
+    let (mut state, a, b) = two_groups(strict(10), strict(10), 1 << 16);
+    state.admit_one(0..3, now).unwrap();
+    let _ = state.drop_queued(a, Reason::GroupRemoved);
+    assert!(state.is_empty(a));
+    assert_eq!(state.events(a).dropped.group_removed, 3);
+    assert_eq!(state.sent(b, now), [0, 1, 2]);
+}
+
 // === Error replies ===
 
 #[test]
@@ -908,6 +937,20 @@ fn a_single_event_is_rejected_with_its_third_error_reply() {
         assert_eq!(error(&mut state, first), rejected);
     }
     assert_eq!((state.events(a).rejected, state.events(a).queued), (1, 1));
+}
+
+#[test]
+fn a_waiting_frame_is_called_when_a_rejection_has_freed_capacity() {
+    let now = Instant::now();
+    let (mut state, a, _) = two_groups(strict(1), strict(10), 64);
+    state.admit_one(0..1, now).unwrap();
+    let place = state.wait_in_line(1..2, now);
+    let error = |state: &mut State| {
+        let batch = state.next_batch(a, now);
+        state.end_with_error(a, batch).1.frame
+    };
+    let called = [error(&mut state), error(&mut state), error(&mut state)];
+    assert_eq!(called, [None, None, place]);
 }
 
 // === Receipts ===
@@ -967,6 +1010,23 @@ fn a_silent_group_holds_no_receipt_until_it_answers() {
     assert_eq!(state.verdict(after), None, "it has answered");
     state.sent(b, now);
     assert_eq!(state.verdict(after), Some(Verdict::Settled));
+}
+
+#[test]
+fn a_receipt_in_an_open_batch_does_not_wait_for_groups_that_have_become_silent_or_unavailable() {
+    let now = Instant::now();
+    for silent in [true, false] {
+        let (mut state, a, b) = two_groups(strict(10), strict(10), 64);
+        let receipt = with_receipt(&mut state, 0..1, now);
+        for group in [a, b] {
+            assert_eq!(state.verdict(receipt), None);
+            let _ = match silent {
+                true => state.set_silent(group, true),
+                false => state.set_available(group, false),
+            };
+        }
+        assert_eq!(state.verdict(receipt), Some(Verdict::Settled));
+    }
 }
 
 // === Linger ===
