@@ -129,13 +129,13 @@ fn ack_and_the_manners_of_links_change_without_a_reconnect() {
         );
         traffic(&bed).await;
         bed.sinks[0][0].set(|b| b.answer(weir_lab::sink::Answer::Stall));
-        bed.until("one frame is in flight, and no more", |s| {
-            s.groups[0].endpoints[0].inflight_frames == 1
-        })
-        .await;
         let before = load.counts().events_acked;
+        // Before a stalled endpoint has been silent for so long that gateways no longer wait for it.
         let waiting = bed
-            .until("gateways wait for delivery", |s| s.groups[0].events.queued > 0)
+            .until("gateways wait for one group", |s| {
+                s.groups[0].endpoints[0].inflight_frames == 1
+                    && s.groups[1].events.delivered > s.groups[0].events.delivered
+            })
             .await;
         let one = &waiting.groups[0];
         assert_eq!(one.endpoints[0].inflight_frames, 1);
