@@ -15,8 +15,8 @@ COPY . .
 ARG TARGETPLATFORM
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,id=weir-target-${TARGETPLATFORM},target=/src/target \
-    cargo auditable build --release --locked --bin weir --bin weir-lab \
-    && install -D --strip --target-directory /out target/release/weir target/release/weir-lab
+    cargo auditable build --profile dist --locked --bin weir --bin weir-lab \
+    && install -D --strip --target-directory /out target/dist/weir target/dist/weir-lab
 
 # The C library and the CA certificates of Debian, a user without rights, and no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot

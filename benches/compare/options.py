@@ -4,7 +4,7 @@ import argparse
 import os
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = "cargo build --release --locked"
+BUILD = "cargo build --profile dist --locked"
 
 
 def parse(arguments=None):
@@ -20,10 +20,10 @@ def parse(arguments=None):
     what.add_argument("--goal", type=int, metavar="N", choices=range(1, 17), help="only what goal N needs")
     what.add_argument("--cell", action="append", default=[], metavar="KEY", help="only this cell, as --list names it; may be repeated")
     what.add_argument("--list", action="store_true", help="name the cells and end")
-    parser.add_argument("--weir", default=os.path.join(ROOT, "target", "release", "weir"), metavar="PATH",
-                        help="the binary, default target/release/weir; built before")
-    parser.add_argument("--lab", default=os.path.join(ROOT, "target", "release", "weir-lab"), metavar="PATH",
-                        help="the load and the Traffic Managers, default target/release/weir-lab; built before")
+    parser.add_argument("--weir", default=os.path.join(ROOT, "target", "dist", "weir"), metavar="PATH",
+                        help="the binary, default target/dist/weir; built before")
+    parser.add_argument("--lab", default=os.path.join(ROOT, "target", "dist", "weir-lab"), metavar="PATH",
+                        help="the load and the Traffic Managers, default target/dist/weir-lab; built before")
     parser.add_argument("--build", action="store_true", help=f"build it first ({BUILD})")
     parser.add_argument("--rounds", type=positive, metavar="N", help="rotations, default 5 (1 with --quick)")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="of each run, default 2 (0.5 with --quick)")

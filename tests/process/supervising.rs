@@ -167,19 +167,19 @@ fn a_restart_with_passed_sockets_under_load_is_refused_and_lost_by_nobody() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "nightly: takes minutes"]
 fn a_hundred_kills_in_a_row_are_refused_and_lost_by_nobody() {
     nothing_is_refused_or_lost(supervised(), &large(), kill);
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "nightly: takes minutes"]
 fn a_hundred_upgrades_in_a_row_are_refused_and_lost_by_nobody() {
     nothing_is_refused_or_lost(supervised(), &large(), succeed);
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "nightly: takes minutes"]
 fn a_hundred_restarts_with_passed_sockets_are_refused_and_lost_by_nobody() {
     nothing_is_refused_or_lost(passed(), &large(), restart);
 }

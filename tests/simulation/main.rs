@@ -2,7 +2,7 @@
 //! replays them.
 //!
 //! `SEEDS=100000 cargo test --test simulation seeds` runs more of them, `FIRST=…` from another one on;
-//! `SEED=… cargo test --test simulation replay -- --nocapture` tells what happens in one.
+//! `SEED=… cargo test --test simulation replay -- --ignored --nocapture` tells what happens in one.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
@@ -150,11 +150,9 @@ fn an_endpoint_does_not_prove_itself_while_weir_sleeps() {
 }
 
 #[test]
+#[ignore = "replays the seed SEED"]
 fn replay() {
-    let Some(seed) = number("SEED") else {
-        println!("SEED=… says which seed to replay");
-        return;
-    };
+    let seed = number("SEED").expect("SEED=… is the seed to replay");
     let outcome = run(seed, None, std::env::var_os("QUIET").is_none());
     for (what, count) in outcome.witnesses.iter().filter(|(_, n)| **n > 0) {
         println!("{what}: {count}");

@@ -100,7 +100,7 @@ pub fn run_all(seeds: impl Iterator<Item = u64> + Send, mutation: Option<Mutatio
 }
 
 fn how_to_replay(seed: u64) -> String {
-    format!("SEED={seed} cargo test --test simulation replay -- --nocapture")
+    format!("SEED={seed} cargo test --test simulation replay -- --ignored --nocapture")
 }
 
 impl Many {

@@ -37,7 +37,7 @@ fn without_a_binary_it_says_how_to_build_one() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("nowhere/weir") && said.contains("cargo build --release"),
+        said.contains("nowhere/weir") && said.contains("cargo build --profile dist"),
         "{said}"
     );
 }

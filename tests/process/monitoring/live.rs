@@ -104,6 +104,7 @@ async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
 }
 
 #[test]
+#[ignore = "nightly: needs Prometheus"]
 fn a_prometheus_evaluates_everything_and_alerts_when_a_traffic_manager_dies() {
     if Command::new(PROGRAM).arg("--version").output().is_err() {
         return println!("skipped: prometheus is missing (apt install prometheus)");

@@ -26,6 +26,7 @@ async fn status(bed: &Bed, option: &'static str) -> String {
 }
 
 #[test]
+#[ignore = "nightly: needs Chromium"]
 fn the_return_leg_is_in_status_and_on_the_page_and_nowhere_when_it_is_off() {
     let turn = turn();
     story(async {

@@ -78,6 +78,7 @@ pub(crate) fn endpoint_says(sink: &Sink, words: &[&str]) -> String {
 }
 
 #[test]
+#[ignore = "nightly: needs Chromium"]
 fn a_killed_traffic_manager_is_shown_within_two_seconds_with_the_reason() {
     let _turn = match turn() {
         Ok(turn) => turn,
@@ -130,6 +131,7 @@ fn a_killed_traffic_manager_is_shown_within_two_seconds_with_the_reason() {
 }
 
 #[test]
+#[ignore = "nightly: needs Chromium"]
 fn the_page_can_be_read_in_light_and_dark_and_on_a_small_screen() {
     let _turn = match turn() {
         Ok(turn) => turn,
@@ -169,6 +171,7 @@ fn the_page_can_be_read_in_light_and_dark_and_on_a_small_screen() {
 }
 
 #[test]
+#[ignore = "nightly: needs Chromium"]
 fn a_weir_that_has_ended_is_reported_and_the_last_numbers_fade() {
     let _turn = match turn() {
         Ok(turn) => turn,
@@ -188,6 +191,7 @@ fn a_weir_that_has_ended_is_reported_and_the_last_numbers_fade() {
 }
 
 #[test]
+#[ignore = "nightly: needs Chromium"]
 fn connected_addresses_are_on_the_page_during_a_drain() {
     let _turn = match turn() {
         Ok(turn) => turn,
@@ -258,6 +262,7 @@ fn connected_addresses_are_on_the_page_during_a_drain() {
 }
 
 #[test]
+#[ignore = "nightly: needs Chromium"]
 fn a_hung_traffic_manager_is_amber_and_its_repeats_are_one_line() {
     let _turn = match turn() {
         Ok(turn) => turn,

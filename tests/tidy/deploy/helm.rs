@@ -81,6 +81,7 @@ const SHAPES: [(&str, &str, &str); 2] = [
 ];
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn every_value_is_one_that_the_chart_has() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -109,6 +110,7 @@ fn every_value_is_one_that_the_chart_has() {
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn a_gateway_with_these_values_finds_all_three_ports_of_weir_there() {
     let Some(manifests) = Manifests::read() else {
         return;

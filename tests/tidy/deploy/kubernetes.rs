@@ -37,6 +37,7 @@ fn path(below_deploy: &str) -> PathBuf {
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn every_manifest_is_valid_for_the_oldest_kubernetes_it_is_for_and_for_a_new_one() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -82,6 +83,7 @@ fn every_manifest_is_valid_for_the_oldest_kubernetes_it_is_for_and_for_a_new_one
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn the_schemas_know_what_an_old_kubernetes_does_not() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -108,6 +110,7 @@ fn ports(toml: &str) -> [(&'static str, Option<SocketAddr>); 4] {
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn every_port_of_a_manifest_is_one_where_weir_listens() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -160,6 +163,7 @@ fn every_port_of_a_manifest_is_one_where_weir_listens() {
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn a_pod_has_time_to_drain_and_room_for_its_queue() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -194,6 +198,7 @@ fn a_pod_has_time_to_drain_and_room_for_its_queue() {
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn every_variable_that_a_configuration_names_is_a_mounted_directory_of_its_pod() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -219,6 +224,7 @@ fn every_variable_that_a_configuration_names_is_a_mounted_directory_of_its_pod()
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn every_weir_is_as_restricted_as_the_restricted_standard_wants() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -260,6 +266,7 @@ fn every_weir_is_as_restricted_as_the_restricted_standard_wants() {
 }
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn the_selectors_meet_the_labels() {
     let Some(manifests) = Manifests::read() else {
         return;
@@ -306,6 +313,7 @@ const ENDPOINT_FIELDS: [&str; 8] = [
 ];
 
 #[test]
+#[ignore = "nightly: needs the schemas of Kubernetes"]
 fn the_pod_monitor_has_fields_that_the_operator_knows_and_a_port_that_is_there() {
     let Some(manifests) = Manifests::read() else {
         return;
