@@ -29,7 +29,7 @@ impl ReportFormat {
     /// Prints what a command has to report.
     ///
     /// # Errors
-    /// Nobody reads it, or there is no room.
+    /// Stdout is closed or full.
     pub(super) fn print(self, report: &(impl fmt::Display + Serialize)) -> Result<(), Failure> {
         output::print(&match self {
             ReportFormat::Text => format!("{report}\n"),
@@ -96,7 +96,7 @@ pub struct LoadArgs {
     /// SHA-256 of the server's certificate, hexadecimal
     #[arg(long, value_parser = pin)]
     pub pin: Option<[u8; 32]>,
-    /// Believe any certificate; for test installations
+    /// Accept any certificate; for test installations
     #[arg(long, conflicts_with_all = ["ca", "pin"])]
     pub insecure: bool,
     /// Form of the report
@@ -190,7 +190,7 @@ impl LoadArgs {
         }
     }
 
-    /// What mends an error of the login where nobody said where the login goes.
+    /// What to do about a failed login whose URL was not given.
     pub(super) fn advice(&self, error: &str) -> String {
         match (&self.auth, self.login_url()) {
             (None, Ok(url)) if url != self.target && error.contains(&url.to_string()) => format!(

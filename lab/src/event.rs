@@ -108,7 +108,7 @@ impl Events {
 
     /// The length of an event without `properties`.
     #[must_use]
-    pub fn bytes_min(&self) -> usize {
+    pub(crate) fn bytes_min(&self) -> usize {
         self.head.len()
     }
 
@@ -154,7 +154,7 @@ impl Events {
 
     /// Reads the id back; costs no more than its digits. Says nothing about the other bytes.
     #[must_use]
-    pub fn id_of(&self, event: &[u8]) -> Option<Id> {
+    pub(crate) fn id_of(&self, event: &[u8]) -> Option<Id> {
         let digits = event.get(self.id_offset..self.id_offset + ID_DIGITS)?;
         let (origin, sequence) = digits.split_at_checked(8)?;
         let (dash, sequence) = sequence.split_first()?;

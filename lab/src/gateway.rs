@@ -1,4 +1,4 @@
-//! A gateway whose every step is told: for tests of what gateways do on a bad day, and the login of
+//! A gateway that a test drives step by step: for wrong behaviour of gateways, and the login of
 //! [`super::load`].
 
 use std::io;
@@ -190,15 +190,4 @@ pub(super) fn append_frame(
 pub async fn probe(dialer: &Dialer, url: &Url) -> Result<(), DialError> {
     Gateway::connect(dialer, url).await?.close().await;
     Ok(())
-}
-
-/// What Choreo Connect does on an `ssl://` receiver: writes 36 zero bytes and leaks the connection.
-///
-/// # Errors
-/// Nobody took the connection.
-pub async fn zero_probe(dialer: &Dialer, url: &Url) -> Result<Gateway, DialError> {
-    let mut gateway = Gateway::connect(dialer, url).await?;
-    // A peer that resets at the first zero has answered, too.
-    let _ = gateway.send(&[0; 36]).await;
-    Ok(gateway)
 }

@@ -14,7 +14,7 @@ use weir::net::ClientTls;
 ///
 /// # Errors
 /// None in practice: the provider lacks a TLS version.
-pub fn accept_any_certificate() -> Result<ClientTls, Error> {
+pub(crate) fn accept_any_certificate() -> Result<ClientTls, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Unchecked {
         algorithms: provider.signature_verification_algorithms,

@@ -4,9 +4,8 @@
 //! commands `weir-lab load`, `weir-lab sink` and `weir-lab demo` and all tests use it: what the tests trust is what a
 //! user can run.
 //!
-//! [`event`] makes events whose bytes follow from their ids; [`load`] issues them as gateways do, or
-//! [`gateway`] as gateways do on a bad day; [`sink`] takes them as Traffic Managers do, by a [`Behaviour`]
-//! that can change at any time; [`decisions`] is the other direction, a broker and a gateway that subscribes; [`network`] is a network in memory, [`proxy`] sits between any two and breaks the network; the
+//! [`event`] makes events whose bytes follow from their ids. [`load`] publishes them as gateways do, [`gateway`] step by
+//! step, right or wrong. [`sink`] takes them as Traffic Managers do, with a [`Behaviour`] that can change at any time; [`decisions`] is the other direction, a broker and a gateway that subscribes; [`network`] is a network in memory, [`proxy`] sits between any two and breaks the network; the
 //! [`Oracle`] hears both ends and says whether anything was lost ([`verdict`]). [`soak`] puts them all around a
 //! weir process for a long time.
 

@@ -1,4 +1,4 @@
-//! Rooms of the laboratory on threads of their own, and waiting for what must come.
+//! Parts of the laboratory on threads of their own, and waiting for a condition.
 
 use std::future::Future;
 use std::io;
@@ -10,61 +10,53 @@ use tokio::time::{Instant, sleep};
 
 /// A thread with a runtime; dropping it asks its work to end and waits for it.
 #[derive(Debug)]
-pub struct Room<T> {
+pub struct Running<T> {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<Option<T>>>,
 }
 
 /// Runs `work` on a thread of its own with a current-thread runtime. `work` gets a future that ends when
-/// the room is to be left, and returns what [`Room::leave`] hands out.
+/// it is asked to stop; [`Running::stop`] returns its result.
 ///
 /// ```no_run
 /// # use weir_lab::{Sink, SinkOptions, thread};
 /// let (address, known) = std::sync::mpsc::sync_channel(1);
-/// let room = thread::room("sink", move |leave| async move {
+/// let running = thread::spawn("sink", move |stop| async move {
 ///     let sink = Sink::start(SinkOptions::local()).ok()?;
 ///     address.send(sink.data_address()).ok()?;
-///     let _ = leave.await;
+///     let _ = stop.await;
 ///     Some(sink.counts())
 /// });
 /// ```
 ///
 /// # Errors
 /// The operating system gives no thread.
-pub fn room<T, F, W>(name: &str, work: W) -> io::Result<Room<T>>
+pub fn spawn<T, F, W>(name: &str, work: W) -> io::Result<Running<T>>
 where
     T: Send + 'static,
     F: Future<Output = T>,
     W: FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
 {
-    let (stop, leave) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
             .ok()?;
-        Some(runtime.block_on(work(leave)))
+        Some(runtime.block_on(work(stopped)))
     })?;
-    Ok(Room {
+    Ok(Running {
         stop: Some(stop),
         thread: Some(thread),
     })
 }
 
-impl<T> Room<T> {
+impl<T> Running<T> {
     /// Asks the work to end, waits for it (blocking this thread), and returns its result; `None` when it
     /// failed.
     #[must_use]
-    pub fn leave(mut self) -> Option<T> {
+    pub fn stop(mut self) -> Option<T> {
         self.end()
-    }
-
-    /// Whether the work has ended by itself.
-    #[must_use]
-    pub fn ended(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_none_or(std::thread::JoinHandle::is_finished)
     }
 
     fn end(&mut self) -> Option<T> {
@@ -76,7 +68,7 @@ impl<T> Room<T> {
     }
 }
 
-impl<T> Drop for Room<T> {
+impl<T> Drop for Running<T> {
     fn drop(&mut self) {
         self.end();
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
 use weir_lab::Sink;
-use weir_lab::sim::Weather;
+use weir_lab::sim::Conditions;
 use weir_lab::sink::{Answer, Login};
 
 use crate::plan::WEIR;
@@ -105,15 +105,15 @@ pub async fn cure(world: &World, heal: Heal) {
         Heal::Host(at) => {
             let host = &world.hosts[at];
             let latency = host.latency;
-            world.sim.weather(&host.name, |w| {
-                *w = Weather::default();
+            world.sim.conditions(&host.name, |w| {
+                *w = Conditions::default();
                 (w.forth.latency, w.back.latency) = (latency, latency);
             });
             well(&host.sink);
             host.sink.revive_if_closed().await;
         }
-        Heal::Gateways => world.sim.weather(WEIR, |w| {
-            *w = Weather::default();
+        Heal::Gateways => world.sim.conditions(WEIR, |w| {
+            *w = Conditions::default();
             (w.forth.latency, w.back.latency) = (world.latency, world.latency);
         }),
         Heal::Undrain => world.drain(false),

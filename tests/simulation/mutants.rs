@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use weir::status::Snapshot;
 use weir::wire::decoder::{Decoded, Decoder, FRAME_MAX_BYTES_LIMIT};
 use weir::wire::request::{PUBLISH, Request, encode_publish_header};
-use weir_lab::sim::Meddler;
+use weir_lab::sim::Interceptor;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {
@@ -145,7 +145,7 @@ impl Mutant {
     }
 }
 
-impl Meddler for Mutant {
+impl Interceptor for Mutant {
     fn connected(&mut self, connection: u64, host: &str) {
         if host.starts_with("tm0") {
             let link = Link {

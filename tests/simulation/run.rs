@@ -94,7 +94,7 @@ fn agent() -> TwinOptions {
 async fn story(world: &Rc<World>, looks: &Rc<Looks>, mutation: Option<Mutation>) -> Outcome {
     let mut broken = Vec::new();
     if let Some(mutant) = mutation.and_then(Mutant::on_the_wire) {
-        world.sim.meddle(Box::new(mutant));
+        world.sim.intercept(Box::new(mutant));
     }
     let looking = {
         let (world, looks) = (Rc::clone(world), Rc::clone(looks));

@@ -26,23 +26,23 @@ pub async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Hea
             let (forth, back) = (ms(random.u64(1..300)), ms(random.u64(1..300)));
             world
                 .sim
-                .weather(name, |w| (w.forth.latency, w.back.latency) = (forth, back));
+                .conditions(name, |w| (w.forth.latency, w.back.latency) = (forth, back));
         }
         Fault::Slices => {
             let (forth, back) = (random.usize(1..200), random.usize(1..4));
-            world.sim.weather(name, |w| {
+            world.sim.conditions(name, |w| {
                 (w.forth.slice_bytes, w.back.slice_bytes) = (Some(forth), Some(back))
             });
         }
         Fault::Bandwidth => {
             let speed = random.u64(2_000..200_000);
-            world.sim.weather(name, |w| w.forth.bandwidth = Some(speed));
+            world.sim.conditions(name, |w| w.forth.bandwidth = Some(speed));
         }
         Fault::CutFin => world.sim.cut(name, Close::Fin, random.bool()),
         Fault::CutRst => world.sim.cut(name, Close::Rst, random.bool()),
         Fault::CutAtByte => {
             let (forth, byte) = (random.u8(..4) > 0, random.u64(1..3_000));
-            world.sim.weather(name, |w| {
+            world.sim.conditions(name, |w| {
                 if forth {
                     w.forth.cut_at = Some((byte, how));
                 } else {
@@ -52,7 +52,7 @@ pub async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Hea
         }
         Fault::BlackHole => {
             let both = random.u8(..3);
-            world.sim.weather(name, |w| {
+            world.sim.conditions(name, |w| {
                 w.forth.black_hole = both != 0;
                 w.back.black_hole = both != 1;
             });
@@ -60,27 +60,27 @@ pub async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Hea
         Fault::HalfOpen => {
             world
                 .sim
-                .weather(name, |w| (w.forth.half_open, w.back.half_open) = (true, true));
+                .conditions(name, |w| (w.forth.half_open, w.back.half_open) = (true, true));
             sink.cut(how);
         }
         Fault::Stopped => {
             let both = random.u8(..3);
-            world.sim.weather(name, |w| {
+            world.sim.conditions(name, |w| {
                 w.forth.stopped = both != 0;
                 w.back.stopped = both != 1;
             });
         }
         Fault::SmallBuffer => {
             let bytes = random.usize(1..5_000);
-            world.sim.weather(name, |w| w.buffer_bytes = bytes);
+            world.sim.conditions(name, |w| w.buffer_bytes = bytes);
             sink.cut(Close::Rst);
         }
         Fault::SilentConnect => {
-            world.sim.weather(name, |w| w.silent = true);
+            world.sim.conditions(name, |w| w.silent = true);
             sink.cut(how);
         }
         Fault::NoName => {
-            world.sim.weather(name, |w| w.nameless = true);
+            world.sim.conditions(name, |w| w.nameless = true);
             sink.cut(how);
         }
         Fault::Refused => sink.refuse().await,
@@ -173,12 +173,12 @@ pub async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Hea
             let (forth, back) = (ms(random.u64(1..200)), ms(random.u64(1..200)));
             world
                 .sim
-                .weather(WEIR, |w| (w.forth.latency, w.back.latency) = (forth, back));
+                .conditions(WEIR, |w| (w.forth.latency, w.back.latency) = (forth, back));
             return Some(Heal::Gateways);
         }
         Fault::GatewaySlices => {
             let (forth, back) = (random.usize(1..200), random.usize(1..4));
-            world.sim.weather(WEIR, |w| {
+            world.sim.conditions(WEIR, |w| {
                 (w.forth.slice_bytes, w.back.slice_bytes) = (Some(forth), Some(back))
             });
             return Some(Heal::Gateways);
@@ -192,11 +192,11 @@ pub async fn strike(world: &World, fault: Fault, random: &mut Rng) -> Option<Hea
             let byte = random.u64(1..5_000);
             world
                 .sim
-                .weather(WEIR, |w| w.forth.cut_at = Some((byte, Close::Rst)));
+                .conditions(WEIR, |w| w.forth.cut_at = Some((byte, Close::Rst)));
             return Some(Heal::Gateways);
         }
         Fault::GatewayStopped => {
-            world.sim.weather(WEIR, |w| w.forth.stopped = true);
+            world.sim.conditions(WEIR, |w| w.forth.stopped = true);
             return Some(Heal::Gateways);
         }
         Fault::GatewayGone | Fault::GatewayProbe | Fault::GatewayFlood | Fault::GatewayGarbage => {

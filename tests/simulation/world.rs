@@ -91,7 +91,7 @@ impl World {
                 ..SinkOptions::local().judged_by(&judge, group)
             };
             let latency = latency();
-            sim.weather(&name, |w| (w.forth.latency, w.back.latency) = (latency, latency));
+            sim.conditions(&name, |w| (w.forth.latency, w.back.latency) = (latency, latency));
             Host {
                 sink: Sink::start(options).unwrap(),
                 latency,
@@ -101,7 +101,7 @@ impl World {
         });
         let hosts = hosts.collect();
         let latency = latency();
-        sim.weather(WEIR, |w| (w.forth.latency, w.back.latency) = (latency, latency));
+        sim.conditions(WEIR, |w| (w.forth.latency, w.back.latency) = (latency, latency));
         let world = Self {
             sim,
             judge,

@@ -1,4 +1,4 @@
-//! A stand-in for the broker inside a Traffic Manager: publishes numbered decisions to whoever subscribes, and
+//! A stand-in for the broker inside a Traffic Manager: publishes numbered decisions to every subscriber, and
 //! can be stopped and started on its address.
 
 use std::io;

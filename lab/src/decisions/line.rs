@@ -80,7 +80,7 @@ impl Line {
 
     /// In good order: what was sent arrives.
     pub(super) async fn close(self) {
-        // Whether the other end says goodbye in time changes nothing.
+        // A close that fails or times out changes nothing.
         let _ = self.stream.close().await;
     }
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 pub use broker::Broker;
 pub use subscriber::subscribe;
-pub use tally::{BACK_WITHIN, Tally, Verdict, decision};
+pub use tally::{Tally, Verdict, decision};
 
 /// One tally for both ends of a stream, with the clock of the run.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// How long after a broker's return a gateway may be without a subscription. A gateway that weir does not hold
 /// sleeps for 20 s.
-pub const BACK_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The text of a decision.
 #[must_use]
@@ -56,7 +56,7 @@ impl Tally {
     }
 
     /// The broker listens again.
-    pub fn returned(&mut self, at: Duration) {
+    pub(crate) fn returned(&mut self, at: Duration) {
         self.returns.push(at);
     }
 

@@ -8,6 +8,7 @@ use weir::config::{Scheme, Url};
 use weir::net::{ClientTls, Dialer, SocketOptions};
 
 use super::frames::{self, Said};
+use super::tally::BACK_WITHIN;
 use super::*;
 
 /// The frames in `bytes`, as the oracle reads them.

@@ -11,10 +11,10 @@ use weir::config::Scheme;
 use weir::net::{ClientTls, Dialer, SocketOptions};
 
 use super::DemoArgs;
-use super::cast::url;
 use super::script::{PATIENCE, Witnesses};
+use super::setup::url;
 use crate::decisions::{Book, Broker, Tally, Verdict, subscribe};
-use crate::thread::{Room, room, until};
+use crate::thread::{Running, spawn, until};
 
 /// Between two decisions.
 const PACE: Duration = Duration::from_millis(20);
@@ -25,8 +25,8 @@ const OUTAGE_MAX: Duration = Duration::from_secs(18);
 pub(super) struct Leg {
     pub(super) book: Book,
     broker: Broker,
-    _broker_room: Room<()>,
-    gateway: Option<Room<()>>,
+    _broker: Running<()>,
+    gateway: Option<Running<()>>,
 }
 
 impl Leg {
@@ -35,17 +35,17 @@ impl Leg {
         let book = Book::open();
         let (ready, known) = mpsc::sync_channel(1);
         let of_broker = book.clone();
-        let broker_room = room("broker", move |leave| async move {
+        let running = spawn("broker", move |stop| async move {
             // The other end waits for it below.
             let _ = ready.send(Broker::start(&of_broker, PACE));
-            let _ = leave.await;
+            let _ = stop.await;
         });
-        let broker_room = broker_room.map_err(|e| e.to_string())?;
+        let running = running.map_err(|e| e.to_string())?;
         let broker = known.recv().map_err(|_| "the broker has failed")?;
         Ok(Self {
             book,
             broker: broker.map_err(|e| format!("the broker cannot listen: {e}"))?,
-            _broker_room: broker_room,
+            _broker: running,
             gateway: None,
         })
     }
@@ -60,15 +60,15 @@ impl Leg {
         let tls = ClientTls::trusting_nobody().map_err(|e| e.to_string())?;
         let dialer = Dialer::new(tls, SocketOptions::default());
         let subscriber = subscribe(dialer, url(Scheme::Tcp, weir), self.book.clone());
-        let room = room("subscriber", move |leave| async move {
+        let running = spawn("subscriber", move |stop| async move {
             // Biased for want of a reason to choose: neither ends twice.
             tokio::select! {
                 biased;
-                _ = leave => {}
+                _ = stop => {}
                 () = subscriber => {}
             }
         });
-        self.gateway = Some(room.map_err(|e| e.to_string())?);
+        self.gateway = Some(running.map_err(|e| e.to_string())?);
         Ok(())
     }
 

@@ -1,10 +1,11 @@
-//! `weir-lab demo`: gateways, a weir and Traffic Managers in one process, trouble in the middle, and the
-//! oracle's verdict at the end; a stream of decisions comes back the other way and is judged too. The weir is the real one, on real sockets; the rest is the [laboratory](crate).
+//! `weir-lab demo`: gateways, a weir and Traffic Managers in one process, faults in the middle, and the
+//! oracle's verdict at the end. A stream of decisions comes back the other way and is judged too. The weir is the real
+//! one, on real sockets.
 
-mod cast;
 mod leg;
 mod report;
 mod script;
+mod setup;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,13 +17,13 @@ use tokio::time::{Instant, sleep};
 use weir::output::{self, Failure};
 use weir::status::Snapshot;
 
-use self::cast::Cast;
+use self::setup::Setup;
 use crate::WeirCounts;
 
 /// Arguments of `weir-lab demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// How long gateways publish; trouble comes in the middle third
+    /// How long gateways publish; faults happen in the middle third
     #[arg(long, value_parser = humantime::parse_duration, default_value = "15s")]
     pub duration: Duration,
     /// Gateways, each as WSO2's agent 5.4
@@ -34,7 +35,7 @@ pub struct DemoArgs {
     /// Most events in a gateway's frame (the agent's batch_size)
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub events_per_frame: u64,
-    /// Let everybody live: no Traffic Manager is killed, no session expires, no broker is stopped
+    /// No faults: no Traffic Manager is killed, no session expires, no broker is stopped
     #[arg(long)]
     pub calm: bool,
 }
@@ -45,7 +46,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// How long queues may take to run empty at the end.
 const REST: Duration = Duration::from_secs(30);
 
-/// Runs the demo; exit code 1 when anything is lost, either way. It ends when nobody reads what it says.
+/// Runs the demo; exit code 1 when an event or a decision is lost. It ends when stdout is closed.
 #[must_use]
 pub fn run(args: &DemoArgs) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
@@ -61,14 +62,14 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 
 /// Whether nothing was lost, and everything happened that should have.
 async fn play(args: &DemoArgs) -> Result<bool, Failure> {
-    let mut cast = Cast::assemble(args)?;
-    output::print(&report::introduce(args, &cast))?;
+    let mut setup = Setup::assemble(args)?;
+    output::print(&report::introduce(args, &setup))?;
     let bar = bar(args.duration);
     let start = Instant::now();
-    cast.open_gateways(args)?;
+    setup.open_gateways(args)?;
     let witnesses = {
         let said = script::Said::beside(&bar);
-        let script = script::play(args, &cast, &said, start);
+        let script = script::play(args, &setup, &said, start);
         tokio::pin!(script);
         let mut played = None;
         while start.elapsed() < args.duration || played.is_none() {
@@ -80,17 +81,17 @@ async fn play(args: &DemoArgs) -> Result<bool, Failure> {
                     bar.finish_and_clear();
                     return Err(failure);
                 }
-                () = sleep(DRAW_EVERY) => draw(&bar, start, &cast).await,
+                () = sleep(DRAW_EVERY) => draw(&bar, start, &setup).await,
             }
         }
         played.unwrap_or_default()
     };
-    let load = cast.close_gateways();
+    let load = setup.close_gateways();
     let load = load.ok_or_else(|| "the gateways have failed".to_owned())?;
     bar.set_message("delivering what is queued");
-    let last = rest(&cast).await;
+    let last = rest(&setup).await;
     bar.finish_and_clear();
-    let mut verdict = cast.judge.verdict(Some(&WeirCounts::from(&last)));
+    let mut verdict = setup.judge.verdict(Some(&WeirCounts::from(&last)));
     verdict = verdict.refused_by_agents(load.counts.queue_full);
     verdict = verdict.witness("events answered ok", load.counts.events_acked);
     for (what, count) in witnesses {
@@ -98,18 +99,18 @@ async fn play(args: &DemoArgs) -> Result<bool, Failure> {
     }
     let outcome = report::Outcome {
         events: verdict,
-        decisions: cast.leg.finish(&cast.weir).await,
-        heartbeats: cast.leg.heartbeats(),
+        decisions: setup.leg.finish(&setup.weir).await,
+        heartbeats: setup.leg.heartbeats(),
     };
     output::print(&report::conclude(&outcome, &last, &load))?;
     Ok(outcome.ok())
 }
 
 /// Waits until nothing is queued or in flight.
-async fn rest(cast: &Cast) -> Snapshot {
+async fn rest(setup: &Setup) -> Snapshot {
     let deadline = Instant::now() + REST;
     loop {
-        let snapshot = cast.weir.control().snapshot().await;
+        let snapshot = setup.weir.control().snapshot().await;
         let busy = snapshot
             .groups
             .iter()
@@ -131,8 +132,8 @@ fn bar(duration: Duration) -> ProgressBar {
     bar
 }
 
-async fn draw(bar: &ProgressBar, start: Instant, cast: &Cast) {
-    let snapshot = cast.weir.control().snapshot().await;
+async fn draw(bar: &ProgressBar, start: Instant, setup: &Setup) {
+    let snapshot = setup.weir.control().snapshot().await;
     let mut parts = Vec::new();
     for group in &snapshot.groups {
         let up = group.endpoints.iter().filter(|e| e.links_up > 0).count();
@@ -145,7 +146,7 @@ async fn draw(bar: &ProgressBar, start: Instant, cast: &Cast) {
             group.events.queued + group.events.inflight
         ));
     }
-    parts.push(format!("decisions: {}", cast.leg.book.tally().delivered()));
+    parts.push(format!("decisions: {}", setup.leg.book.tally().delivered()));
     bar.set_position(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
     bar.set_message(parts.join(" · "));
 }

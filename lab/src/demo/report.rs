@@ -6,14 +6,14 @@ use std::time::Duration;
 use weir::status::Snapshot;
 
 use super::DemoArgs;
-use super::cast::{Cast, GROUPS};
+use super::setup::{GROUPS, Setup};
 use crate::{LoadReport, Verdict, decisions};
 
 /// Who takes part.
-pub(super) fn introduce(args: &DemoArgs, cast: &Cast) -> String {
+pub(super) fn introduce(args: &DemoArgs, setup: &Setup) -> String {
     // Writing to a String cannot fail, here and below.
     let mut out = String::new();
-    let at = cast.weir.addresses();
+    let at = setup.weir.addresses();
     let shown = |a: Option<std::net::SocketAddr>| a.map_or_else(String::new, |a| a.to_string());
     let _ = writeln!(
         out,
@@ -22,7 +22,7 @@ pub(super) fn introduce(args: &DemoArgs, cast: &Cast) -> String {
         shown(at.tcp),
         shown(at.tls)
     );
-    for ((name, policy, _), managers) in GROUPS.iter().zip(&cast.managers) {
+    for ((name, policy, _), managers) in GROUPS.iter().zip(&setup.managers) {
         let list: Vec<String> = managers.iter().map(|m| m.data_address().to_string()).collect();
         let _ = writeln!(
             out,
@@ -33,7 +33,7 @@ pub(super) fn introduce(args: &DemoArgs, cast: &Cast) -> String {
     let _ = writeln!(
         out,
         "broker {} ──▶ weir (decisions {}) ──▶ a gateway",
-        cast.leg.broker_url(),
+        setup.leg.broker_url(),
         shown(at.decisions)
     );
     let _ = writeln!(

@@ -11,7 +11,7 @@ use weir::output::{self, Failure};
 use weir::status::Snapshot;
 
 use super::DemoArgs;
-use super::cast::Cast;
+use super::setup::Setup;
 use crate::Close;
 
 /// How long a change may take to show.
@@ -20,7 +20,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// What had to happen, with how often it did.
 pub(super) type Witnesses = Vec<(&'static str, u64)>;
 
-/// What the script has said, or that nobody reads it.
+/// Prints the script; fails when stdout is closed.
 pub(super) struct Said<'a> {
     bar: &'a ProgressBar,
     failed: RefCell<Option<Failure>>,
@@ -44,7 +44,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Ends when nobody reads any more.
+    /// Ends when stdout is closed.
     pub(super) async fn failed(&self) -> Failure {
         loop {
             self.has_failed.notified().await;
@@ -56,38 +56,38 @@ impl<'a> Said<'a> {
 }
 
 /// Plays the middle third; returns when everything is well again.
-pub(super) async fn play(args: &DemoArgs, cast: &Cast, said: &Said<'_>, start: Instant) -> Witnesses {
+pub(super) async fn play(args: &DemoArgs, setup: &Setup, said: &Said<'_>, start: Instant) -> Witnesses {
     if args.calm {
         return Vec::new();
     }
     let say = |what: &str| said.say(&format!("{:>5.1}s  {what}\n", start.elapsed().as_secs_f64()));
-    let leg = cast.leg.play(args, &cast.weir, &say, start);
-    let (mut seen, of_leg) = tokio::join!(managers(args, cast, &say, start), leg);
+    let leg = setup.leg.play(args, &setup.weir, &say, start);
+    let (mut seen, of_leg) = tokio::join!(managers(args, setup, &say, start), leg);
     seen.extend(of_leg);
     seen
 }
 
-async fn managers(args: &DemoArgs, cast: &Cast, say: &impl Fn(&str), start: Instant) -> Witnesses {
+async fn managers(args: &DemoArgs, setup: &Setup, say: &impl Fn(&str), start: Instant) -> Witnesses {
     let at = |twelfths: u32| sleep_until(start + args.duration * twelfths / 12);
-    let (shared, standby) = (&cast.managers[0], &cast.managers[1]);
+    let (shared, standby) = (&setup.managers[0], &setup.managers[1]);
 
     at(3).await;
     say("a Traffic Manager of \"shared\" is killed, and the first one of \"standby\"");
     shared[0].kill(Close::Rst).await;
     standby[0].kill(Close::Rst).await;
-    let down = until(cast, |s| s.groups.iter().all(|g| g.endpoints[0].links_up == 0)).await;
+    let down = until(setup, |s| s.groups.iter().all(|g| g.endpoints[0].links_up == 0)).await;
 
     at(6).await;
     say("both live again; they know no session from before");
     shared[0].revive().await;
     standby[0].revive().await;
-    let up = until(cast, |s| s.groups.iter().all(|g| g.endpoints[0].links_up == 1)).await;
+    let up = until(setup, |s| s.groups.iter().all(|g| g.endpoints[0].links_up == 1)).await;
 
     at(8).await;
     say("the session of a Traffic Manager of \"shared\" expires");
     let logins = shared[1].counts().logins_ok;
     shared[1].expire_sessions();
-    let relogin = until(cast, |_| shared[1].counts().logins_ok > logins).await;
+    let relogin = until(setup, |_| shared[1].counts().logins_ok > logins).await;
     let expired = shared[1].counts().session_errors;
     say("weir has logged in again");
     vec![
@@ -99,10 +99,10 @@ async fn managers(args: &DemoArgs, cast: &Cast, say: &impl Fn(&str), start: Inst
 }
 
 /// 1 when weir says so in time.
-async fn until(cast: &Cast, is: impl Fn(&Snapshot) -> bool) -> u64 {
+async fn until(setup: &Setup, is: impl Fn(&Snapshot) -> bool) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        if is(&cast.weir.control().snapshot().await) {
+        if is(&setup.weir.control().snapshot().await) {
             return 1;
         }
         sleep(Duration::from_millis(5)).await;

@@ -156,7 +156,7 @@ impl LoadHandle {
     }
 
     /// Waits for the first thing that goes wrong.
-    pub async fn first_error(&self) -> String {
+    pub(crate) async fn first_error(&self) -> String {
         let mut errors = self.0.first_error.subscribe();
         match errors.wait_for(Option::is_some).await.map(|first| first.clone()) {
             Ok(Some(first)) => first,

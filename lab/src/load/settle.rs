@@ -14,7 +14,7 @@ impl Agent {
         let mut expired = false;
         let mut tired = false;
         while let Some((&first, after)) = rest.split_first() {
-            // A reply nobody asked for: the agent would read it as the next one's.
+            // An unsolicited reply: the agent would read it as the next frame's.
             let Some(frame) = self.inflight.front().copied() else {
                 return Err(End::Refused("a reply without a request".into()));
             };

@@ -82,7 +82,7 @@ const CORRUPTED: usize = 3;
 const HALF_OPENS: usize = 4;
 
 impl Proxy {
-    /// In front of `target`, on a free port of the loopback, without any trouble. TLS passes through.
+    /// In front of `target`, on a free loopback port, without faults. TLS passes through.
     ///
     /// # Errors
     /// No port.
@@ -120,7 +120,7 @@ impl Proxy {
                     }
                 }
             };
-            // Biased: after the end nobody is taken.
+            // Biased: after the end no connection is accepted.
             tokio::select! {
                 biased;
                 () = own.stop.cancelled() => {}

@@ -1,4 +1,4 @@
-//! One side of a simulated connection, as the rooms of weir and of the laboratory hold it.
+//! One side of a simulated connection.
 
 use std::future::Future;
 use std::io::{self, IoSlice};

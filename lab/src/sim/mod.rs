@@ -2,10 +2,10 @@
 //! and a seed replays a run to the byte.
 //!
 //! [`Sim`] is the [`Connect`] weir dials with and the maker of the listeners weir and the Traffic Managers
-//! accept from. Each host has its [`Weather`]: what connections to it suffer in either direction (the
+//! accept from. Each host has its [`Conditions`]: what connections to it suffer in either direction (the
 //! [`Trouble`] of the proxy), changed at any time. Ends are those of TCP: FIN, reset, reset after a close with
 //! bytes unread, reset in answer to bytes for somebody who is gone, silence. Everything is noted in a
-//! [`Trace`] and counted in [`SimCounts`]. A [`Meddler`] may change bytes on their way, for tests of those
+//! [`Trace`] and counted in [`SimCounts`]. A [`Interceptor`] may change bytes on their way, for tests of those
 //! who judge.
 
 mod end;
@@ -33,7 +33,7 @@ pub use trace::Trace;
 
 /// What connections to a host suffer.
 #[derive(Debug, Clone)]
-pub struct Weather {
+pub struct Conditions {
     /// Its name has no address.
     pub nameless: bool,
     /// New connections get no answer.
@@ -46,7 +46,7 @@ pub struct Weather {
     pub buffer_bytes: usize,
 }
 
-impl Default for Weather {
+impl Default for Conditions {
     /// Fair.
     fn default() -> Self {
         Self {
@@ -86,7 +86,7 @@ pub struct SimCounts {
     pub partial_writes: u64,
     /// Reads that found bytes and must not have them yet.
     pub stopped_reads: u64,
-    /// Writes that found no room.
+    /// Writes that found the buffer full.
     pub full_writes: u64,
     /// Writes that arrive later.
     pub late_writes: u64,
@@ -95,11 +95,11 @@ pub struct SimCounts {
 }
 
 /// Somebody on the way who changes bytes.
-pub trait Meddler: Send {
+pub trait Interceptor: Send {
     /// A connection to `host` was made.
     fn connected(&mut self, connection: u64, host: &str);
 
-    /// Whether [`Meddler::bytes`] wants this connection's bytes; others are left alone.
+    /// Whether [`Interceptor::bytes`] wants this connection's bytes; others are left alone.
     fn wants(&self, connection: u64) -> bool;
 
     /// `side` 0 (who connected) or 1 wrote `bytes`; returns what the other side is to get now.
@@ -114,7 +114,7 @@ pub trait Meddler: Send {
 pub struct Sim(Arc<Shared>);
 
 impl Sim {
-    /// An empty network whose luck follows from `seed`.
+    /// An empty network; its random choices follow from `seed`.
     #[must_use]
     pub fn new(seed: u64, trace: Trace) -> Self {
         Self(Shared::new(State {
@@ -124,13 +124,13 @@ impl Sim {
             next: 0,
             counts: SimCounts::default(),
             trace,
-            meddler: None,
+            interceptor: None,
         }))
     }
 
-    /// From now on `meddler` sees new connections.
-    pub fn meddle(&self, meddler: Box<dyn Meddler>) {
-        self.0.lock().meddler = Some(meddler);
+    /// From now on `interceptor` sees new connections.
+    pub fn intercept(&self, interceptor: Box<dyn Interceptor>) {
+        self.0.lock().interceptor = Some(interceptor);
     }
 
     /// Opens `name` (`host:port`) whenever it is called; each listener closes when it is dropped.
@@ -140,7 +140,7 @@ impl Sim {
         Box::new(move || Ok(sim.listen(&name)))
     }
 
-    /// One more listener of `name` (`host:port`); connections choose among several by luck.
+    /// One more listener of `name` (`host:port`); a connection goes to one of several at random.
     #[must_use]
     pub fn listen(&self, name: &str) -> Listener {
         let mut state = self.0.lock();
@@ -157,19 +157,19 @@ impl Sim {
         })
     }
 
-    /// Changes a host's weather, for open connections too.
-    pub fn weather(&self, name: &str, change: impl FnOnce(&mut Weather)) {
+    /// Changes the conditions of a host, for open connections too.
+    pub fn conditions(&self, name: &str, change: impl FnOnce(&mut Conditions)) {
         let mut state = self.0.lock();
         let at = state.host(name);
         if let Some(host) = state.hosts.get_mut(at) {
-            change(&mut host.weather);
+            change(&mut host.conditions);
         }
         for wire in state.wires.values_mut().filter(|w| w.host == at) {
             wire.wake();
         }
     }
 
-    /// The network ends connections to a host for both sides: all of them, or those that luck picks.
+    /// The network ends connections to a host for both sides: all of them, or a random half.
     pub fn cut(&self, name: &str, how: Close, all: bool) {
         let mut state = self.0.lock();
         let at = state.host(name);
@@ -232,7 +232,7 @@ impl Connect for Sim {
             let (host, way) = {
                 let mut state = shared.lock();
                 let host = state.host(&name);
-                if state.hosts.get(host).is_some_and(|h| h.weather.nameless) {
+                if state.hosts.get(host).is_some_and(|h| h.conditions.nameless) {
                     state.counts.nameless += 1;
                     return Err(io::ErrorKind::NotFound.into());
                 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::end::{End, remember};
 use super::trace::Trace;
 use super::wire::{Found, Taken, Wire};
-use super::{Meddler, SimCounts, Weather};
+use super::{Conditions, Interceptor, SimCounts};
 use crate::proxy::Trouble;
 use crate::sink::Close;
 
@@ -24,13 +24,13 @@ pub(super) struct State {
     pub(super) next: u64,
     pub(super) counts: SimCounts,
     pub(super) trace: Trace,
-    pub(super) meddler: Option<Box<dyn Meddler>>,
+    pub(super) interceptor: Option<Box<dyn Interceptor>>,
 }
 
 /// What can be connected to.
 pub(super) struct Host {
     pub(super) name: String,
-    pub(super) weather: Weather,
+    pub(super) conditions: Conditions,
     /// Open listeners, by number.
     pub(super) listeners: BTreeMap<u64, Listening>,
     /// Connections that the host has ended with FIN.
@@ -68,7 +68,7 @@ impl State {
         }
         self.hosts.push(Host {
             name: name.to_owned(),
-            weather: Weather::default(),
+            conditions: Conditions::default(),
             listeners: BTreeMap::new(),
             fins: 0,
         });
@@ -77,8 +77,8 @@ impl State {
 
     /// What the bytes of `side` suffer on a wire to `host`.
     fn trouble(&self, host: usize, side: usize) -> Trouble {
-        let weather = self.hosts.get(host).map(|h| &h.weather);
-        weather
+        let conditions = self.hosts.get(host).map(|h| &h.conditions);
+        conditions
             .map(|w| {
                 if side == 0 {
                     w.forth.clone()
@@ -136,7 +136,7 @@ impl State {
             }
             return Wrote::Bytes(bytes.len());
         }
-        let meddled = self.meddler.as_ref().is_some_and(|m| m.wants(number));
+        let meddled = self.interceptor.as_ref().is_some_and(|m| m.wants(number));
         let taken = if meddled {
             // Held to be a whole; its own bytes go in below.
             Taken::Bytes {
@@ -146,8 +146,8 @@ impl State {
         } else {
             wire.ways[side].write(bytes, &trouble, now)
         };
-        if let (true, Some(meddler)) = (meddled, &mut self.meddler) {
-            let other = meddler.bytes(number, side, bytes);
+        if let (true, Some(interceptor)) = (meddled, &mut self.interceptor) {
+            let other = interceptor.bytes(number, side, bytes);
             let latency = trouble.latency;
             wire.ways[side].slip_in(&other, latency, now);
         }
@@ -198,8 +198,8 @@ impl State {
             wire.wake();
             if wire.held == [false, false] {
                 self.wires.remove(&number);
-                if let Some(meddler) = &mut self.meddler {
-                    meddler.ended(number);
+                if let Some(interceptor) = &mut self.interceptor {
+                    interceptor.ended(number);
                 }
             }
         }
@@ -211,7 +211,7 @@ impl State {
             return;
         };
         let trouble = self.trouble(host, side);
-        // Whether what was written just before a reset still arrives is luck.
+        // What was written just before a reset may or may not arrive.
         let lose = how == Close::Rst && self.random.bool();
         let Some(wire) = self.wires.get_mut(&number) else {
             return;
@@ -224,7 +224,7 @@ impl State {
             way.lose(now);
         }
         let heard = way.end(how, trouble.latency, now);
-        // The other side may wait for room that will never come.
+        // The other side may wait for capacity that will never come.
         way.writer.take().into_iter().for_each(Waker::wake);
         wire.ways[1 - side]
             .writer
@@ -245,11 +245,11 @@ impl State {
 
     /// How long a connection to `host` takes to be made; `None`: for ever.
     pub(super) fn way_to(&self, host: usize) -> Option<Duration> {
-        let weather = &self.hosts.get(host)?.weather;
-        (!weather.silent).then_some(weather.forth.latency + weather.back.latency)
+        let conditions = &self.hosts.get(host)?.conditions;
+        (!conditions.silent).then_some(conditions.forth.latency + conditions.back.latency)
     }
 
-    /// A connection arrives; false when nobody listens.
+    /// A connection arrives; false when the port is closed.
     pub(super) fn connect(&mut self, shared: &Arc<Shared>, host: usize) -> Option<End> {
         let now = Instant::now();
         let open = self.hosts.get(host)?.listeners.len();
@@ -271,9 +271,9 @@ impl State {
             .push_back((far, SocketAddr::from(([10, 0, a, b], port))));
         listening.acceptor.take().into_iter().for_each(Waker::wake);
         self.wires
-            .insert(number, Wire::new(host, host_now.weather.buffer_bytes, now));
-        if let Some(meddler) = &mut self.meddler {
-            meddler.connected(number, &host_now.name);
+            .insert(number, Wire::new(host, host_now.conditions.buffer_bytes, now));
+        if let Some(interceptor) = &mut self.interceptor {
+            interceptor.connected(number, &host_now.name);
         }
         self.counts.connected += 1;
         self.trace.note("connected", number, from(host));

@@ -1,7 +1,7 @@
 //! One simulated connection: two ways, each a line of bytes with the times at which they arrive.
 //!
 //! Bytes of one way arrive in order. A way that has lost a byte is dead: TCP never delivers what lies behind
-//! a hole. Time and weather are arguments.
+//! a hole. Time and conditions are arguments.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -59,7 +59,7 @@ pub(super) enum Taken {
     Bytes { taken: usize, vanished: usize },
     /// These, and with them the connection has come to the place where it is cut.
     Cut(usize, Close),
-    /// No room.
+    /// The buffer is full.
     Full,
 }
 
@@ -105,12 +105,12 @@ impl Wire {
 }
 
 impl Way {
-    pub(super) fn read(&mut self, bytes_max: usize, weather: &Trouble, now: Instant) -> Found {
-        if weather.stopped {
+    pub(super) fn read(&mut self, bytes_max: usize, conditions: &Trouble, now: Instant) -> Found {
+        if conditions.stopped {
             return Found::Nothing(None);
         }
         let mut bytes = Vec::new();
-        let most = bytes_max.min(weather.slice_bytes.unwrap_or(usize::MAX)).max(1);
+        let most = bytes_max.min(conditions.slice_bytes.unwrap_or(usize::MAX)).max(1);
         while let Some((at, piece)) = self.line.front_mut()
             && *at <= now
             && bytes.len() < most
@@ -135,7 +135,7 @@ impl Way {
         }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8], weather: &Trouble, now: Instant) -> Taken {
+    pub(super) fn write(&mut self, bytes: &[u8], conditions: &Trouble, now: Instant) -> Taken {
         let room = self.held_bytes_max.saturating_sub(self.held_bytes);
         if room == 0 {
             return Taken::Full;
@@ -143,8 +143,8 @@ impl Way {
         let mut taken = bytes
             .len()
             .min(room)
-            .min(weather.slice_bytes.unwrap_or(usize::MAX).max(1));
-        let left = weather
+            .min(conditions.slice_bytes.unwrap_or(usize::MAX).max(1));
+        let left = conditions
             .cut_at
             .map(|(at, how)| (at.saturating_sub(self.written), how));
         if let Some((left, _)) = left {
@@ -152,14 +152,14 @@ impl Way {
         }
         self.written += u64::try_from(taken).unwrap_or(0);
         self.held_bytes += taken;
-        self.dead |= weather.black_hole && taken > 0;
+        self.dead |= conditions.black_hole && taken > 0;
         if !self.dead {
-            let send = Duration::from_secs_f64(match weather.bandwidth {
+            let send = Duration::from_secs_f64(match conditions.bandwidth {
                 #[allow(clippy::cast_precision_loss)]
                 Some(per_second) => taken as f64 / per_second.max(1) as f64,
                 None => 0.0,
             });
-            self.last = self.last.max(now + weather.latency) + send;
+            self.last = self.last.max(now + conditions.latency) + send;
             let piece = bytes.get(..taken).unwrap_or(bytes).iter().copied().collect();
             self.line.push_back((self.last, piece));
             self.reader.take().into_iter().for_each(Waker::wake);
@@ -183,7 +183,7 @@ impl Way {
         }
     }
 
-    /// The writing side ends; false where nobody will hear of it.
+    /// The writing side ends; false where the other side is gone.
     pub(super) fn end(&mut self, how: Close, latency: Duration, now: Instant) -> bool {
         if self.dead {
             return false;
@@ -216,7 +216,7 @@ impl Way {
         self.reset
     }
 
-    /// Whether bytes have arrived, or will, that nobody has read.
+    /// Whether there are unread bytes, arrived or on their way.
     pub(super) fn has_unread(&self) -> bool {
         !self.line.is_empty()
     }

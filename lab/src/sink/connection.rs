@@ -18,7 +18,7 @@ use super::behaviour::{Answer, Behaviour, Close, Login};
 use super::counts::add;
 use crate::watch;
 
-/// As little as the real receiver: it believes any length.
+/// No limit, as in the real receiver: it accepts any length.
 const DECODER: Decoder = Decoder {
     frame_max_bytes: FRAME_MAX_BYTES_LIMIT,
     event_max_bytes: FRAME_MAX_BYTES_LIMIT,

@@ -38,7 +38,7 @@ pub(super) use run::serve;
 pub use run::{Report, run};
 
 /// Opens a listener; called again when a killed sink is revived, and must then open the same address.
-pub type Opener = Box<dyn FnMut() -> io::Result<Listener> + Send>;
+pub(crate) type Opener = Box<dyn FnMut() -> io::Result<Listener> + Send>;
 
 /// A TCP address; port 0 is chosen once and kept.
 #[must_use]
@@ -189,7 +189,7 @@ impl Sink {
 
     /// How long events took until they were read; `None` when that is not counted.
     #[must_use]
-    pub fn delivery_times(&self) -> Option<Histogram> {
+    pub(crate) fn delivery_times(&self) -> Option<Histogram> {
         let delivery = self.shared.delivery.as_ref()?;
         Some(delivery.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
@@ -226,7 +226,7 @@ impl Sink {
             .await;
     }
 
-    /// Closes the ports and leaves the connections; returns when nobody can connect any more.
+    /// Closes the ports and keeps the connections; returns when no one can connect any more.
     pub async fn refuse(&self) {
         self.set(|b| b.listening = false);
         self.settled(|(ports, _)| ports == 0).await;

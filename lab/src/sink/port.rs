@@ -31,7 +31,7 @@ impl Port {
         loop {
             let listening = behaviour.borrow_and_update().listening;
             self.open_or_close(listening);
-            // Biased: a port that is to be closed accepts nobody more.
+            // Biased: a port that is to be closed accepts no more connections.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,

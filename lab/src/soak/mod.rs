@@ -1,8 +1,8 @@
 //! `weir-lab soak`: a weir process of its own under load and trouble for minutes or days, judged at the end.
 //!
 //! Gateways → proxy → weir → proxies → Traffic Managers, all but weir in this process. Every few seconds a
-//! [trouble] chosen by the seed befalls one of the ways, one at a time, so that every group always
-//! has a way out. Every second weir's memory, descriptors and connections are looked at. In the end: calm, a
+//! fault ([trouble]) chosen by the seed hits one of the ways, one at a time, so that every group always has a
+//! Traffic Manager. Every second weir's memory, descriptors and connections are looked at. In the end: calm, a
 //! fresh event must get through everywhere, everything must be at rest, the oracle must find nothing missing
 //! that was not counted, and memory and descriptors must be where they were.
 

@@ -1,4 +1,4 @@
-//! What befalls the ways of a soak, by the seed: one trouble at a time, then calm, then the next.
+//! The faults of a soak, chosen by the seed: one at a time, then a pause, then the next.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -74,16 +74,16 @@ async fn gateways_and_traffic_managers_live_on_threads_of_their_own() {
     let judge = judge(&["tm"]);
     let (address, known) = std::sync::mpsc::sync_channel(1);
     let own = judge.clone();
-    let room = thread::room("sink", move |leave| async move {
+    let running = thread::spawn("sink", move |stop| async move {
         let sink = sink(&own);
         address.send(sink.data_address()).unwrap();
-        let _ = leave.await;
+        let _ = stop.await;
         sink.counts().events
     })
     .unwrap();
     let report = within(Load::start(load(&judge, known.recv().unwrap(), 500)).finish()).await;
     assert_eq!(report.counts.events_acked, 500);
-    assert_eq!(room.leave(), Some(500));
+    assert_eq!(running.stop(), Some(500));
     assert!(judge.verdict(None).ok());
 }
 

@@ -50,7 +50,7 @@ async fn read(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Vec<u8>
 async fn bytes_arrive_when_the_weather_lets_them() {
     let mut net = Net::new();
     let (mut near, mut far) = net.pair().await;
-    net.sim.weather(TM, |w| {
+    net.sim.conditions(TM, |w| {
         w.forth.latency = Duration::from_millis(100);
         w.forth.bandwidth = Some(1_000);
         w.forth.slice_bytes = Some(50);
@@ -63,12 +63,12 @@ async fn bytes_arrive_when_the_weather_lets_them() {
     assert_eq!(read(&mut far).await.unwrap().len(), 50);
     assert_eq!(start.elapsed(), Duration::from_millis(200));
 
-    net.sim.weather(TM, |w| w.forth.stopped = true);
+    net.sim.conditions(TM, |w| w.forth.stopped = true);
     near.write_all(b"later").await.unwrap();
     let waiting = tokio::spawn(async move { read(&mut far).await.unwrap() });
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(!waiting.is_finished());
-    net.sim.weather(TM, |w| w.forth.stopped = false);
+    net.sim.conditions(TM, |w| w.forth.stopped = false);
     assert_eq!(waiting.await.unwrap(), b"later");
 }
 
@@ -99,16 +99,16 @@ async fn ends_are_those_of_tcp() {
 async fn what_vanishes_is_never_heard_of_again() {
     let mut net = Net::new();
     let (mut near, mut far) = net.pair().await;
-    net.sim.weather(TM, |w| w.forth.black_hole = true);
+    net.sim.conditions(TM, |w| w.forth.black_hole = true);
     near.write_all(b"gone").await.unwrap();
-    net.sim.weather(TM, |w| w.forth.black_hole = false);
+    net.sim.conditions(TM, |w| w.forth.black_hole = false);
     near.write_all(b"behind a hole").await.unwrap();
     drop(near);
     assert!(read(&mut far).await.is_err(), "silence: neither bytes nor an end");
     assert_eq!(net.sim.counts().vanished_bytes, 17);
 
     let (mut near, far) = net.pair().await;
-    net.sim.weather(TM, |w| w.back.half_open = true);
+    net.sim.conditions(TM, |w| w.back.half_open = true);
     far.abort();
     assert!(read(&mut near).await.is_err(), "nobody tells");
     assert_eq!(net.sim.counts().half_opens, 1);
@@ -118,7 +118,7 @@ async fn what_vanishes_is_never_heard_of_again() {
 async fn a_connection_is_cut_at_the_byte_it_was_told() {
     for (how, byte) in [(Close::Fin, 3), (Close::Rst, 3), (Close::Rst, 10)] {
         let mut net = Net::new();
-        net.sim.weather(TM, |w| w.forth.cut_at = Some((byte, how)));
+        net.sim.conditions(TM, |w| w.forth.cut_at = Some((byte, how)));
         let (mut near, mut far) = net.pair().await;
         assert!(near.write_all(b"0123456789x").await.is_err());
         let got = read(&mut far).await.unwrap();
@@ -132,11 +132,11 @@ async fn a_connection_is_cut_at_the_byte_it_was_told() {
 #[tokio::test(start_paused = true)]
 async fn a_host_can_be_nameless_silent_or_closed() {
     let net = Net::new();
-    net.sim.weather(TM, |w| w.nameless = true);
+    net.sim.conditions(TM, |w| w.nameless = true);
     assert_eq!(net.dial().await.unwrap_err().class.as_str(), "dns");
-    net.sim.weather(TM, |w| (w.nameless, w.silent) = (false, true));
+    net.sim.conditions(TM, |w| (w.nameless, w.silent) = (false, true));
     assert_eq!(net.dial().await.unwrap_err().class.as_str(), "timeout");
-    net.sim.weather(TM, |w| w.silent = false);
+    net.sim.conditions(TM, |w| w.silent = false);
     let mut waiting = net.dial().await.unwrap();
     let Net {
         sim,

@@ -19,7 +19,7 @@ use super::oracle::Account;
 pub(super) use rules::judge;
 
 /// Ids kept as examples of one finding.
-pub const EXAMPLES_MAX: usize = 5;
+pub(crate) const EXAMPLES_MAX: usize = 5;
 
 /// How often something was found, with the first ids it was found on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -36,7 +36,7 @@ impl Pools {
 pub(super) struct Pool(Mutex<Vec<(Stream, Instant)>>);
 
 impl Pool {
-    /// The connection used last. Whether its peer is still there nobody asks.
+    /// The connection used last, without a check that its peer is still there.
     pub(super) fn borrow(&self) -> Option<Stream> {
         lock(&self.0).pop().map(|(stream, _)| stream)
     }

@@ -14,7 +14,7 @@ use super::leg::Leg;
 use crate::insecure::accept_any_certificate;
 use crate::load::{TwinOptions, Version};
 use crate::sink::tcp;
-use crate::thread::{Room, room};
+use crate::thread::{Running, spawn};
 use crate::{Events, Judge, Load, LoadOptions, LoadReport, Oracle, Sink, SinkOptions, Sizes};
 
 /// Name, policy and size of each group.
@@ -22,18 +22,18 @@ pub(super) const GROUPS: [(&str, &str, usize); 2] =
     [("shared", "loadbalance", 2), ("standby", "failover", 2)];
 
 /// Everybody.
-pub(super) struct Cast {
+pub(super) struct Setup {
     /// First, as fields are dropped in order: whoever is under way gets an answer from those who still live.
-    gateways: Option<Room<LoadReport>>,
+    gateways: Option<Running<LoadReport>>,
     pub(super) judge: Judge,
     /// By group, then by endpoint.
     pub(super) managers: Vec<Vec<Sink>>,
     pub(super) weir: Weir,
     pub(super) leg: Leg,
-    _managers_room: Room<()>,
+    _managers: Running<()>,
 }
 
-impl Cast {
+impl Setup {
     /// Traffic Managers and weir; the gateways come last.
     pub(super) fn assemble(args: &DemoArgs) -> Result<Self, String> {
         let names = GROUPS.map(|(name, _, _)| name);
@@ -45,7 +45,7 @@ impl Cast {
         };
         let certificate = ServerTls::load(&identity).map_err(|e| e.to_string())?;
         let pin = certificate.certificate().pin();
-        let (managers, managers_room) = managers(&judge, &certificate)?;
+        let (managers, running) = managers(&judge, &certificate)?;
         let leg = Leg::open()?;
         let weir = weir(&toml(&managers, &leg.broker_url(), &pin, args))?;
         Ok(Self {
@@ -54,7 +54,7 @@ impl Cast {
             weir,
             leg,
             gateways: None,
-            _managers_room: managers_room,
+            _managers: running,
         })
     }
 
@@ -72,7 +72,7 @@ impl Cast {
             ..TwinOptions::new(Version::V5_4)
         };
         if rate.is_none() {
-            // What lies in the queues at the end is still delivered: nobody wants to wait for that.
+            // What is queued at the end is still delivered; keep that short.
             agent.queue_size = 2 * agent.batch_size;
         }
         let options = LoadOptions {
@@ -82,14 +82,14 @@ impl Cast {
             agent: Some(agent),
             ..LoadOptions::new(dialer, url(Scheme::Tcp, data)).judged_by(&self.judge)
         };
-        let room = room("gateways", move |leave| async move {
+        let running = spawn("gateways", move |stop| async move {
             let load = Load::start(options);
-            // Asked to end, or the room is dropped.
-            let _ = leave.await;
+            // Asked to stop, or dropped.
+            let _ = stop.await;
             load.stop();
             load.finish().await
         });
-        self.gateways = Some(room.map_err(|e| e.to_string())?);
+        self.gateways = Some(running.map_err(|e| e.to_string())?);
         self.leg
             .subscribe(at.decisions.ok_or("weir has no port for decisions")?)?;
         Ok(())
@@ -97,16 +97,16 @@ impl Cast {
 
     /// No new events; waits for the answers to those under way.
     pub(super) fn close_gateways(&mut self) -> Option<LoadReport> {
-        self.gateways.take()?.leave()
+        self.gateways.take()?.stop()
     }
 }
 
 type Managers = Vec<Vec<Sink>>;
 
-fn managers(judge: &Judge, certificate: &ServerTls) -> Result<(Managers, Room<()>), String> {
+fn managers(judge: &Judge, certificate: &ServerTls) -> Result<(Managers, Running<()>), String> {
     let (ready, known) = mpsc::sync_channel(1);
     let (judge, certificate) = (judge.clone(), certificate.clone());
-    let room = room("managers", move |leave| async move {
+    let running = spawn("managers", move |stop| async move {
         let start = |group: usize| {
             let local = SinkOptions::local().judged_by(&judge, group);
             let auth = tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -121,14 +121,14 @@ fn managers(judge: &Judge, certificate: &ServerTls) -> Result<(Managers, Room<()
             .collect();
         // The other end waits for it below.
         let _ = ready.send(sinks);
-        let _ = leave.await;
+        let _ = stop.await;
     });
-    let room = room.map_err(|e| e.to_string())?;
+    let running = running.map_err(|e| e.to_string())?;
     let sinks: Result<Managers, std::io::Error> =
         known.recv().map_err(|_| "the Traffic Managers have failed")?;
     Ok((
         sinks.map_err(|e| format!("a Traffic Manager cannot listen: {e}"))?,
-        room,
+        running,
     ))
 }
 
