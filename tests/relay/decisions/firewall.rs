@@ -34,6 +34,7 @@ struct Firewall {
 }
 
 #[test]
+#[ignore = "nightly: waits for a minute"]
 fn a_decision_after_25_s_of_silence_arrives_with_weirs_heartbeat_and_does_not_without() {
     let firewall = match Firewall::new() {
         Ok(firewall) => firewall,
