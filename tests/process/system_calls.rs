@@ -8,9 +8,11 @@ use crate::support::stage::Stage;
 use crate::support::{Plan, agents_dialer, story};
 
 const QUICK_ACK: &str = "TCP_QUICKACK, [1]";
+/// The agent writes 8 KiB at a time, and 200 events are some 120 KB.
+const WRITES_A_FRAME: u64 = 16;
 
 #[test]
-fn a_frame_that_comes_whole_costs_no_quick_acknowledgement_and_a_large_one_of_an_agent_few() {
+fn a_frame_that_arrives_whole_costs_no_quick_acknowledgement_and_each_write_of_an_agent_at_most_one() {
     if !possible() {
         return;
     }
@@ -41,8 +43,9 @@ fn a_frame_that_comes_whole_costs_no_quick_acknowledgement_and_a_large_one_of_an
         );
         let (calls, frames) = (watched.times(QUICK_ACK), counts.frames_acked);
         println!("{calls} calls for {frames} frames");
+        // How many writes one read finds depends on the load of the machine: about one call a frame where it is idle.
         assert!(
-            calls > 0 && calls as u64 <= 3 * frames,
+            calls > 0 && calls as u64 <= WRITES_A_FRAME * frames,
             "{calls} calls for {frames} frames"
         );
     });
