@@ -1,7 +1,7 @@
 //! One connection, plain or TLS, over a [`Socket`].
 //!
 //! [`Stream`] adds no buffer and no lock to the path of a byte. A TLS stream may hold ciphertext back after a write:
-//! whoever has written must `flush`.
+//! `flush` after it.
 
 use std::any::Any;
 use std::io;

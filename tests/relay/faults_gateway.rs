@@ -1,4 +1,4 @@
-//! Gateways on a bad day: gone, silent, slow, deaf, hasty, logged out. Each story runs beside a healthy load
+//! Faulty gateways: gone, silent, slow, deaf, hasty, logged out. Each story runs beside a healthy load
 //! that must notice nothing, and ends with the oracle's judgement.
 
 mod limits;

@@ -149,7 +149,7 @@ impl Stream {
     }
 
     async fn verdict(self) -> Verdict {
-        self.broker.hush();
+        self.broker.stop_publishing();
         self.until("the last decision", Tally::at_rest).await;
         let relayed = self.bed.weir.decisions().unwrap().deliveries_total;
         let verdict = self.book.tally().verdict(Some(relayed));

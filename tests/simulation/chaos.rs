@@ -32,7 +32,7 @@ faults! {
     CloseAfterFrames, SessionExpiry, SlowTm, LoginSilent, LoginRefused, LastLegs,
     // The whole group.
     GroupDown,
-    // The network between gateways and weir, and gateways on a bad day.
+    // The network between gateways and weir, and faulty gateways.
     GatewayLatency, GatewaySlices, GatewayCut, GatewayCutAtByte, GatewayStopped, GatewayGone, GatewayProbe, GatewayFlood,
     GatewayGarbage,
     // Weir itself.

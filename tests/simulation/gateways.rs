@@ -1,4 +1,4 @@
-//! Gateways on a bad day: gone in the middle of a frame, probing, never reading, talking nonsense. What they
+//! Faulty gateways: gone in the middle of a frame, probing, never reading, talking nonsense. What they
 //! issue is never acknowledged to anybody.
 
 use std::rc::Rc;

@@ -73,9 +73,7 @@ impl Looks {
             world
                 .sim
                 .note("look", i, e.accepted ^ e.delivered << 20 ^ e.inflight << 40);
-            self.holds(e.balanced(), || {
-                format!("{}: the law is broken: {e:?}", group.name)
-            });
+            self.holds(e.balanced(), || format!("{}: out of balance: {e:?}", group.name));
             self.holds(e.dropped.lost == 0, || format!("{}: lost: {e:?}", group.name));
             // What has ended stays ended. The guest's counts go with it.
             if let Some(before) = last

@@ -254,7 +254,7 @@ fn witnesses(world: &World, s: &Snapshot, tampered: bool) -> BTreeMap<String, u6
     let i = &s.ingress;
     for (what, count) in [
         ("weir: events ok", i.events_ok_total),
-        ("weir: gentle no", i.publishes_refused_total),
+        ("weir: retry reply", i.publishes_refused_total),
         ("weir: session errors", i.session_errors_total),
         ("weir: malformed", i.malformed_total),
         ("weir: bad input", i.reset_bad_input_total),

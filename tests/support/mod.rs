@@ -204,7 +204,7 @@ impl Bed {
     pub async fn snapshot(&self) -> Snapshot {
         let snapshot = self.weir.control().snapshot().await;
         for group in &snapshot.groups {
-            assert!(group.events.balanced(), "the law is broken: {group:?}");
+            assert!(group.events.balanced(), "out of balance: {group:?}");
         }
         snapshot
     }
@@ -214,7 +214,7 @@ impl Bed {
         snapshot.groups.into_iter().find(|g| g.name == name).unwrap()
     }
 
-    /// Waits until weir says so; the law is checked at every look.
+    /// Waits until weir reports it; the balance is checked each time.
     pub async fn until(&self, what: &str, is: impl Fn(&Snapshot) -> bool) -> Snapshot {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {

@@ -195,11 +195,11 @@ impl Process {
         }
     }
 
-    /// /status; the law holds at every look.
+    /// `/status`, which must be in balance each time.
     pub fn status(&self) -> Status {
         let status = Status(serde_json::from_str(&super::get(self.admin, "/status")).unwrap());
         for counts in status.counts().groups {
-            assert!(counts.events.balanced(), "the law is broken: {counts:?}");
+            assert!(counts.events.balanced(), "out of balance: {counts:?}");
         }
         status
     }

@@ -99,8 +99,8 @@ impl Broker {
         let _ = open.wait_for(|(port, _)| *port).await;
     }
 
-    /// Publishes no more; connections stay.
-    pub fn hush(&self) {
+    /// Publishes nothing more; connections stay open.
+    pub fn stop_publishing(&self) {
         self.shared.mode.send_replace(Mode::Quiet);
     }
 

@@ -101,7 +101,7 @@ impl Leg {
 
     /// No more decisions; waits for those under way, and judges.
     pub(super) async fn finish(&self, weir: &Weir) -> Verdict {
-        self.broker.hush();
+        self.broker.stop_publishing();
         self.sees("the last decision", Tally::at_rest).await;
         let relayed = weir.decisions().map_or(0, |status| status.deliveries_total);
         self.book.tally().verdict(Some(relayed))

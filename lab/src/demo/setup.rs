@@ -21,9 +21,9 @@ use crate::{Events, Judge, Load, LoadOptions, LoadReport, Oracle, Sink, SinkOpti
 pub(super) const GROUPS: [(&str, &str, usize); 2] =
     [("shared", "loadbalance", 2), ("standby", "failover", 2)];
 
-/// Everybody.
+/// Everything that runs in the demo.
 pub(super) struct Setup {
-    /// First, as fields are dropped in order: whoever is under way gets an answer from those who still live.
+    /// First, because fields are dropped in order: publishes in progress still get their replies.
     gateways: Option<Running<LoadReport>>,
     pub(super) judge: Judge,
     /// By group, then by endpoint.

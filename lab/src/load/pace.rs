@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LoadOptions, Shared};
 
-/// A thread that rings one bell for each connection, in turn. A bell that nobody waits for stays rung.
+/// A thread that gives each connection its ticks, in turn. A tick that no task waits for is kept for the next one that does.
 pub(super) struct Pacer(Arc<[Notify]>);
 
-/// At most so long it does not see that the load has ended.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it checks whether the load has ended.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 impl LoadOptions {
     /// Between two frames of a connection; `None` = as fast as replies come.
@@ -37,23 +37,23 @@ impl Pacer {
     /// `None` where the rate need not be exact. Without a thread it is not.
     pub(super) fn of(options: &LoadOptions, start: Instant, stop: &CancellationToken) -> Option<Self> {
         let interval = options.interval().filter(|_| options.exact)?;
-        let bells: Arc<[Notify]> = (0..options.connections).map(|_| Notify::new()).collect();
+        let ticks: Arc<[Notify]> = (0..options.connections).map(|_| Notify::new()).collect();
         let phases: Vec<Duration> = (0..options.connections).map(|i| options.phase(i)).collect();
-        let (ring, stop) = (Arc::clone(&bells), stop.clone());
+        let (given, stop) = (Arc::clone(&ticks), stop.clone());
         let pace = move || {
             let mut turn = start;
             loop {
-                for (bell, phase) in ring.iter().zip(&phases) {
+                for (tick, phase) in given.iter().zip(&phases) {
                     if !reach(turn + *phase, &stop) {
                         return;
                     }
-                    bell.notify_one();
+                    tick.notify_one();
                 }
                 turn += interval;
             }
         };
         thread::Builder::new().name("pace".into()).spawn(pace).ok()?;
-        Some(Self(bells))
+        Some(Self(ticks))
     }
 }
 
@@ -64,7 +64,7 @@ fn reach(due: Instant, stop: &CancellationToken) -> bool {
         if left.is_zero() {
             return true;
         }
-        thread::sleep(left.min(LOOK));
+        thread::sleep(left.min(CHECK_EVERY));
     }
     false
 }
@@ -72,10 +72,10 @@ fn reach(due: Instant, stop: &CancellationToken) -> bool {
 impl Shared {
     /// Until a frame of this connection is due at `due`; may return early.
     pub(super) async fn due(&self, index: u32, due: Instant) {
-        let bells = self.pacer.as_ref().map(|pacer| &pacer.0);
-        let bell = bells.and_then(|bells| bells.get(usize::try_from(index).ok()?));
-        match bell {
-            Some(bell) => bell.notified().await,
+        let ticks = self.pacer.as_ref().map(|pacer| &pacer.0);
+        let tick = ticks.and_then(|ticks| ticks.get(usize::try_from(index).ok()?));
+        match tick {
+            Some(tick) => tick.notified().await,
             None => sleep_until(due).await,
         }
     }

@@ -161,7 +161,7 @@ async fn endure(
         }
         let status = weir.status().await?;
         if !status.counts()?.groups.iter().all(|g| g.events.balanced()) {
-            return Err(format!("the law is broken: {:?}", status.counts()?.groups));
+            return Err(format!("out of balance: {:?}", status.counts()?.groups));
         }
         let look = weir.look(&status, load.counts().events_acked, start.elapsed())?;
         if looks.len().is_multiple_of(10) {

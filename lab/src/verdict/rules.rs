@@ -53,7 +53,7 @@ impl Rules<'_> {
         let e = &w.events;
         let ended = e.rejected + e.dropped.total();
         let unknown = issues.again + (issues.issued - issues.acked);
-        self.holds(e.balanced(), || format!("the law is broken: {e:?}"));
+        self.holds(e.balanced(), || format!("out of balance: {e:?}"));
         self.holds(e.queued + e.inflight == 0, || {
             format!("not at rest: {} queued, {} in flight", e.queued, e.inflight)
         });

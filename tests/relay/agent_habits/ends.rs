@@ -129,7 +129,7 @@ fn a_drain_sends_each_connection_away_eight_times_and_serves_what_comes_later() 
         assert_eq!(
             late.ask(&bed.issue(&session, SCRIPTED + 2, 0, 1)).await,
             Answer::Ok,
-            "whoever comes later"
+            "new connections are served"
         );
         bed.acked(SCRIPTED + 2, 0, 1);
 

@@ -57,14 +57,14 @@ fn an_unknown_session_is_asked_to_log_in_and_its_events_are_not_taken() {
     story(async {
         let bed = Bed::start(Plan::groups(&["one"])).await;
         let load = bed.healthy().await;
-        let stranger = Tokens::new(Some("the secret of another weir"))
+        let other = Tokens::new(Some("the secret of another weir"))
             .unwrap()
             .issue(&bed.config.auth.users[0], 0, i64::MAX)
             .unwrap();
         let mut peer = Peer::tcp(&bed).await;
         let unknown = [
             "5d7c1f3a-0000-4000-8000-000000000000".as_bytes(),
-            stranger.as_bytes(),
+            other.as_bytes(),
             b"",
             b"x",
             b"\xff\xfe\n\x1b[2J",

@@ -97,15 +97,15 @@ async fn a_cn_does_not_count_as_a_name() {
 #[tokio::test]
 async fn an_unknown_ca_is_refused_and_the_message_has_the_pin_that_accepts_it() {
     let (ca, other_ca) = (self_signed(ca_params()), self_signed(ca_params()));
-    let stranger = signed_by(&other_ca, leaf(&["localhost"]));
+    let other = signed_by(&other_ca, leaf(&["localhost"]));
     let line = format!(
         "tls.verify = \"pin\" with tls.pins = [\"{}\"]",
-        weir::net::hex(&stranger.pin())
+        weir::net::hex(&other.pin())
     );
-    refused(&stranger, &[&ca], Verify::Full, &line).await;
-    refused(&stranger, &[&ca], Verify::Chain, &line).await;
+    refused(&other, &[&ca], Verify::Full, &line).await;
+    refused(&other, &[&ca], Verify::Chain, &line).await;
     refused(
-        &stranger,
+        &other,
         &[&ca],
         Verify::Chain,
         "no certificate in trust.pem has issued it (an issuer of that name",
@@ -119,7 +119,7 @@ async fn an_unknown_ca_is_refused_and_the_message_has_the_pin_that_accepts_it() 
         "no certificate in trust.pem has issued it. Add this",
     )
     .await;
-    accepted(&stranger, &[&ca], pin(&stranger)).await;
+    accepted(&other, &[&ca], pin(&other)).await;
 }
 
 #[tokio::test]
