@@ -18,14 +18,14 @@ fn frames(bytes: &[u8], cut: usize) -> (usize, usize, Option<FrameError>) {
                 if let Ok(Request::Publish { events, .. }) = request {
                     let each: Vec<_> = events::iterate(events.bytes()).collect();
                     assert_eq!(each.len(), events.count());
-                    assert!(events.iter().all(|e| e.bytes().len() <= DECODER.event_max_bytes));
-                    let held: usize = events.iter().map(|e| e.bytes().len() + 4).sum();
+                    assert!(each.iter().all(|e| e.bytes().len() <= DECODER.event_max_bytes));
+                    let held: usize = each.iter().map(|e| e.bytes().len() + 4).sum();
                     assert_eq!(held, events.bytes().len());
                     let (run, rest) = events.split(cut.max(1));
                     let front = run.events;
                     assert_eq!(front.count() + rest.count(), events.count());
                     assert_eq!([front.bytes(), rest.bytes()].concat(), events.bytes());
-                    for event in events {
+                    for event in each {
                         let _ = (event.timestamp_ms(), event.stream_id());
                     }
                 }
