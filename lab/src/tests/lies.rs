@@ -206,7 +206,7 @@ fn numbers_that_do_not_add_up_are_found() {
         run.verdict(true)
     };
     for (word, change) in [
-        ("law", (|e| e.accepted += 1) as fn(&mut status::Events)),
+        ("out of balance", (|e| e.accepted += 1) as fn(&mut status::Events)),
         ("not at rest", |e| (e.delivered, e.queued) = (e.delivered - 1, 1)),
         ("lost", |e| (e.delivered, e.dropped.lost) = (e.delivered - 1, 1)),
         ("accepted by weir", |e| {
