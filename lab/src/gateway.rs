@@ -94,33 +94,9 @@ impl Gateway {
 
     /// The next reply. One that comes with others is handed out alone, the others wait.
     pub async fn answer(&mut self, limit: Duration) -> Answer {
-        timeout(limit, self.next()).await.unwrap_or(Answer::Nothing)
-    }
-
-    async fn next(&mut self) -> Answer {
-        loop {
-            match Reply::decode(&self.input) {
-                Ok(Some((reply, length))) => {
-                    let answer = match reply {
-                        Reply::Ok => Answer::Ok,
-                        Reply::LoginOk { session } => Answer::Session(session.to_vec()),
-                        Reply::Error { class, message } => Answer::Error {
-                            class: class.into(),
-                            message,
-                        },
-                    };
-                    self.input.drain(..length);
-                    return answer;
-                }
-                Ok(None) => {}
-                Err(_) => return Answer::Garbage,
-            }
-            match self.stream.read_buf(&mut self.input).await {
-                Ok(0) => return Answer::Fin,
-                Ok(_) => {}
-                Err(e) => return Answer::Reset(e.kind()),
-            }
-        }
+        timeout(limit, next_answer(&mut self.stream, &mut self.input))
+            .await
+            .unwrap_or(Answer::Nothing)
     }
 
     /// Sends the first `bytes` bytes of a frame and is gone: with a reset, or with FIN.
@@ -153,6 +129,33 @@ impl Gateway {
     pub async fn close(self) {
         // The peer may have been faster.
         let _ = timeout(DIAL_TIMEOUT, self.stream.close()).await;
+    }
+}
+
+/// The next reply on a connection, or how it ended. `input` keeps what has come beyond it.
+pub async fn next_answer(stream: &mut Stream, input: &mut Vec<u8>) -> Answer {
+    loop {
+        match Reply::decode(input) {
+            Ok(Some((reply, length))) => {
+                let answer = match reply {
+                    Reply::Ok => Answer::Ok,
+                    Reply::LoginOk { session } => Answer::Session(session.to_vec()),
+                    Reply::Error { class, message } => Answer::Error {
+                        class: class.into(),
+                        message,
+                    },
+                };
+                input.drain(..length);
+                return answer;
+            }
+            Ok(None) => {}
+            Err(_) => return Answer::Garbage,
+        }
+        match stream.read_buf(input).await {
+            Ok(0) => return Answer::Fin,
+            Ok(_) => {}
+            Err(e) => return Answer::Reset(e.kind()),
+        }
     }
 }
 

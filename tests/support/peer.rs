@@ -5,14 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use weir::config::{Scheme, Tls, Trust, Url, Verify};
 use weir::net::{ClientTls, Dialer, ServerTls, SocketOptions, Stream};
-use weir::wire::reply::Reply;
 use weir::wire::request::{encode_login, encode_logout};
-use weir_lab::gateway::{Answer, frame};
+use weir_lab::gateway::{Answer, frame, next_answer};
 use weir_lab::load::{TwinOptions, Version};
 use weir_lab::{Load, LoadOptions, LoadReport};
 
@@ -133,7 +132,9 @@ impl Peer {
     }
 
     pub async fn answer_within(&mut self, limit: Duration) -> Answer {
-        timeout(limit, self.next()).await.unwrap_or(Answer::Nothing)
+        timeout(limit, next_answer(&mut self.stream, &mut self.input))
+            .await
+            .unwrap_or(Answer::Nothing)
     }
 
     /// Sends bytes and waits for one reply.
@@ -174,32 +175,6 @@ impl Peer {
     pub async fn close(mut self) {
         // The peer may have been faster.
         let _ = self.stream.shutdown().await;
-    }
-
-    async fn next(&mut self) -> Answer {
-        loop {
-            match Reply::decode(&self.input) {
-                Ok(Some((reply, length))) => {
-                    let answer = match reply {
-                        Reply::Ok => Answer::Ok,
-                        Reply::LoginOk { session } => Answer::Session(session.to_vec()),
-                        Reply::Error { class, message } => Answer::Error {
-                            class: class.into(),
-                            message,
-                        },
-                    };
-                    self.input.drain(..length);
-                    return answer;
-                }
-                Ok(None) => {}
-                Err(_) => return Answer::Garbage,
-            }
-            match self.stream.read_buf(&mut self.input).await {
-                Ok(0) => return Answer::Fin,
-                Ok(_) => {}
-                Err(e) => return Answer::Reset(e.kind()),
-            }
-        }
     }
 }
 
