@@ -128,13 +128,15 @@ async fn round_robin_gives_each_gateway_the_next_broker() {
 
 #[tokio::test]
 async fn connections_move_back_to_the_preferred_broker_at_a_quiet_moment() {
-    let (_reserved, addr) = reserved();
-    let second = StubBroker::new().await;
-    let mut config = config(&[addr, second.addr()]);
-    config.failback_after = Some(Duration::from_secs(1));
-    let weir = Weir::new(config);
-    let (mut gateway, mut broker) = tokio::join!(Wire::gateway(weir.addr(), 0), second.open());
-    let first = StubBroker::at(addr).await;
+    let OnSecond {
+        weir,
+        mut gateway,
+        mut broker,
+        second: _second,
+        first,
+        reserved: _reserved,
+    } = OnSecond::new().await;
+    let first = StubBroker::at(first).await;
     tokio::spawn(first.serve_handshakes());
     // Busy for two seconds after it came back: nobody is moved.
     let began = Instant::now();

@@ -30,13 +30,15 @@ async fn busy_until_closed(gateway: &mut Wire, broker: &mut Wire, at_most: Durat
 
 #[tokio::test]
 async fn a_connection_moves_back_within_ten_seconds_although_decisions_never_pause() {
-    let (_reserved, addr) = reserved();
-    let second = StubBroker::new().await;
-    let mut config = config(&[addr, second.addr()]);
-    config.failback_after = Some(Duration::from_secs(1));
-    let weir = Weir::new(config);
-    let (mut gateway, mut broker) = tokio::join!(Wire::gateway(weir.addr(), 0), second.open());
-    let first = StubBroker::at(addr).await;
+    let OnSecond {
+        weir,
+        mut gateway,
+        mut broker,
+        second: _second,
+        first,
+        reserved: _reserved,
+    } = OnSecond::new().await;
+    let first = StubBroker::at(first).await;
     tokio::spawn(first.serve_handshakes());
     let took = busy_until_closed(&mut gateway, &mut broker, Duration::from_secs(16)).await;
     let took = took.expect("20 decisions a second kept it on the second broker");
@@ -50,13 +52,15 @@ async fn a_connection_moves_back_within_ten_seconds_although_decisions_never_pau
 
 #[tokio::test]
 async fn a_request_to_go_back_is_withdrawn_when_the_preferred_broker_stops_answering() {
-    let (_reserved, addr) = reserved();
-    let second = StubBroker::new().await;
-    let mut config = config(&[addr, second.addr()]);
-    config.failback_after = Some(Duration::from_secs(1));
-    let weir = Weir::new(config);
-    let (mut gateway, mut broker) = tokio::join!(Wire::gateway(weir.addr(), 0), second.open());
-    let first = StubBroker::at(addr).await;
+    let OnSecond {
+        weir,
+        mut gateway,
+        mut broker,
+        second,
+        first,
+        reserved: _reserved,
+    } = OnSecond::new().await;
+    let first = StubBroker::at(first).await;
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
     // The first broker answers until the session has been asked to go back, and then accepts without a word.
     let mut busy = async |until: &dyn Fn() -> bool| {

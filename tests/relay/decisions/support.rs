@@ -70,6 +70,36 @@ pub(crate) fn reserved() -> (socket2::Socket, SocketAddr) {
     (socket, addr)
 }
 
+/// A gateway that is connected to the second of two brokers, with failback after a second.
+pub(crate) struct OnSecond {
+    pub(crate) weir: Weir,
+    pub(crate) gateway: Wire,
+    pub(crate) broker: Wire,
+    pub(crate) second: StubBroker,
+    /// Where the first broker may be started.
+    pub(crate) first: SocketAddr,
+    pub(crate) reserved: socket2::Socket,
+}
+
+impl OnSecond {
+    pub(crate) async fn new() -> Self {
+        let (reserved, first) = reserved();
+        let second = StubBroker::new().await;
+        let mut config = config(&[first, second.addr()]);
+        config.failback_after = Some(Duration::from_secs(1));
+        let weir = Weir::new(config);
+        let (gateway, broker) = tokio::join!(Wire::gateway(weir.addr(), 0), second.open());
+        Self {
+            weir,
+            gateway,
+            broker,
+            second,
+            first,
+            reserved,
+        }
+    }
+}
+
 impl Weir {
     /// Brokers are left alone until a gateway connects, so that a test can play them connection by connection.
     pub(crate) fn new(config: Decisions) -> Self {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use weir::config::{Scheme, Tls, Trust, Url, Verify};
+use weir::config::{Decisions, Scheme, Tls, Trust, Url, Verify};
 use weir::decisions::frame::HEADER_0_9_1;
 use weir::net::{Acceptor, ClientTls, Dialer, ServerTls, SocketOptions, Stream};
 
@@ -32,6 +32,16 @@ fn ssl(port: u16) -> Url {
     }
 }
 
+/// A weir with a TLS port.
+fn listening_with_tls(mut config: Decisions, server: &ServerTls) -> Weir {
+    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
+    Weir::with(
+        config,
+        ClientTls::trusting_nobody().unwrap(),
+        Some(Acceptor::new(server, true)),
+    )
+}
+
 const T: Duration = Duration::from_secs(5);
 
 #[tokio::test]
@@ -40,12 +50,7 @@ async fn a_gateway_over_tls_gets_1_2_although_it_offers_1_3_and_reaches_a_plain_
     let stub = StubBroker::new().await;
     let mut config = config(&[stub.addr()]);
     config.listen = None;
-    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
-    let weir = Weir::with(
-        config,
-        ClientTls::trusting_nobody().unwrap(),
-        Some(Acceptor::new(&server, true)),
-    );
+    let weir = listening_with_tls(config, &server);
     let (None, Some(addr)) = weir.handle.local_addrs() else {
         panic!()
     };
@@ -69,13 +74,7 @@ async fn a_gateway_over_tls_gets_1_2_although_it_offers_1_3_and_reaches_a_plain_
 async fn over_tls_nothing_stays_behind_when_a_gateway_reads_late() {
     let (server, client) = server_and_client();
     let stub = StubBroker::new().await;
-    let mut config = config(&[stub.addr()]);
-    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
-    let weir = Weir::with(
-        config,
-        ClientTls::trusting_nobody().unwrap(),
-        Some(Acceptor::new(&server, true)),
-    );
+    let weir = listening_with_tls(config(&[stub.addr()]), &server);
     let port = weir.handle.local_addrs().1.unwrap().port();
     let stream = Dialer::new(client, SocketOptions::default())
         .dial(&ssl(port), T, T)
@@ -156,13 +155,7 @@ async fn a_broker_whose_certificate_is_not_trusted_gets_no_password() {
 async fn plain_bytes_on_the_tls_port_and_tls_on_the_plain_port_affect_no_other_connection() {
     let (server, client) = server_and_client();
     let stub = StubBroker::new().await;
-    let mut config = config(&[stub.addr()]);
-    config.listen_tls = Some("127.0.0.1:0".parse().unwrap());
-    let weir = Weir::with(
-        config,
-        ClientTls::trusting_nobody().unwrap(),
-        Some(Acceptor::new(&server, true)),
-    );
+    let weir = listening_with_tls(config(&[stub.addr()]), &server);
     let mut plain = Wire::connect(weir.handle.local_addrs().1.unwrap()).await;
     plain.send(&HEADER_0_9_1).await;
     plain.closed().await;

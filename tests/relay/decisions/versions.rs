@@ -67,13 +67,9 @@ async fn while_a_gateway_is_held_its_brokers_are_asked_four_times_a_second() {
 
 #[tokio::test]
 async fn no_connection_moves_back_to_a_broker_that_wants_another_version() {
-    let (_reserved, first) = reserved();
-    let second = StubBroker::new().await;
-    let mut config = config(&[first, second.addr()]);
-    config.failback_after = Some(Duration::from_secs(1));
-    let weir = Weir::new(config);
-    let (_gateway, _broker) = tokio::join!(Wire::gateway(weir.addr(), 0), second.open());
-    let other = StubBroker::at(first).await;
+    let on_second = OnSecond::new().await;
+    let weir = &on_second.weir;
+    let other = StubBroker::at(on_second.first).await;
     // Asked every 250 ms, so for longer than it takes to be believed.
     for _ in 0..8 {
         let mut wire = other.accept().await;

@@ -77,25 +77,34 @@ fn the_limit_of_a_stream_wins_over_the_general_one_both_ways() {
     });
 }
 
+/// The first group has one event in flight, which its Traffic Manager does not answer, and 90 queued.
+async fn ninety_behind_a_stall(plan: Plan) -> Bed {
+    let bed = Bed::start(Plan {
+        link: "window_frames = 1\nlinger = \"0s\"",
+        ..plan
+    })
+    .await;
+    bed.sinks[0][0].set(|b| b.answer(Answer::Stall));
+    let mut gateway = Publisher::connect(&bed, 0).await;
+    assert_eq!(gateway.publish(1).await, Reply::Ok);
+    bed.until("the window is full", |s| s.groups[0].events.inflight == 1)
+        .await;
+    for _ in 0..9 {
+        assert_eq!(gateway.publish(10).await, Reply::Ok);
+    }
+    bed
+}
+
 #[test]
 fn events_grow_too_old_while_a_traffic_manager_is_away_and_fresh_ones_are_kept() {
     story(async {
-        let bed = Bed::start(Plan {
+        let bed = ninety_behind_a_stall(Plan {
             // Fresh for another while: a hundred of them are dated before the rest by most of a second.
             events: Some(seconds_old(0)),
-            link: "window_frames = 1\nlinger = \"0s\"",
             tables: "[group.aged]\nmax_age = \"1500ms\"\n".into(),
             ..Plan::groups(&["aged", "free"])
         })
         .await;
-        bed.sinks[0][0].set(|b| b.answer(Answer::Stall));
-        let mut gateway = Publisher::connect(&bed, 0).await;
-        assert_eq!(gateway.publish(1).await, Reply::Ok);
-        bed.until("the window is full", |s| s.groups[0].events.inflight == 1)
-            .await;
-        for _ in 0..9 {
-            assert_eq!(gateway.publish(10).await, Reply::Ok);
-        }
         // Dated now and 90 ms later: over age 1.6 s from now.
         let aged = bed
             .until("they are over age", |s| s.groups[0].oldest_queued_ms > 1700)
@@ -113,20 +122,11 @@ fn events_grow_too_old_while_a_traffic_manager_is_away_and_fresh_ones_are_kept()
 #[test]
 fn a_limit_that_a_reload_brings_counts_for_what_waits_already() {
     story(async {
-        let bed = Bed::start(Plan {
+        let bed = ninety_behind_a_stall(Plan {
             events: Some(seconds_old(600)),
-            link: "window_frames = 1\nlinger = \"0s\"",
             ..Plan::groups(&["aged", "free"])
         })
         .await;
-        bed.sinks[0][0].set(|b| b.answer(Answer::Stall));
-        let mut gateway = Publisher::connect(&bed, 0).await;
-        assert_eq!(gateway.publish(1).await, Reply::Ok);
-        bed.until("the window is full", |s| s.groups[0].events.inflight == 1)
-            .await;
-        for _ in 0..9 {
-            assert_eq!(gateway.publish(10).await, Reply::Ok);
-        }
         let mut config = bed.config.clone();
         config.groups[0].queue.max_age = Some(Duration::from_secs(300));
         bed.weir.apply(config, Vec::new()).await.unwrap();

@@ -13,27 +13,33 @@ const BLOCK: Duration = Duration::from_millis(400);
 /// For a loaded machine.
 const MARGIN: Duration = Duration::from_millis(600);
 
+/// A load to two stalled groups and one that is alive: how long the slowest event took.
+async fn beside_two_stalled_groups(tables: String) -> (Bed, Duration) {
+    let bed = Bed::start(Plan {
+        queue: "max_events = 1000\nblock_timeout = \"400ms\"\nunavailable_after = \"never\"",
+        tables,
+        ..Plan::groups(&["a", "b", "alive"])
+    })
+    .await;
+    for stalled in [0, 1] {
+        bed.sinks[stalled][0].set(|b| b.answer(Answer::Stall));
+    }
+    let report = Load::start(LoadOptions {
+        connections: 8,
+        count: Some(8000),
+        rate: Some(40_000.0),
+        ..bed.agents()
+    })
+    .finish()
+    .await;
+    noticed_nothing(&report);
+    (bed, report.latency.max())
+}
+
 #[test]
 fn two_groups_blocked_at_the_same_time_cost_one_block_timeout() {
     story(async {
-        let bed = Bed::start(Plan {
-            queue: "max_events = 1000\nblock_timeout = \"400ms\"\nunavailable_after = \"never\"",
-            ..Plan::groups(&["a", "b", "alive"])
-        })
-        .await;
-        for stalled in [0, 1] {
-            bed.sinks[stalled][0].set(|b| b.answer(Answer::Stall));
-        }
-        let report = Load::start(LoadOptions {
-            connections: 8,
-            count: Some(8000),
-            rate: Some(40_000.0),
-            ..bed.agents()
-        })
-        .finish()
-        .await;
-        noticed_nothing(&report);
-        let longest = report.latency.max();
+        let (bed, longest) = beside_two_stalled_groups(String::new()).await;
         assert!(longest >= BLOCK, "it did block: {longest:?}");
         assert!(longest < BLOCK + MARGIN, "the latest event: {longest:?}");
         let snapshot = bed.snapshot().await;
@@ -56,26 +62,8 @@ fn two_groups_blocked_at_the_same_time_cost_one_block_timeout() {
 #[test]
 fn groups_that_fill_one_after_the_other_cost_one_block_timeout_each() {
     story(async {
-        let bed = Bed::start(Plan {
-            queue: "max_events = 1000\nblock_timeout = \"400ms\"\nunavailable_after = \"never\"",
-            tables: "[group.b]\nmax_events = 3000\n".into(),
-            ..Plan::groups(&["a", "b", "alive"])
-        })
-        .await;
-        for stalled in [0, 1] {
-            bed.sinks[stalled][0].set(|b| b.answer(Answer::Stall));
-        }
-        let report = Load::start(LoadOptions {
-            connections: 8,
-            count: Some(8000),
-            rate: Some(40_000.0),
-            ..bed.agents()
-        })
-        .finish()
-        .await;
-        noticed_nothing(&report);
+        let (bed, longest) = beside_two_stalled_groups("[group.b]\nmax_events = 3000\n".into()).await;
         // Of an event that waited in its agent's queue both times.
-        let longest = report.latency.max();
         assert!((BLOCK..2 * (BLOCK + MARGIN)).contains(&longest), "{longest:?}");
         let snapshot = bed.snapshot().await;
         let waited = Duration::from_nanos(snapshot.ingress.blocked_nanos_total);
